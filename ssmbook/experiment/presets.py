@@ -1,0 +1,160 @@
+"""The profiles: which data, which network, how long, which arms. Data only.
+
+========== ===================== ==========================================================
+profile    data                  for
+========== ===================== ==========================================================
+smoke      tiny simulated set    the committed notebooks, and their test
+demo       simulated set         ``ssmbook reproduce``: what a newcomer runs
+gen1-*     Gen1, as distributed  GPU nodes, with papermill or the command line
+gen4-*     1 Mpx ("gen4")        GPU nodes, with papermill or the command line
+========== ===================== ==========================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ssmbook.dataset import Sensor
+from ssmbook.errors import InputError
+from ssmbook.events.simulate import DEMO_SCENE, PixelModel, Scene
+
+BASE_HZ = 20.0  # the paper trains with windows of 50 ms, one every 50 ms
+BASE_MS = 1000 / BASE_HZ
+RATES_HZ = (20.0, 40.0, 100.0, 200.0)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulated set: scene, pixel, and how many sequences of each split."""
+
+    scene: Scene
+    sequences: dict[str, int]
+    pixel: PixelModel = field(default_factory=PixelModel)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """Hyper-parameters; the defaults are those of the released code on Gen1 (facts of the paper's repository)."""
+
+    steps: int = 400_000
+    batch_size: int = 8
+    sequence_length: int = 21
+    learning_rate: float = 2e-4  # for batch 8; at another effective batch b: 2e-4 · √(b / 8)
+    weight_decay: float = 0.0
+    warmup: float = 0.005  # share of the steps in which the rate rises to its maximum, linearly
+    clip: float = 1.0  # gradients are clipped by value
+    validate_every: int = 10_000
+    workers: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to run one trained model faster than it was trained.
+
+    Args:
+        recurrence: of the detector: ``"s5"`` or ``"convlstm"``.
+        way: ``"held"``: windows of 50/k ms, still one every 50 ms; ``"true"``: windows of 50/k ms, one every
+            50/k ms; ``"sliding"``: windows of 50 ms, one every 50/k ms.
+        follow: the time scale follows the rate, ``step_scale = 1/k``; else it stays 1.
+        carry: ``"exact"``: the state goes from chunk to chunk; ``"published"``: every chunk starts from zero.
+        rates_hz: the rates at which the arm is run.
+    """
+
+    recurrence: str
+    way: str
+    follow: bool = False
+    carry: str = "exact"
+    rates_hz: tuple[float, ...] = RATES_HZ
+
+    @property
+    def name(self) -> str:
+        scale = "step_scale 1/k" if self.follow else "step_scale 1"
+        return f"{self.recurrence}, {self.way}, {scale}, {self.carry} carry"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All that distinguishes one run of the book from another."""
+
+    name: str
+    sensor: Sensor | str
+    model: str  # a preset of ssmbook.detector
+    training: Training
+    arms: tuple[Arm, ...]
+    simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
+    validation_batch: int = 8
+
+    @property
+    def recurrences(self) -> tuple[str, ...]:
+        """The models that the arms need, in order."""
+        return tuple(dict.fromkeys(arm.recurrence for arm in self.arms))
+
+
+DEMO_ARMS = (
+    Arm("s5", "sliding", follow=True),
+    Arm("s5", "sliding"),
+    Arm("s5", "true", follow=True),
+    Arm("s5", "true", carry="published", rates_hz=(BASE_HZ,)),
+    Arm("convlstm", "sliding"),
+    Arm("convlstm", "true"),
+)
+# Each of the three ways, with and without step_scale, with exact and published carry.
+ALL_ARMS = tuple(
+    Arm(recurrence, way, follow, carry)
+    for recurrence, follows in (("s5", (True, False)), ("convlstm", (False,)))
+    for way in ("held", "true", "sliding")
+    for follow in follows
+    for carry in ("exact", "published")
+)
+
+_GEN1 = Training()
+# 2e-4 · √(12 / 8): the rule for another batch, at 1 Mpx's 12
+_GEN4 = Training(batch_size=12, sequence_length=10, learning_rate=2e-4 * (12 / 8) ** 0.5)
+_DEMO = Training(
+    steps=500,
+    batch_size=4,
+    sequence_length=10,
+    learning_rate=2e-3,
+    warmup=0.1,
+    validate_every=250,
+    workers=0,
+)
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="smoke",
+            sensor=Sensor.simulated(width=64, height=64),
+            model="sim-smoke",
+            training=replace(_DEMO, steps=12, batch_size=2, sequence_length=5, validate_every=12),
+            arms=DEMO_ARMS,
+            simulation=Simulation(
+                scene=replace(DEMO_SCENE, width=64, height=64, duration_s=1.0),
+                sequences={"train": 3, "val": 1, "test": 2},
+            ),
+            validation_batch=2,
+        ),
+        Profile(
+            name="demo",
+            sensor=Sensor.simulated(width=128, height=96),
+            model="sim-tiny",
+            training=_DEMO,
+            arms=DEMO_ARMS,
+            simulation=Simulation(scene=DEMO_SCENE, sequences={"train": 60, "val": 12, "test": 16}),
+        ),
+        Profile(name="gen1-small", sensor="gen1", model="gen1-small", training=_GEN1, arms=ALL_ARMS),
+        Profile(name="gen1-base", sensor="gen1", model="gen1-base", training=_GEN1, arms=ALL_ARMS),
+        Profile(name="gen4-small", sensor="gen4", model="gen4-small", training=_GEN4, arms=ALL_ARMS),
+        Profile(name="gen4-base", sensor="gen4", model="gen4-base", training=_GEN4, arms=ALL_ARMS),
+    )
+}
+
+
+def get_profile(name: str) -> Profile:
+    """The profile of that name; an InputError that lists the names if there is none."""
+    if name not in PROFILES:
+        raise InputError(f"there is no profile {name!r}; the profiles are {', '.join(PROFILES)}")
+    return PROFILES[name]

@@ -1,0 +1,80 @@
+"""Where a result came from: commit, parameters, seeds, versions, hardware, time; beside every result."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+PACKAGES = ("ssmbook", "torch", "lightning", "numpy", "numba", "h5py", "hdf5plugin", "pycocotools")
+
+
+def provenance(**parameters: Any) -> dict[str, Any]:
+    """What must be known to make a result again: ``parameters`` as given, and the circumstances found here."""
+    return {
+        "parameters": parameters,
+        "commit": commit(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "hardware": hardware(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, with ``+changes`` where files differ from it; ``unknown`` outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        run = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        return run.stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", "*.py", "*.toml", "*.txt")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores and accelerator."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
+
+
+def fingerprint(value: Any) -> str:
+    """Twelve hex digits that change when ``value`` (plain data) does."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write plain data as JSON, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, default=_plain) + "\n")
+    os.replace(temporary, path)
+    return path
+
+
+def read_json(path: str | Path) -> Any:
+    """What ``write_json`` wrote; None if there is no file."""
+    path = Path(path)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not plain data")

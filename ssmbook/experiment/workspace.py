@@ -1,0 +1,143 @@
+"""Where the things of one profile lie, each made when it is missing: raw set, preprocessed sets, models.
+
+========================================  ====================================================
+``<data>/raw/{train,val,test}``           raw events and boxes (simulated, or yours)
+``<data>/sets/window=50_stride=50/…``     preprocessed sequences
+``<data>/runs/<recurrence>/``             one training: model, metrics, provenance
+``data/tables/<profile>``                 tables of the book (csv)
+``figures/<profile>``                     figures of the book
+========================================  ====================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ssmbook.dataset import EvaluationStreams, EventDataModule, Sensor, get_sensor, preprocess, sequence_folders
+from ssmbook.detector import PRESETS, Detector, load_checkpoint
+from ssmbook.errors import InputError
+from ssmbook.events.simulate import simulate_set
+from ssmbook.experiment.presets import BASE_MS, Profile, get_profile
+from ssmbook.experiment.train import train
+
+REPRESENTATION = "stacked_histogram"
+SPLITS = ("train", "val", "test")
+
+
+def book_root(start: str | Path = ".") -> Path:
+    """The folder of the book: the nearest one upwards from ``start`` that holds ``myst.yml``; else ``start``."""
+    start = Path(start).resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / "myst.yml").exists()), start)
+
+
+class Workspace:
+    """The folders of one profile, and what makes their contents. Nothing that is there is made again.
+
+    Args:
+        profile: a name of ``PROFILES``.
+        data_dir: where data and runs lie; ``data/<profile>`` of the book by default. For a real set, the
+            folder that holds ``raw/{train,val,test}``, or the preprocessed set itself.
+        workers: processes that simulate and preprocess.
+    """
+
+    def __init__(self, profile: str, data_dir: str | Path = "", workers: int = 2) -> None:
+        self.profile: Profile = get_profile(profile)
+        root = book_root()
+        self.data = Path(data_dir) if data_dir else root / "data" / profile
+        self.tables = root / "data" / "tables" / profile
+        self.figures = root / "figures" / profile
+        self.workers = workers
+
+    @property
+    def sensor(self) -> Sensor:
+        return get_sensor(self.profile.sensor)
+
+    def raw(self) -> Path:
+        """The raw set; simulated here if the profile has a simulation."""
+        folder, simulation = self.data / "raw", self.profile.simulation
+        if simulation is not None:
+            simulate_set(
+                folder,
+                simulation.scene,
+                simulation.pixel,
+                simulation.sequences,
+                seed=simulation.seed,
+                workers=self.workers,
+            )
+        elif not folder.is_dir():
+            raise InputError(f"{folder} is missing: put the raw set's train, val and test folders there")
+        return folder
+
+    def set(
+        self, window_ms: float = BASE_MS, stride_ms: float = BASE_MS, splits: tuple[str, ...] = SPLITS
+    ) -> Path:
+        """The preprocessed set with that window and stride; made from the raw set where it is missing."""
+        if (window_ms, stride_ms) == (BASE_MS, BASE_MS) and (self.data / "train").is_dir():
+            return self.data  # a preprocessed set as the authors of the data offer it
+        folder = self.data / "sets" / f"window={window_ms:g}_stride={stride_ms:g}"
+        preprocess(
+            self.raw(),
+            folder,
+            sensor=self.profile.sensor,
+            representation=REPRESENTATION,
+            window_ms=window_ms,
+            stride_ms=stride_ms,
+            splits=splits,
+            workers=self.workers,
+        )
+        return folder
+
+    def streams(
+        self, split: str, window_ms: float = BASE_MS, stride_ms: float = BASE_MS, batch_size: int | None = None
+    ) -> EvaluationStreams:
+        """One split as streams for evaluation, all label frames once."""
+        splits = SPLITS if (window_ms, stride_ms) == (BASE_MS, BASE_MS) else (split,)
+        folder = self.set(window_ms, stride_ms, splits) / split
+        return EvaluationStreams(
+            sequence_folders(folder),
+            length=self.profile.training.sequence_length,
+            batch_size=batch_size or self.profile.validation_batch,
+        )
+
+    def run(self, recurrence: str = "s5") -> Path:
+        """The folder of one training."""
+        return self.data / "runs" / recurrence
+
+    def new_model(self, recurrence: str = "s5") -> Detector:
+        """The profile's detector with its starting weights, drawn from the training's seed."""
+        torch.manual_seed(self.profile.training.seed)
+        return Detector(**{**PRESETS[self.profile.model], "recurrence": recurrence})
+
+    def train(self, recurrence: str = "s5", accelerator: str = "auto") -> Path:
+        """The checkpoint of the profile's training; trains, or goes on training, where it is missing."""
+        settings = self.profile.training
+        data = EventDataModule(
+            self.set(),
+            sequence_length=settings.sequence_length,
+            batch_size=settings.batch_size,
+            eval_batch_size=self.profile.validation_batch,
+            workers=settings.workers,
+            seed=settings.seed,
+        )
+        return train(
+            self.new_model(recurrence),
+            data,
+            self.run(recurrence),
+            sensor=self.profile.sensor,
+            steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            warmup=settings.warmup,
+            clip=settings.clip,
+            validate_every=settings.validate_every,
+            seed=settings.seed,
+            accelerator=accelerator,
+            parameters={"profile": self.profile.name, "training": asdict(settings)},
+        )
+
+    def model(self, recurrence: str = "s5", carry: str = "exact") -> Detector:
+        """The trained detector, in eval mode."""
+        return load_checkpoint(self.train(recurrence), carry=carry).eval()

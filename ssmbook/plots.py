@@ -1,0 +1,120 @@
+"""Pictures of the book: events, boxes, rates. One look for all, one function that saves them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ssmbook.events import Events
+
+# Colours that remain apart for colour-blind readers (Okabe and Ito).
+BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7f7f7f"
+CLASS_COLOURS = (ORANGE, GREEN, PURPLE)
+WIDTH_IN = 7.0  # of a figure that fills the page
+
+
+def style() -> None:
+    """Fonts, sizes and colours of every figure; called once at the top of a chapter."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (WIDTH_IN, 3.2),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, GREY]),
+            "image.interpolation": "nearest",
+        }
+    )
+
+
+def save(fig: Figure, path: str | Path, dpi: int = 150) -> Path:
+    """Save a figure as PNG, whole or not at all; the same figure gives the same bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    fig.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
+    os.replace(temporary, path)
+    return path
+
+
+def polarity_image(on: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """Counts of ON and OFF events [H, W] as a picture [H, W, 3]: ON blue, OFF red, no event white."""
+    scale = max(1.0, float(np.percentile(np.concatenate([on[on > 0], off[off > 0], [1]]), 90)))
+    strength_on, strength_off = (np.clip(count / scale, 0, 1)[..., None] for count in (on, off))
+    white, blue, red = np.ones(3), np.array([0.0, 0.30, 0.75]), np.array([0.80, 0.15, 0.10])
+    return np.clip(white - strength_on * (white - blue) - strength_off * (white - red), 0, 1)
+
+
+def show_events(ax: Axes, events: Events, height: int, width: int, title: str = "") -> None:
+    """All events of a window as one picture."""
+    flat = events.y.astype(np.int64) * width + events.x
+    on, off = (
+        np.bincount(flat[events.p == p], minlength=height * width).reshape(height, width) for p in (1, 0)
+    )
+    _show(ax, polarity_image(on, off), title)
+
+
+def show_histogram(ax: Axes, frame: np.ndarray, title: str = "") -> None:
+    """A StackedHistogram [2 · bins, H, W] as one picture: its bins summed, OFF first and ON after."""
+    off, on = np.split(frame.astype(np.int64), 2)
+    _show(ax, polarity_image(on.sum(0), off.sum(0)), title)
+
+
+def _show(ax: Axes, image: np.ndarray, title: str) -> None:
+    ax.imshow(image)
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=8)
+    for side in ax.spines.values():
+        side.set_visible(True)
+
+
+def show_boxes(
+    ax: Axes, boxes: np.ndarray, classes: Sequence[str] = (), scores: bool = False, dashed: bool = False
+) -> None:
+    """Boxes (``BOX_DTYPE``) over a picture; the class names and scores beside them when given."""
+    for box in boxes:
+        colour = CLASS_COLOURS[int(box["class_id"]) % len(CLASS_COLOURS)]
+        xy, w, h = (float(box["x"]), float(box["y"])), float(box["w"]), float(box["h"])
+        ax.add_patch(Rectangle(xy, w, h, fill=False, edgecolor=colour, lw=1.4, ls="--" if dashed else "-"))
+        words = [classes[int(box["class_id"])]] if classes else []
+        words += [f"{float(box['class_confidence']):.2f}"] if scores else []
+        if words:
+            ax.text(xy[0], xy[1] - 1, " ".join(words), color=colour, fontsize=6, va="bottom", clip_on=True)
+
+
+def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
+    """One line per arm of ``run_arms``'s table: metric × 100 over the rate."""
+    colours = {"s5": BLUE, "convlstm": ORANGE}
+    dashes = {"sliding": "-", "true": "--", "held": ":"}
+    for (recurrence, way, scale, carry), arm in table.groupby(
+        ["recurrence", "way", "step_scale", "carry"], sort=False
+    ):
+        label = f"{recurrence}, {way}" + (", step_scale 1/k" if scale == "1/k" else "")
+        label += "" if carry == "exact" else f", {carry} carry"
+        face = colours[recurrence] if scale == "1/k" else "white"
+        ax.plot(
+            arm["rate_hz"],
+            100 * arm[metric],
+            dashes[way],
+            marker="s" if carry == "published" else "o",
+            color=colours[recurrence],
+            markerfacecolor=face,
+            markersize=5,
+            label=label,
+        )
+    rates = sorted(table["rate_hz"].unique())
+    ax.set_xscale("log")
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.minorticks_off()
+    ax.set(xlabel="rate (Hz)", ylabel=f"{metric} × 100", ylim=(0, None))
+    ax.legend(fontsize=7, frameon=False)
