@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except InputError as error:
+    except (InputError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"ssmbook: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

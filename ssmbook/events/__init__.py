@@ -1,0 +1,19 @@
+"""Raw events in, dense tensors out."""
+
+from ssmbook.events.boxes import BOX_DTYPE, read_boxes, write_boxes
+from ssmbook.events.events import Events
+from ssmbook.events.formats import DatWriter, Recording, open_events
+from ssmbook.events.representation import REPRESENTATIONS, MixedDensityStack, StackedHistogram
+
+__all__ = [
+    "BOX_DTYPE",
+    "REPRESENTATIONS",
+    "DatWriter",
+    "Events",
+    "MixedDensityStack",
+    "Recording",
+    "StackedHistogram",
+    "open_events",
+    "read_boxes",
+    "write_boxes",
+]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
@@ -18,10 +19,11 @@ from tqdm import tqdm
 
 from ssmbook.dataset import Batch, EventDataModule, Sensor, get_sensor
 from ssmbook.detector import Detector, save_checkpoint
+from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import StreamingEvaluator
 from ssmbook.experiment.provenance import fingerprint, provenance, read_json, write_json
 
-MODEL, LAST = "model.ckpt", "last.ckpt"
+MODEL, LAST, METRICS_CSV = "model.ckpt", "last.ckpt", "metrics.csv"
 
 
 class DetectionTraining(L.LightningModule):
@@ -162,7 +164,7 @@ def train(
         return out_dir / MODEL
     resume = out_dir / LAST if same and (out_dir / LAST).exists() else None
     if resume is None:
-        for stale in (MODEL, LAST, "metrics.csv"):
+        for stale in (MODEL, LAST, METRICS_CSV):
             (out_dir / stale).unlink(missing_ok=True)
     write_json(out_dir / "provenance.json", provenance(**parameters))
 
@@ -189,6 +191,14 @@ def train(
         trainer.fit(module, data, ckpt_path=resume)
     save_checkpoint(out_dir / MODEL, model)
     return out_dir / MODEL
+
+
+def read_metrics(run: str | Path) -> pd.DataFrame:
+    """The metrics that a training has logged, one row per step that logged any, indexed by step."""
+    path = Path(run) / METRICS_CSV
+    if not path.exists():
+        raise InputError(f"{path} is missing: nothing was trained in {run}")
+    return pd.read_csv(path).groupby("step").mean()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,70 @@
+"""Labelled boxes as the raw datasets keep them: one structured array in a ``*_bbox.npy`` file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ssmbook.errors import InputError
+from ssmbook.events.files import as_input_error, atomic_write, existing_file
+
+#: One box, 40 bytes: t in µs; x, y of the upper left corner, width and height in px; what it is.
+BOX_DTYPE = np.dtype(
+    {
+        "names": ["t", "x", "y", "w", "h", "class_id", "track_id", "class_confidence"],
+        "formats": ["<i8", "<f4", "<f4", "<f4", "<f4", "<u4", "<u4", "<f4"],
+        "offsets": [0, 8, 12, 16, 20, 24, 28, 32],
+        "itemsize": 40,
+    }
+)
+
+_OTHER_NAMES = {"t": "ts", "class_confidence": "confidence"}
+
+
+def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
+    """The boxes of a ``*_bbox.npy`` file as BOX_DTYPE [N].
+
+    The time may be named t or ts and the confidence class_confidence or confidence, in any numeric
+    types and any order; other fields are left out.
+
+    Raises:
+        InputError: the file is missing, is not a structured npy array with those fields, is cut, needs
+            unpickling, or holds a value that is not finite or does not fit its field.
+    """
+    path = existing_file(path, "a *_bbox.npy of boxes")
+    with as_input_error(f"{path}: not a readable npy file of boxes"):
+        raw = np.load(path, allow_pickle=False)
+    if not isinstance(raw, np.ndarray) or raw.ndim != 1 or raw.dtype.names is None:
+        raise InputError(f"{path}: not a flat structured array; give a *_bbox.npy of boxes")
+    boxes = np.zeros(len(raw), BOX_DTYPE)
+    for name in BOX_DTYPE.names or ():
+        found = name if name in raw.dtype.names else _OTHER_NAMES.get(name, name)
+        if found not in raw.dtype.names:
+            raise InputError(f"{path}: boxes without a field {name}; it has {', '.join(raw.dtype.names)}")
+        boxes[name] = _checked(path, name, raw[found])
+    return boxes
+
+
+def write_boxes(path: str | os.PathLike[str], boxes: np.ndarray) -> None:
+    """Write BOX_DTYPE [N] as npy; the file appears whole or not at all."""
+    path = Path(path)
+    if boxes.dtype != BOX_DTYPE or boxes.ndim != 1:
+        raise InputError(f"{path}: boxes are {boxes.dtype} {boxes.shape}; give a flat array of BOX_DTYPE")
+    with atomic_write(path) as file:
+        np.save(file, boxes, allow_pickle=False)
+
+
+def _checked(path: Path, name: str, values: np.ndarray) -> np.ndarray:
+    """The values, if the field of BOX_DTYPE can hold them all."""
+    if values.ndim != 1 or values.dtype.kind not in "buif":
+        raise InputError(f"{path}: field {name} holds {values.dtype}; give one number for each box")
+    wanted = BOX_DTYPE[name]
+    limits = np.iinfo(wanted) if wanted.kind in "iu" else np.finfo(wanted)
+    # Written so that a NaN is outside too; the comparison is exact for what files hold.
+    outside = np.flatnonzero(~((values >= limits.min) & (values <= limits.max)))
+    if len(outside):
+        row = outside[0]
+        raise InputError(f"{path}: box {row} has {name} = {values[row]}; mend or drop that box")
+    return values

@@ -1,0 +1,60 @@
+"""iniVation's AEDAT4: compressed packets of several streams, read by the ``aedat`` package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aedat
+import numpy as np
+
+from ssmbook.errors import InputError
+from ssmbook.events.files import as_input_error
+from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+
+_PACKET = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
+
+
+class Aedat4Recording(Recording):
+    """Events of the first event stream of an AEDAT4 file; other streams are passed over."""
+
+    def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
+        self.path = path
+        self._reopen()
+        streams = self._decoder.id_to_stream()
+        events = [number for number, stream in sorted(streams.items()) if stream["type"] == "events"]
+        if not events:
+            kinds = ", ".join(stream["type"] for stream in streams.values()) or "none"
+            raise InputError(
+                f"{path}: no event stream among its streams ({kinds}); give a recording with events"
+            )
+        self._stream = events[0]
+        stream = streams[self._stream]
+        width = sensor_size(path, stream["width"], width, "width")
+        height = sensor_size(path, stream["height"], height, "height")
+        super().__init__(path, width, height, start=0)
+
+    def _reopen(self) -> None:
+        with as_input_error(f"{self.path}: not a readable AEDAT4 file"):
+            self._decoder = aedat.Decoder(str(self.path))
+        self._packets = 0  # taken from the decoder
+
+    def _decode(self, cursor: int) -> tuple[Columns, int]:
+        # The decoder only goes forward: a cursor is a number of packets, and going back starts again.
+        if cursor < self._packets:
+            self._reopen()
+        while self._packets < cursor and self._next_packet() is not None:
+            pass
+        parts: list[np.ndarray] = []
+        n = 0
+        while n < self.block_events and (packet := self._next_packet()) is not None:
+            if packet["stream_id"] == self._stream:
+                parts.append(packet["events"])
+                n += len(packet["events"])
+        events = np.concatenate(parts) if parts else np.empty(0, _PACKET)
+        return (events["t"], events["x"], events["y"], events["on"].astype(np.uint8)), self._packets
+
+    def _next_packet(self) -> dict | None:
+        with as_input_error(f"{self.path}: packet {self._packets} is damaged"):
+            packet = next(self._decoder, None)
+        self._packets += packet is not None
+        return packet

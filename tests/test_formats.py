@@ -1,0 +1,417 @@
+"""Every format gives the same events back: whole, by window, by time, after late events and clock laps."""
+
+import os
+import struct
+import tracemalloc
+
+import evt3
+import h5py
+import numpy as np
+import pytest
+from event_files import (
+    HEIGHT,
+    KINDS,
+    SAY_SIZE,
+    WIDTH,
+    aedat4_bytes,
+    dat_bytes,
+    evt2_bytes,
+    evt3_bytes,
+    write,
+    write_hdf5,
+)
+
+from ssmbook.errors import InputError
+from ssmbook.events import DatWriter, Events, open_events
+from ssmbook.events.formats import Recording
+
+
+def random_events(rng, n=400, start=1_000_000):
+    """Stamps with bursts, silences and late events; the same as lists."""
+    steps = rng.choice([0, 0, 0, 1, 2, 50, 3000], n)
+    t = start + np.cumsum(steps) - rng.choice([0, 0, 0, 3, 70], n)
+    x, y, p = rng.integers(0, WIDTH, n), rng.integers(0, HEIGHT, n), rng.integers(0, 2, n)
+    return [column.tolist() for column in (t, x, y, p)]
+
+
+def expected(events):
+    t, x, y, p = (np.array(column) for column in events)
+    return Events(np.maximum.accumulate(t), x, y, p)
+
+
+def assert_same(got, want):
+    for name in ("t", "x", "y", "p"):
+        assert getattr(got, name).tolist() == getattr(want, name).tolist(), name
+    assert (got.t.dtype, got.x.dtype, got.y.dtype, got.p.dtype) == ("int64", "uint16", "uint16", "uint8")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("block_events", [7, 64, 1 << 20])
+def test_blocks_windows_and_reads_agree(kind, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    rng = np.random.default_rng(block_events)
+    events = random_events(rng)
+    want = expected(events)
+    with open_events(write(tmp_path / "events.bin", kind, events)) as recording:
+        assert (recording.width, recording.height) == ((WIDTH, HEIGHT) if kind in SAY_SIZE else (None, None))
+        times = rng.integers(want.t[0] - 10, want.t[-1] + 10, (20, 2))
+        for t0, t1 in np.sort(times, axis=1).tolist():  # in no order: forward and back
+            assert_same(recording.read(t0, t1), want[(want.t >= t0) & (want.t < t1)])
+        assert (recording.start_us, recording.end_us, len(recording)) == (want.t[0], want.t[-1], len(want))
+        assert_same(Events.concatenate(list(recording.blocks())), want)
+        for dt_us in (1_000, 100_000):
+            windows = list(recording.windows(dt_us))
+            assert_same(Events.concatenate(windows), want)
+            assert len(windows) == (want.t[-1] - want.t[0]) // dt_us + 1
+            for k, window in enumerate(windows):
+                assert np.all((window.t - want.t[0]) // dt_us == k)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_are_the_callers_to_change(kind, tmp_path):
+    with open_events(write(tmp_path / "a", kind, random_events(np.random.default_rng(0)))) as recording:
+        before = recording.read(recording.start_us, recording.end_us + 1)
+        for block in [*recording.blocks(), *recording.windows(1 << 30), recording.read(0, 1 << 40)]:
+            for column in (block.t, block.x, block.y, block.p):
+                column[:] = 0
+        assert_same(recording.read(before.t[0], before.t[-1] + 1), before)
+
+
+@pytest.mark.parametrize("kind", ["dat", "evt2", "evt3"])
+@pytest.mark.parametrize("block_events", [3, 1 << 20])
+def test_clocks_go_round_and_late_events_do_not(kind, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    lap = {"dat": 2**32, "evt2": 2**34, "evt3": 2**24}[kind]
+    # Late by little inside a lap; late across its end; and two laps in all, in steps of a third of one.
+    t = [lap - 9000, lap - 8000, lap - 8100, lap - 5, lap + 3, lap - 2, lap + 4, lap + 5000]
+    t += [t[-1] + lap // 3 * k for k in range(1, 5)]
+    events = [t, list(range(12)), [1] * 12, [0, 1] * 6]
+    with open_events(write(tmp_path / "laps", kind, events)) as recording:
+        assert_same(Events.concatenate(list(recording.blocks())), expected(events))
+
+
+def test_evt3_vectors_agree_with_another_decoder(tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", 50)
+    rng = np.random.default_rng(0)
+    words = [0x8000, 0x6000, 0x0000, 0x3000]
+    for k in range(400):
+        kind = rng.choice([0x2, 0x3, 0x4, 0x5, 0x0, 0x6])
+        value = {
+            0x2: rng.integers(2) << 11 | rng.integers(600),
+            0x3: rng.integers(2) << 11 | rng.integers(100),
+            0x4: rng.integers(4096),
+            0x5: rng.integers(256),
+            0x0: rng.integers(HEIGHT),
+            0x6: 10 * k,
+        }[kind]
+        words.append(int(kind << 12 | value))
+    body = struct.pack(f"<{len(words)}H", *words)
+    (tmp_path / "a.raw").write_bytes(b"% evt 3.0\n" + body)
+    other = evt3.decode_bytes(body, 2048, 2048)
+    with open_events(tmp_path / "a.raw") as recording:
+        got = Events.concatenate(list(recording.blocks()))
+    assert len(got) > 500
+    assert_same(got, Events(np.asarray(other.t).astype(np.int64), other.x, other.y, other.p))
+
+
+def test_evt3_low_stamp_steps_back_without_a_lap(tmp_path):
+    words = [0x8005, 0x6FF0, 0x0003, 0x2001, 0x6FE0, 0x2002, 0x8004, 0x6FFF, 0x2003, 0x8005, 0x6FF1, 0x2804]
+    (tmp_path / "a.raw").write_bytes(b"% evt 3.0\n" + struct.pack("<12H", *words))
+    with open_events(tmp_path / "a.raw") as recording:
+        ev = recording.read(0, 1 << 40)
+    late = 0x5FF0
+    assert_same(
+        ev,
+        Events(np.array([late, late, late, 0x5FF1]), np.arange(1, 5), np.full(4, 3), np.array([0, 0, 0, 1])),
+    )
+
+
+@pytest.mark.parametrize("kind", [0x00, 0x0C])
+@pytest.mark.parametrize("size_lines", [True, False])
+def test_dat_types_and_headers(kind, size_lines, tmp_path):
+    events = random_events(np.random.default_rng(1), 5, start=0x2520)
+    (tmp_path / "a").write_bytes(dat_bytes(events, kind, size_lines))
+    with open_events(tmp_path / "a") as recording:
+        assert (recording.width, recording.height) == ((WIDTH, HEIGHT) if size_lines else (None, None))
+        assert_same(recording.read(0, 1 << 40), expected(events))
+
+
+@pytest.mark.parametrize(
+    ("lines", "size"),
+    [
+        ("% evt 3.0\n", (None, None)),
+        ("% evt 3.0\n% Width 640\n% height 480\n", (640, 480)),
+        ("% geometry 640x480\n% evt 3.0\n", (640, 480)),
+        ("% evt 3.0\n% format EVT3;height=480;width=640\n% geometry 640x480\n% end\n", (640, 480)),
+        ("% format EVT3\n", (None, None)),
+    ],
+)
+def test_sizes_in_headers(lines, size, tmp_path):
+    (tmp_path / "a.raw").write_bytes(lines.encode() + struct.pack("<4H", 0x8001, 0x6002, 0x0003, 0x2804))
+    with open_events(tmp_path / "a.raw") as recording:
+        assert (recording.width, recording.height) == size
+        assert_same(recording.read(0, 1 << 30), Events([4098], [4], [3], [1]))
+
+
+def test_any_polarity_becomes_0_or_1(tmp_path):
+    array = np.zeros(3, [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "u1")])
+    array["p"] = [0, 255, 1]
+    np.save(tmp_path / "a.npy", array)
+    with open_events(tmp_path / "a.npy") as recording:
+        assert recording.read(0, 1).p.tolist() == [0, 1, 1]
+
+
+def test_binary_data_that_looks_like_a_header_line(tmp_path):
+    # The first word's bytes are "% ", as a header line's; a newline follows later.
+    words = [0x80002025, 0x0A0A0A0A & 0x0FFFFFFF]
+    (tmp_path / "a.raw").write_bytes(b"% evt 2.0\n" + struct.pack("<2I", *words))
+    with open_events(tmp_path / "a.raw") as recording:
+        assert recording.start_us == 0x2025 << 6 | (words[1] >> 22) & 63
+
+
+@pytest.mark.parametrize("kind", ["dat", "evt2", "evt3", "aedat4", "hdf5", "rows"])
+def test_a_recording_without_events(kind, tmp_path):
+    with open_events(write(tmp_path / "none", kind, [[], [], [], []])) as recording:
+        assert (recording.start_us, recording.end_us, len(recording)) == (0, 0, 0)
+        assert len(recording.read(0, 10)) == 0
+        assert list(recording.windows(10)) == []
+
+
+@pytest.mark.parametrize("kind", ["evt2", "rows", "dat", "evt3"])
+def test_size_of_the_caller(kind, tmp_path):
+    path = write(tmp_path / "a", kind, random_events(np.random.default_rng(0)))
+    with open_events(path, width=WIDTH, height=HEIGHT) as recording:
+        assert (recording.width, recording.height) == (WIDTH, HEIGHT)
+        assert len(list(recording.blocks())) == 1
+    if kind in SAY_SIZE:
+        with pytest.raises(InputError, match=f"says width {WIDTH}, not 99"):
+            open_events(path, width=99)
+    else:
+        with (
+            open_events(path, height=40) as recording,
+            pytest.raises(InputError, match=r"event \d+ has y = 4"),
+        ):
+            recording.read(0, 1 << 50)
+
+
+def test_an_event_outside_is_named_by_its_index_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", 10)
+    events = random_events(np.random.default_rng(0), 40)
+    events[1][33] = WIDTH
+    refused = pytest.raises(InputError, match=rf"a\.dat: event 33 has x = {WIDTH}")
+    with refused, open_events(write(tmp_path / "a.dat", "dat", events)) as recording:
+        list(recording.windows(1000))
+
+
+def test_blocks_and_windows_stay_in_bounded_memory(tmp_path, monkeypatch):
+    n = 2_000_000
+    with DatWriter(tmp_path / "long.dat", 304, 240) as writer:
+        for k in range(0, n, 100_000):
+            zeros = np.zeros(100_000, np.uint16)
+            writer.write(Events(np.arange(k, k + 100_000) // 4, zeros, zeros, zeros))
+    assert (tmp_path / "long.dat").stat().st_size > 8 * n
+    monkeypatch.setattr(Recording, "block_events", 1 << 15)
+    with open_events(tmp_path / "long.dat") as recording:
+        recording.read(0, 10)  # compiles outside of what is measured
+        tracemalloc.start()
+        assert sum(len(window) for window in recording.windows(1000)) == n
+        assert len(recording.read(499_000, 499_010)) == 40
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 4e6
+
+
+def test_dat_writer_round_trip_and_bytes(tmp_path):
+    events = expected(random_events(np.random.default_rng(2)))
+    with DatWriter(tmp_path / "a_td.dat", WIDTH, HEIGHT) as writer:
+        writer.write(events[:100])
+        writer.write(Events.empty())
+        writer.write(events[100:])
+        assert not (tmp_path / "a_td.dat").exists()
+    with open_events(tmp_path / "a_td.dat") as recording:
+        assert (recording.width, recording.height, len(recording)) == (WIDTH, HEIGHT, len(events))
+        assert_same(recording.read(0, 1 << 40), events)
+    slow = dat_bytes([getattr(events, name).tolist() for name in "txyp"])
+    assert (tmp_path / "a_td.dat").read_bytes().split(b"\x0c\x08", 1)[1] == slow.split(b"\x0c\x08", 1)[1]
+
+
+@pytest.mark.parametrize(("column", "value"), [("t", -1), ("t", 2**32), ("x", WIDTH), ("y", HEIGHT)])
+def test_dat_writer_refuses_and_leaves_nothing(column, value, tmp_path):
+    columns = {"t": [0, 1], "x": [0, 1], "y": [0, 1], "p": [0, 1]}
+    columns[column][1] = value
+    refused = pytest.raises(InputError, match=f"event 1 .* {column} = {value}")
+    with refused, DatWriter(tmp_path / "a.dat", WIDTH, HEIGHT) as writer:
+        writer.write(Events(*(np.array(values) for values in columns.values())))
+    assert os.listdir(tmp_path) == []
+
+
+GOOD = [[5, 6, 7], [1, 2, 3], [1, 2, 3], [0, 1, 0]]
+DAMAGED = {
+    "empty": (b"", "is empty"),
+    "foreign": (b"hello, this is no recording", "in no known format"),
+    "header only": (b"% Version 2\n", "ends at byte 12"),
+    "text": (b"% a comment\nand text", "event type 97 of 110 bytes at byte 12"),
+    "dat of version 1": (dat_bytes(GOOD).replace(b"Version 2", b"Version 1"), "version 1"),
+    "dat cut": (dat_bytes(GOOD)[:-3], f"at byte {len(dat_bytes(GOOD)) - 8} is cut"),
+    "evt2 cut": (evt2_bytes(GOOD)[:-1], f"at byte {len(evt2_bytes(GOOD)) - 4} is cut"),
+    "evt3 cut": (evt3_bytes(GOOD)[:-1], f"at byte {len(evt3_bytes(GOOD)) - 2} is cut"),
+    "evt 2.1": (b"% evt 2.1\n" + bytes(8), "encoded as EVT21"),
+    "evt 4": (b"% format EVT4;height=720;width=1280\n% end\n" + bytes(8), "encoded as EVT4"),
+    "aedat4 cut": (aedat4_bytes(GOOD)[:100], "not a readable AEDAT4"),
+    "aedat4 cut later": (aedat4_bytes(GOOD)[:-5], "packet 1 is damaged"),
+    "aedat 2": (b"#!AER-DAT2.0\r\n", "in no known format"),
+    "hdf5 cut": (b"\x89HDF\r\n\x1a\n" + bytes(40), "not a readable HDF5"),
+    "npy cut": (b"\x93NUMPY\x01\x00", "not a readable npy"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_files(case, tmp_path):
+    content, message = DAMAGED[case]
+    (tmp_path / "bad.raw").write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught, open_events(tmp_path / "bad.raw") as recording:
+        list(recording.blocks())
+    assert "bad.raw" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_folder_and_closed(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        open_events(tmp_path / "missing.dat")
+    with pytest.raises(InputError, match="is a folder"):
+        open_events(tmp_path)
+    for kind in KINDS:
+        with open_events(write(tmp_path / kind, kind, GOOD)) as recording:
+            pass
+        with pytest.raises(InputError, match="is closed"):
+            recording.read(0, 1)
+
+
+def test_wrong_times(tmp_path):
+    with open_events(write(tmp_path / "a", "dat", GOOD)) as recording:
+        for dt_us in (0, -5, 0.5):
+            with pytest.raises(InputError, match="whole number"):
+                next(recording.windows(dt_us))
+        with pytest.raises(InputError, match="earlier time first"):
+            recording.read(7, 5)
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "dsec", "rows"])
+def test_stamps_that_start_below_zero(kind, tmp_path):
+    path = write(tmp_path / "a", kind, [[-4, 3], [0, 1], [0, 1], [0, 1]])
+    with pytest.raises(InputError, match="first stamp is -4"), open_events(path) as recording:
+        recording.read(0, 10)
+
+
+def damaged_hdf5(path, case):
+    write_hdf5(path, random_events(np.random.default_rng(0), 100))
+    replaced = {
+        "column missing": ("p", None),
+        "columns differ": ("p", np.zeros(2, np.uint8)),
+        "float stamps": ("t", np.zeros(100)),
+        "negative x": ("x", np.array([1, -1] * 50)),
+    }
+    with h5py.File(path, "r+") as file:
+        chunk = file["events/t"].id.get_chunk_info(0)
+        if case in replaced:
+            name, values = replaced[case]
+            del file[f"events/{name}"]
+            if values is not None:
+                file[f"events/{name}"] = values
+    if case == "chunk damaged":
+        content = bytearray(path.read_bytes())
+        content[chunk.byte_offset : chunk.byte_offset + chunk.size] = b"\xff" * chunk.size
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("column missing", "no column events/p"),
+        ("columns differ", r"have \[100, 100, 100, 2\] values"),
+        ("float stamps", "no column events/t of integers"),
+        ("negative x", "event 1 has x = -1"),
+        ("chunk damaged", "events 0 to 100 cannot be read"),
+    ],
+)
+def test_damaged_hdf5(case, message, tmp_path):
+    damaged_hdf5(tmp_path / "a.h5", case)
+    with pytest.raises(InputError, match=rf"a\.h5.*{message}"), open_events(tmp_path / "a.h5") as recording:
+        recording.read(0, 10)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 5), int), "give one with fields"),
+        (np.zeros(3, [("t", int), ("x", int)]), "give one with fields"),
+        (np.zeros((3, 4)), "holds float64"),
+        (np.array([[0, 0, 0, {}]], object), "not a readable npy"),
+        (np.array([[1, 2, 1, 900], [1, 2, 0, 950]]), "order the columns"),
+        (np.array([[1, 2, 90000, 1], [1, 2, 90001, 1]]), "event 0 has y = 90000"),
+    ],
+)
+def test_foreign_arrays(array, message, tmp_path):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InputError, match=rf"a\.npy.*{message}"), open_events(tmp_path / "a.npy") as recording:
+        recording.read(0, 10)
+
+
+def test_raw_files_of_the_published_layout(conformance):
+    path = conformance("raw_gen1/val/seq_val_td.dat.h5")
+    with h5py.File(path) as file:
+        t, x, y, p = (file[f"events/{name}"][:] for name in "txyp")
+    assert np.any(np.diff(t) < 0)
+    with open_events(path) as recording:
+        assert (recording.width, recording.height, len(recording)) == (304, 240, len(t))
+        assert_same(recording.read(0, recording.end_us + 1), Events(np.maximum.accumulate(t), x, y, p))
+
+
+# name: size, events, first and last stamp, Σx, Σy, Σp, first x
+CLIP = (219596, 11718656, 11727457, 159113225, 85638051, 115532, [874, 806, 882])
+REAL = {
+    "driving_1mpx_gen41_evt3.raw": (None, *CLIP),
+    "derived/driving_1mpx_gen41_td.dat": ((1280, 720), *CLIP),
+    "derived/driving_1mpx_gen41_dsec_style.h5": (None, *CLIP),
+    "sparklers_gen3_evt2.raw": (
+        *(None, 521252, 913716224, 913812095),
+        *(128979953, 216346680, 185861, [35, 36, 74]),
+    ),
+    "ncars_sample.dat": (None, 2009, 0, 99952, 93457, 40463, 1350, [25, 67, 56]),
+    "dvxplorer_lite_person.aedat4": (
+        *((320, 240), 111954, 1605537493718345, 1605537494308262),
+        *(18342405, 15105898, 55023, [154, 149, 148]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_recordings(name, recordings, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", 50_000)
+    size, n, start, end, sum_x, sum_y, sum_p, first_x = REAL[name]
+    with open_events(recordings(name)) as recording:
+        assert (recording.width, recording.height) == (size or (None, None))
+        assert (len(recording), recording.start_us, recording.end_us) == (n, start, end)
+        for parts in (recording.blocks(), recording.windows(1000), [recording.read(start, end + 1)]):
+            ev = Events.concatenate(list(parts))
+            assert (len(ev), ev.t[0], ev.t[-1]) == (n, start, end)
+            assert [int(column.sum(dtype=np.int64)) for column in (ev.x, ev.y, ev.p)] == [sum_x, sum_y, sum_p]
+            assert ev.x[:3].tolist() == first_x
+
+
+def test_real_clip_in_three_formats_and_another_decoder(recordings):
+    path = recordings("driving_1mpx_gen41_evt3.raw")
+    other = evt3.decode_file(str(path))
+    want = Events(np.maximum.accumulate(np.asarray(other.t).astype(np.int64)), other.x, other.y, other.p)
+    for name in ("driving_1mpx_gen41_evt3.raw", "derived/driving_1mpx_gen41_td.dat"):
+        with open_events(recordings(name)) as recording:
+            assert_same(recording.read(0, 1 << 40), want)
+    with open_events(recordings("derived/driving_1mpx_gen41_dsec_style.h5")) as recording:
+        assert_same(recording.read(0, 1 << 40), want)
+
+
+def test_pedro_arrays(recordings):
+    path = recordings("pedro/numpy/val/frame0000009.npy")
+    t, x, y, p = np.load(path).T
+    with open_events(path, width=346, height=260) as recording:
+        assert_same(recording.read(int(t[0]), int(t[-1]) + 1), Events(t, x, y, p))
