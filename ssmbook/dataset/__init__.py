@@ -1,0 +1,41 @@
+"""Sequences on disk, and loaders.
+
+What needs torch is imported when it is first asked for: a process that preprocesses does without.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ssmbook.dataset.layout import Sequence, find_sequences
+from ssmbook.dataset.preprocess import SequencesFailed, preprocess
+from ssmbook.dataset.sensor import Sensor, get_sensor
+
+if TYPE_CHECKING:
+    from ssmbook.dataset.loader import EventDataModule
+    from ssmbook.dataset.sequences import Batch, EvaluationStreams, RandomChunks
+
+_LAZY = {
+    "Batch": "sequences",
+    "EvaluationStreams": "sequences",
+    "EventDataModule": "loader",
+    "RandomChunks": "sequences",
+}
+
+__all__ = [
+    "Batch",
+    "EvaluationStreams",
+    "EventDataModule",
+    "RandomChunks",
+    "Sensor",
+    "Sequence",
+    "SequencesFailed",
+    "find_sequences",
+    "get_sensor",
+    "preprocess",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

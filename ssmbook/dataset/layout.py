@@ -1,0 +1,228 @@
+"""One preprocessed sequence on disk: names, a write that is whole or absent, and a lazy read.
+
+    <split>/<sequence>/
+        labels_v2/labels.npz                            labels: boxes in the sensor's own pixels;
+                                                        objframe_idx_2_label_idx [F]: each frame's first box
+        labels_v2/timestamps_us.npy                     [F] times of the label frames
+        event_representations_v2/<name>/
+            event_representations.h5                    data [T, C, H, W], a chunk for each frame; named
+                                                        event_representations_ds2_nearest.h5 if halved
+            objframe_idx_2_repr_idx.npy                 [F] the window that ends at each label frame
+            timestamps_us.npy                           [T] where windows end
+
+F label frames, T windows. It is the layout of the published preprocessed sets, which are read as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from ssmbook.dataset.labels import LabelPlan, crop_boxes
+from ssmbook.errors import InputError
+from ssmbook.events import BOX_DTYPE
+
+LABELS = "labels_v2"
+REPRESENTATIONS = "event_representations_v2"
+FRAMES = {False: "event_representations.h5", True: "event_representations_ds2_nearest.h5"}  # by: halved?
+SPLITS = ("train", "val", "test")
+PARTIAL = ".partial"  # how the folder of a sequence ends while it is written
+
+
+def write_sequence(
+    folder: Path, name: str, plan: LabelPlan, frames: Iterable[np.ndarray], *, halved: bool = False
+) -> None:
+    """Write one sequence folder; it appears under its name when it is whole, and not before.
+
+    Args:
+        folder: ``<split>/<sequence>``; its parent exists.
+        name: of the representation's folder.
+        plan: labels, label frames and window ends.
+        frames: one [C, H, W] for each of the plan's windows, drawn one at a time.
+        halved: the frames are the sensor's at half size.
+    """
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        labels, representation = partial / LABELS, partial / REPRESENTATIONS / name
+        labels.mkdir(parents=True)
+        representation.mkdir(parents=True)
+        np.savez(labels / "labels.npz", labels=_clean(plan.boxes), objframe_idx_2_label_idx=plan.first_box)
+        np.save(labels / "timestamps_us.npy", plan.frame_times_us)
+        np.save(representation / "objframe_idx_2_repr_idx.npy", plan.window_of_frame)
+        np.save(representation / "timestamps_us.npy", plan.window_ends_us)
+        _write_frames(representation / FRAMES[halved], frames, len(plan.window_ends_us))
+        os.replace(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _clean(boxes: np.ndarray) -> np.ndarray:
+    """The boxes with zeros in the bytes between fields, so that the same boxes give the same file."""
+    clean = np.zeros(len(boxes), boxes.dtype)
+    for key in boxes.dtype.names or ():
+        clean[key] = boxes[key]
+    return clean
+
+
+def _write_frames(path: Path, frames: Iterable[np.ndarray], count: int) -> None:
+    written = 0
+    with h5py.File(path, "w") as file:
+        for frame in frames:
+            if written == 0:
+                compression = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.SHUFFLE)
+                data = file.create_dataset(
+                    "data", (count, *frame.shape), frame.dtype, chunks=(1, *frame.shape), **compression
+                )
+            data[written] = frame
+            written += 1
+    assert written == count, f"{written} frames for {count} windows"
+
+
+def remove_partial(split: Path) -> None:
+    """Delete what interrupted writes left in a split's folder."""
+    for path in split.glob(f".*{PARTIAL}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class Sequence:
+    """One preprocessed sequence: its label frames in memory, its frames read from the file when asked for.
+
+    Args:
+        folder: ``<split>/<sequence>``.
+        name: of the representation's folder.
+
+    Attributes:
+        name: of the sequence.
+        timestamps_us [T]: where windows end.
+        label_frames [F]: the window that ends at each label frame.
+        label_times_us [F]: times of the label frames.
+
+    ``len`` is T. The frame file is opened at its first use, by each process for itself, until ``close``.
+
+    Raises:
+        InputError: a file is missing, foreign or does not fit the others.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        representation = folder / REPRESENTATIONS / name
+        self.name = folder.name
+        self.halved = (representation / FRAMES[True]).exists()
+        self.path = representation / FRAMES[self.halved]
+        self.timestamps_us = _load(representation / "timestamps_us.npy")
+        self.label_frames = _load(representation / "objframe_idx_2_repr_idx.npy")
+        self.label_times_us = _load(folder / LABELS / "timestamps_us.npy")
+        self._boxes, first_box = _load_labels(folder / LABELS / "labels.npz")
+        self._box_span = np.append(first_box, len(self._boxes))
+        counts = {len(self.label_frames), len(self.label_times_us), len(first_box)}
+        if len(counts) > 1 or max(self.label_frames, default=-1) >= len(self.timestamps_us):
+            raise InputError(f"{folder}: its label frames do not fit its windows; make or fetch it again")
+        self._file: h5py.File | None = None
+        self._process = 0
+
+    def __len__(self) -> int:
+        return len(self.timestamps_us)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of its frames."""
+        return self._data().shape[1:]
+
+    def frames(self, start: int, stop: int) -> np.ndarray:
+        """The frames of windows start..stop − 1, [stop − start, C, H, W] as they are stored."""
+        data = self._data()
+        out = np.empty((stop - start, *data.shape[1:]), data.dtype)
+        try:
+            data.read_direct(out, np.s_[start:stop])
+        except (OSError, TypeError, ValueError) as error:
+            raise InputError(f"{self.path}: windows {start}..{stop - 1} cannot be read ({error})") from error
+        return out
+
+    def labels_at(self, i: int) -> np.ndarray:
+        """The boxes of label frame i, in pixels of the frames (halved if those are), clipped to them."""
+        boxes = self._boxes[self._box_span[i] : self._box_span[i + 1]].copy()
+        if self.halved:
+            for key in "xywh":
+                boxes[key] /= 2
+        return crop_boxes(boxes, *self.shape[1:])
+
+    def close(self) -> None:
+        """Close the frame file; the next use opens it again."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+    def _data(self) -> h5py.Dataset:
+        if self._file is None or self._process != os.getpid():  # a forked worker needs its own handle
+            try:
+                self._file = h5py.File(self.path, "r")
+            except OSError as error:
+                raise InputError(
+                    f"{self.path}: cannot be opened ({error}); make or fetch it again"
+                ) from error
+            self._process = os.getpid()
+        if "data" not in self._file or len(self._file["data"]) != len(self):
+            raise InputError(
+                f"{self.path}: has no dataset 'data' of {len(self)} frames; make or fetch it again"
+            )
+        return self._file["data"]
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_file": None}
+
+
+def find_sequences(split: Path, name: str | None = None) -> list[Sequence]:
+    """The sequences of a split's folder, by name.
+
+    Args:
+        split: a folder of sequence folders.
+        name: of the representation; None: the only one that is there.
+
+    Raises:
+        InputError: the folder is missing, has no sequence, or has several representations and no name chose.
+    """
+    if not split.is_dir():
+        raise InputError(f"{split}: no such folder; preprocess a set first")
+    folders = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not folders:
+        raise InputError(f"{split}: holds no sequence; preprocess a set first")
+    if name is None:
+        names = sorted({p.name for folder in folders for p in (folder / REPRESENTATIONS).glob("*")})
+        if len(names) != 1:
+            raise InputError(
+                f"{split}: has {', '.join(names) or 'no'} representations; name one that all sequences have"
+            )
+        name = names[0]
+    return [Sequence(folder, name) for folder in folders]
+
+
+def _load_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes as BOX_DTYPE [N] and the index of each label frame's first box [F], from a labels file."""
+    arrays = _load(path)
+    try:
+        stored, first_box = arrays["labels"], arrays["objframe_idx_2_label_idx"]
+        boxes = np.zeros(len(stored), BOX_DTYPE)
+        for key in BOX_DTYPE.names or ():
+            boxes[key] = stored[key]
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path}: is not a labels file ({error}); make or fetch it again") from error
+    return boxes, first_box
+
+
+def _load(path: Path) -> Any:
+    """The array of a npy file, or the arrays of a npz file by name."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise InputError(f"{path}: {reason}; the sequence is not whole, make or fetch it again") from error

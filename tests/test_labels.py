@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+
+from ssmbook.dataset import Sensor, get_sensor
+from ssmbook.dataset.labels import (
+    crop_boxes,
+    filter_boxes,
+    find_label_frames,
+    label_interval_us,
+    plan_labels,
+    window_ends,
+)
+from ssmbook.errors import InputError
+from ssmbook.events import BOX_DTYPE
+
+GEN1, GEN4 = get_sensor("gen1"), get_sensor("gen4")
+
+
+def make_boxes(*rows):
+    """Boxes from rows t, x, y, w, h, class."""
+    boxes = np.zeros(len(rows), BOX_DTYPE)
+    for box, row in zip(boxes, rows, strict=True):
+        box["t"], box["x"], box["y"], box["w"], box["h"], box["class_id"] = row
+    return boxes
+
+
+def xywh(boxes):
+    return [tuple(float(box[key]) for key in "xywh") for box in boxes]
+
+
+def test_crop_keeps_what_is_inside():
+    boxes = make_boxes(
+        (0, -10, 5, 30, 20, 0),  # sticks out to the left
+        (0, 290, 230, 60, 40, 0),  # sticks out to the lower right
+        (0, 303, 0, 20, 20, 0),  # touches the last column only: empty
+        (0, -50, 0, 40, 40, 0),  # outside
+        (0, 5, 6, 7, 8, 0),
+    )
+    assert xywh(crop_boxes(boxes, 240, 304)) == [(0, 5, 20, 20), (290, 230, 13, 9), (5, 6, 7, 8)]
+    assert boxes["x"][0] == -10, "the boxes given are left as they are"
+
+
+def test_gen1_filter_edges_are_kept():
+    boxes = make_boxes(
+        (0, 0, 0, 18, 24, 0),  # diagonal 30
+        (0, 0, 0, 18, 23.9, 0),
+        (0, 0, 0, 10, 40, 0),
+        (0, 0, 0, 9.9, 40, 0),
+        (0, 0, 0, 40, 9.9, 0),
+        (0, 0, 0, 273, 40, 0),  # ⌊9 · 304 / 10⌋ = 273
+        (0, 0, 0, 274, 40, 0),
+    )
+    assert [w for _, _, w, _ in xywh(filter_boxes(boxes, GEN1))] == [18, 10, 273, 274]
+    assert [w for _, _, w, _ in xywh(filter_boxes(boxes, GEN1, training=True))] == [18, 10, 273]
+
+
+def test_the_crop_comes_before_the_filter():
+    boxes = make_boxes((0, -5, 0, 14, 40, 0))
+    assert len(filter_boxes(boxes, GEN1)) == 0
+
+
+def test_gen4_drops_other_classes_and_small_sides_only():
+    boxes = make_boxes((0, 0, 0, 5, 5, 2), (0, 0, 0, 50, 50, 3), (0, 0, 0, 4, 50, 0))
+    assert xywh(filter_boxes(boxes, GEN4)) == [(0, 0, 5, 5)]
+
+
+def test_a_class_that_the_sensor_has_not_is_an_error():
+    with pytest.raises(InputError, match="class id 2 is not one of car, pedestrian"):
+        filter_boxes(make_boxes((0, 0, 0, 50, 50, 2)), GEN1)
+
+
+@pytest.mark.parametrize(("hertz", "every"), [(30, 3), (60, 6)])
+def test_interval_of_gen4_is_about_100_ms(hertz, every):
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.integers(1e6 / hertz - 200, 1e6 / hertz + 200, size=50))
+    assert label_interval_us(times, GEN4) == int(every * np.median(np.diff(times)))
+    assert label_interval_us(times, GEN1) == 250_000
+
+
+def test_interval_of_a_single_time_and_of_another_rate():
+    assert label_interval_us(np.array([123_456]), GEN4) == 100_000
+    times = np.arange(10) * 40_000
+    with pytest.raises(InputError, match=r"25\.0 Hz, not 30 or 60"):
+        label_interval_us(times, GEN4)
+    assert label_interval_us(times, Sensor("any", 9, 9, ("a",), label_interval_ms=40)) == 40_000
+
+
+def test_label_frames_follow_the_previous_one_within_2_ms():
+    times = np.array(
+        [99_999, 100_000, 101_500, 350_000 + 2_000, 602_000 + 2_001, 1_102_000 + 2_000, 1_200_000]
+    )
+    frames, intervals = find_label_frames(times, 250_000)
+    # 101,500 is no interval away, 604,001 is 2,001 µs off, 1,104,000 is 2,000 off three intervals.
+    assert frames.tolist() == [100_000, 352_000, 1_104_000]
+    assert intervals.tolist() == [1, 3]
+
+
+def test_windows_run_back_from_the_first_label_frame_without_the_earliest():
+    ends, at = window_ends(np.array([230_000]), np.array([], np.int64), 50_000)
+    assert ends.tolist() == [80_000, 130_000, 180_000, 230_000]
+    assert at.tolist() == [3]
+    ends, at = window_ends(np.array([100_000]), np.array([], np.int64), 50_000)
+    assert (ends.tolist(), at.tolist()) == ([100_000], [0])  # 50,000 is the earliest; 0 is not > 0
+    ends, at = window_ends(np.array([100_000]), np.array([], np.int64), 200_000)
+    assert (ends.tolist(), at.tolist()) == ([100_000], [0])
+
+
+def test_the_grids_between_label_frames():
+    frames, intervals = np.array([100_000, 350_001]), np.array([1])
+    exact, at = window_ends(frames, intervals, 50_000, "exact")
+    assert exact.tolist() == [100_000, 150_000, 200_000, 250_000, 300_000, 350_001]
+    assert at.tolist() == [0, 5]
+    published, at = window_ends(frames, intervals, 50_000, "published")
+    assert published.tolist() == [100_000, 225_000, 350_001]  # 8 Hz on Gen1, and truncated
+    assert at.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("grid", "stride_ms"),
+    [*[("exact", s) for s in (5, 7, 12.5, 50, 400)], *[("published", s) for s in (5, 12.5, 50)]],
+)
+def test_every_label_frame_ends_a_window(grid, stride_ms):
+    rng = np.random.default_rng(1)
+    n = rng.integers(1, 4, size=30)
+    times = 130_000 + np.concatenate([[0], np.cumsum(n * 50_000 + rng.integers(-900, 900, size=30))])
+    boxes = make_boxes(*[(t, 10, 10, 30, 40, 1) for t in rng.permutation(np.repeat(times, 2))])
+    stride_us = round(1000 * stride_ms)
+    plan = plan_labels(boxes, Sensor.simulated(304, 240), stride_us, grid)
+    assert (
+        plan.window_ends_us[plan.window_of_frame].tolist() == plan.frame_times_us.tolist() == times.tolist()
+    )
+    steps = np.diff(plan.window_ends_us)
+    assert (steps > 0).all()
+    if grid == "exact" and stride_ms <= 50:
+        assert abs(steps - stride_us).max() < stride_us / 4
+    assert plan.boxes["t"][plan.first_box].tolist() == times.tolist()
+    assert len(plan.boxes) == 2 * len(times)
+    for array in (plan.first_box, plan.frame_times_us, plan.window_ends_us, plan.window_of_frame):
+        assert array.dtype == np.int64
+
+
+def test_boxes_between_label_frames_are_left_out():
+    boxes = make_boxes(*[(t, 10, 10, 30, 40, 0) for t in (50_000, 250_000, 375_000, 500_000)])
+    plan = plan_labels(boxes, GEN1, 50_000)
+    assert plan.boxes["t"].tolist() == [250_000, 500_000]
+    assert plan.first_box.tolist() == [0, 1]
+
+
+def test_without_a_label_that_counts_there_is_no_plan():
+    assert plan_labels(make_boxes(), GEN1, 50_000) is None
+    assert plan_labels(make_boxes((250_000, 0, 0, 5, 5, 0)), GEN1, 50_000) is None
+    assert plan_labels(make_boxes((99_999, 0, 0, 50, 50, 0)), GEN1, 50_000) is None
+    assert plan_labels(make_boxes((100_000, 0, 0, 50, 50, 0)), GEN1, 50_000) is not None

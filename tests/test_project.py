@@ -1,0 +1,114 @@
+"""What holds the project together: layers, paired chapters, table of contents, README commands, lint."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import jupytext
+import papermill
+import pytest
+import yaml
+from jupytext.compare import compare_notebooks
+
+from ssmbook.experiment import PROFILES
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# What each part may import, besides itself: data goes one way through the house.
+MAY_IMPORT = {
+    "errors": set(),
+    "events": {"errors"},
+    "dataset": {"errors", "events"},
+    "ssm": {"errors"},
+    "detector": {"errors", "ssm"},
+    "plots": {"errors", "events"},
+    "experiment": {"errors", "events", "dataset", "ssm", "detector"},
+    "book": {"errors", "experiment"},
+    "cli": {"errors", "events", "dataset", "detector", "experiment", "book"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+
+def imported_parts(path: Path) -> set[str]:
+    """Parts of ssmbook that a module imports, anywhere in it."""
+    parts = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import in line {node.lineno}"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        parts |= {name.split(".")[1] for name in names if name.startswith("ssmbook.")}
+    return parts
+
+
+def test_imports_go_one_way():
+    package = ROOT / "ssmbook"
+    for path in package.rglob("*.py"):
+        part = path.relative_to(package).parts[0].removesuffix(".py")
+        above = imported_parts(path) - MAY_IMPORT[part] - {part}
+        assert not above, f"{path.relative_to(ROOT)} imports {above}, which lie above {part}"
+
+
+@pytest.mark.parametrize("notebook", CHAPTERS, ids=lambda path: path.stem)
+class TestChapter:
+    def test_is_paired_with_its_text(self, notebook):
+        text = jupytext.read(notebook.with_suffix(".py"))
+        compare_notebooks(text, jupytext.read(notebook), fmt="py:percent", compare_outputs=False)
+
+    def test_has_typed_parameters_and_defaults_to_smoke(self, notebook):
+        parameters = papermill.inspect_notebook(str(notebook))
+        assert parameters["profile"]["default"] == '"smoke"'
+        assert all(entry["inferred_type_name"] != "None" and entry["help"] for entry in parameters.values())
+
+    def test_outputs_are_those_of_the_whole_chapter_in_order(self, notebook):
+        cells = [cell for cell in jupytext.read(notebook).cells if cell.cell_type == "code"]
+        counts = [cell.execution_count for cell in cells]
+        assert counts == list(range(1, len(cells) + 1)), "run: ssmbook refresh"
+        assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]
+        assert not [o for cell in cells for o in cell.outputs if o.get("name") == "stderr"]
+
+    def test_is_in_the_table_of_contents(self, notebook):
+        toc = yaml.safe_load((ROOT / "myst.yml").read_text())["project"]["toc"]
+        assert {"file": str(notebook.relative_to(ROOT))} in toc
+
+
+def test_every_text_is_paired():
+    assert [path.stem for path in CHAPTERS] == sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
+
+
+def test_readme_gives_the_two_commands():
+    readme = (ROOT / "README.md").read_text()
+    assert "\npython -m pip install -c constraints.txt -e . && ssmbook reproduce\n" in readme
+    assert "\npython -m pip install -c constraints.txt -e '.[test]' && python -m pytest\n" in readme
+
+
+def test_constraints_pin_every_dependency():
+    pins = {
+        re.split("==", line)[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    names = {re.split(r"[<>=;\[ ]", need)[0].lower().replace("_", "-") for need in needed}
+    assert names <= pins
+
+
+def test_profiles_have_a_model_and_arms():
+    from ssmbook.detector import PRESETS
+
+    for profile in PROFILES.values():
+        assert profile.model in PRESETS
+        assert profile.arms
+
+
+def test_lint_and_types():
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
+        run = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
