@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ssmbook.errors import InputError
-from ssmbook.ssm import diagonal_scan
+from ssmbook.ssm import diagonal_scan, scan_numba
 from ssmbook.ssm.scan import _scan_planes_loop, diagonal_ssm, from_planes, scan_loop, scan_planes, to_planes
 
 SHAPES = [(1, 1, 1), (3, 1, 5), (2, 7, 3), (5, 4, 33), (70, 6, 64)]
@@ -52,7 +52,7 @@ def test_planes_equal_complex(kind, time_major, backend):
     b_planes = to_planes(b)
     if time_major:
         b_planes = b_planes.transpose(0, 1).contiguous().transpose(0, 1)
-    x = from_planes(backend(to_planes(a), b_planes, to_planes(x0), False))
+    x = from_planes(backend(to_planes(a), b_planes, x0, False))
     expected = scan_loop(a, b, x0)
     torch.testing.assert_close(x, expected, rtol=0, atol=1e-12)
     for ours, theirs in zip(gradients(x, [a, b, x0]), gradients(expected, [a, b, x0]), strict=True):
@@ -63,23 +63,27 @@ def ssm_arguments(N, L, H, P, time_major=False, dtype=torch.float64):
     u = torch.randn(N, L, H, dtype=dtype)
     if time_major:
         u = u.transpose(0, 1).contiguous().transpose(0, 1)
-    shapes = [(2 * P,), (2 * P, H), (H, 2 * P), (H,), (N, 2 * P)]
+    shapes = [(2 * P,), (2 * P, H), (H, 2 * P), (H,)]
     rest = [torch.randn(shape, dtype=dtype) * (0.6 if i == 0 else 1) for i, shape in enumerate(shapes)]
-    return [x.requires_grad_() for x in (u, *rest)]
+    return [x.requires_grad_() for x in (u, *rest, torch.randn(N, P, dtype=dtype.to_complex()))]
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("time_major", [False, True])
+@pytest.mark.parametrize("piece_bytes", [1, 2000, scan_numba.PIECE_BYTES])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 4, 2), (37, 4, 6, 32), (2, 40, 3, 5)])
-def test_diagonal_ssm_equals_the_equations(shape, time_major, reverse):
+def test_diagonal_ssm_equals_the_equations(shape, piece_bytes, time_major, reverse, monkeypatch):
+    monkeypatch.setattr(scan_numba, "PIECE_BYTES", piece_bytes)
     torch.manual_seed(2)
     arguments = ssm_arguments(*shape, time_major)
     u, a, b, c, d, x0 = arguments
     y, last = diagonal_ssm(*arguments, reverse=reverse)
     x = _scan_planes_loop(a, u @ b.T, x0, reverse)
-    expected, expected_last = x @ c.T + d * u, x[:, 0 if reverse else -1]
+    expected, expected_last = x @ c.T + d * u, from_planes(x[:, 0 if reverse else -1])
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-11)
     torch.testing.assert_close(last, expected_last, rtol=0, atol=1e-11)
+    with torch.no_grad():
+        torch.testing.assert_close(diagonal_ssm(*arguments, reverse=reverse), (y, last), rtol=0, atol=0)
     weights = torch.randn_like(y), torch.randn_like(last)
     ours = torch.autograd.grad([y, last], arguments, weights)
     theirs = torch.autograd.grad([expected, expected_last], arguments, weights)
@@ -99,10 +103,10 @@ def test_only_the_state_has_a_gradient():
     arguments = ssm_arguments(3, 4, 2, 3)
     _, last = diagonal_ssm(*arguments)
     u, a, b, _, _, x0 = arguments
-    expected = _scan_planes_loop(a, u @ b.T, x0, False)[:, -1]
+    expected = from_planes(_scan_planes_loop(a, u @ b.T, x0, False)[:, -1])
     for ours, theirs in zip(
-        torch.autograd.grad(last.sum(), [u, a, b, x0]),
-        torch.autograd.grad(expected.sum(), [u, a, b, x0]),
+        torch.autograd.grad(last.real.sum(), [u, a, b, x0]),
+        torch.autograd.grad(expected.real.sum(), [u, a, b, x0]),
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
@@ -119,11 +123,12 @@ def test_layout_follows_the_input():
 def test_float32_is_close_to_float64():
     torch.manual_seed(5)
     double = ssm_arguments(50, 30, 8, 16)
-    single = [x.detach().float().requires_grad_() for x in double]
+    to = {torch.float64: torch.float32, torch.complex128: torch.complex64}
+    single = [x.detach().to(to[x.dtype]).requires_grad_() for x in double]
     results = []
     for arguments in (double, single):
         y, last = diagonal_ssm(*arguments)
-        results.append([y, last, *torch.autograd.grad(y.sum() + last.sum(), arguments)])
+        results.append([y, last, *torch.autograd.grad(y.sum() + last.imag.sum(), arguments)])
     for exact, ours in zip(*results, strict=True):
         assert (ours - exact).norm() <= 2e-6 * exact.norm()
 

@@ -19,13 +19,15 @@ class SeededShuffle(Sampler):
     """The items of a dataset in a new order each epoch, each with a seed of its own for its augmentation.
 
     Everything follows from (seed, epoch): the number of workers has no say. ``set_epoch`` chooses the
-    epoch of the next pass (a trainer calls it); without it epochs count up.
+    epoch of the next pass (a trainer calls it); without it epochs count up. The first pass leaves out
+    ``skip`` items: a training that goes on does not see them twice.
     """
 
-    def __init__(self, count: int, seed: int, augment: bool) -> None:
+    def __init__(self, count: int, seed: int, augment: bool, skip: int = 0) -> None:
         self.count = count
         self.seed = seed
         self.augment = augment
+        self.skip = skip
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -34,8 +36,9 @@ class SeededShuffle(Sampler):
     def __iter__(self) -> Iterator[int | tuple[int, int]]:
         rng = np.random.default_rng((self.seed, self.epoch))
         self.epoch += 1
-        order = rng.permutation(self.count).tolist()
-        seeds = rng.integers(2**63, size=self.count).tolist()
+        skip, self.skip = self.skip, 0
+        order = rng.permutation(self.count)[skip:].tolist()
+        seeds = rng.integers(2**63, size=self.count)[skip:].tolist()
         return iter(zip(order, seeds, strict=True) if self.augment else order)
 
     def set_epoch(self, epoch: int) -> None:
@@ -79,13 +82,18 @@ class EventDataModule(L.LightningDataModule):
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Random chunks, shuffled anew each epoch; a short last batch is dropped unless alone."""
+        """Random chunks, shuffled anew each epoch; a short last batch is dropped unless alone.
+
+        A trainer that resumes within an epoch gets the batches that it has not seen.
+        """
         sequences = find_sequences(self.data_dir / "train", self.representation)
         chunks = RandomChunks(sequences, self.sequence_length)
+        seen = 0 if self.trainer is None else self.trainer.global_step * self.trainer.accumulate_grad_batches
+        skip = seen % max(len(chunks) // self.batch_size, 1) * self.batch_size
         return self._loader(
             chunks,
             batch_size=self.batch_size,
-            sampler=SeededShuffle(len(chunks), self.seed, self.augment),
+            sampler=SeededShuffle(len(chunks), self.seed, self.augment, skip),
             collate_fn=make_batch,
             drop_last=len(chunks) >= self.batch_size,
         )

@@ -84,7 +84,6 @@ class Profile:
     training: Training
     arms: tuple[Arm, ...]
     simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
-    validation_batch: int = 8
 
     @property
     def recurrences(self) -> tuple[str, ...]:
@@ -135,7 +134,6 @@ PROFILES = {
                 scene=replace(DEMO_SCENE, width=64, height=64, duration_s=1.0),
                 sequences={"train": 3, "val": 1, "test": 2},
             ),
-            validation_batch=2,
         ),
         Profile(
             name="demo",

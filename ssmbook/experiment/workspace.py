@@ -11,12 +11,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from ssmbook.dataset import EvaluationStreams, EventDataModule, Sensor, get_sensor, preprocess, sequence_folders
+from ssmbook.dataset import (
+    Batch,
+    EvaluationStreams,
+    EventDataModule,
+    Sensor,
+    find_sequences,
+    get_sensor,
+    preprocess,
+)
 from ssmbook.detector import PRESETS, Detector, load_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.events.simulate import simulate_set
@@ -91,16 +101,39 @@ class Workspace:
         return folder
 
     def streams(
-        self, split: str, window_ms: float = BASE_MS, stride_ms: float = BASE_MS, batch_size: int | None = None
+        self, split: str, window_ms: float = BASE_MS, stride_ms: float = BASE_MS
     ) -> EvaluationStreams:
-        """One split as streams for evaluation, all label frames once."""
+        """One split as streams for evaluation, each label frame once."""
         splits = SPLITS if (window_ms, stride_ms) == (BASE_MS, BASE_MS) else (split,)
-        folder = self.set(window_ms, stride_ms, splits) / split
-        return EvaluationStreams(
-            sequence_folders(folder),
-            length=self.profile.training.sequence_length,
-            batch_size=batch_size or self.profile.validation_batch,
+        settings = self.profile.training
+        sequences = find_sequences(self.set(window_ms, stride_ms, splits) / split)
+        return EvaluationStreams(sequences, settings.sequence_length, settings.batch_size)
+
+    def data(self) -> EventDataModule:
+        """The set that the profile trains and validates on, as batches."""
+        settings = self.profile.training
+        return EventDataModule(
+            self.set(),
+            sequence_length=settings.sequence_length,
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            seed=settings.seed,
         )
+
+    def training_batch(self) -> Batch:
+        """The first batch of a training."""
+        return next(iter(self.data().train_dataloader()))
+
+    def frames_at(self, split: str, sequence: str, times_us: Sequence[int]) -> list[np.ndarray]:
+        """The preprocessed frames [C, H, W] of a sequence that end at the given label times."""
+        found = {s.name: s for s in find_sequences(self.set() / split)}
+        if sequence not in found:
+            raise InputError(f"{self.set() / split} has no sequence {sequence!r}")
+        source = found[sequence]
+        windows = source.label_frames[np.searchsorted(source.label_times_us, times_us)].tolist()
+        frames = [source.frames(window, window + 1)[0] for window in windows]
+        source.close()
+        return frames
 
     def run(self, recurrence: str = "s5") -> Path:
         """The folder of one training."""
@@ -114,17 +147,9 @@ class Workspace:
     def train(self, recurrence: str = "s5", accelerator: str = "auto") -> Path:
         """The checkpoint of the profile's training; trains, or goes on training, where it is missing."""
         settings = self.profile.training
-        data = EventDataModule(
-            self.set(),
-            sequence_length=settings.sequence_length,
-            batch_size=settings.batch_size,
-            eval_batch_size=self.profile.validation_batch,
-            workers=settings.workers,
-            seed=settings.seed,
-        )
         return train(
             self.new_model(recurrence),
-            data,
+            self.data(),
             self.run(recurrence),
             sensor=self.profile.sensor,
             steps=settings.steps,

@@ -1,0 +1,8 @@
+"""State-space layers with a carried state; they know nothing of events or boxes."""
+
+from ssmbook.ssm.s4 import S4
+from ssmbook.ssm.s4d import S4D
+from ssmbook.ssm.s5 import S5
+from ssmbook.ssm.scan import diagonal_scan
+
+__all__ = ["S4", "S4D", "S5", "diagonal_scan"]

@@ -1,0 +1,90 @@
+"""Window and grid attention: a linear cost in the pixels, local and global by turns.
+
+Source: MaxViT (arXiv 2204.01697), section 3.2, as RVT (arXiv 2212.05598) uses it:
+
+    x ← x + γ₁ · Attn(n₁(x)),    x ← x + γ₂ · MLP(n₂(x)).
+
+Tokens are channels last, [N, H, W, C]. A partition cuts them into groups of p_h · p_w tokens that attend to
+each other only; everything else in the block acts on single tokens.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+GAMMA = 1e-5  # γ at the start: a block begins near the identity
+
+
+def window_partition(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Contiguous p_h × p_w tiles: [N, H, W, C] → [N·groups, p_h·p_w, C]."""
+    return rearrange(x, "n (gh ph) (gw pw) c -> (n gh gw) (ph pw) c", ph=size[0], pw=size[1])
+
+
+def window_merge(groups: Tensor, size: tuple[int, int], hw: tuple[int, int]) -> Tensor:
+    """The inverse of ``window_partition`` for an image of hw = (H, W) tokens."""
+    gh, gw = hw[0] // size[0], hw[1] // size[1]
+    return rearrange(groups, "(n gh gw) (ph pw) c -> n (gh ph) (gw pw) c", gh=gh, gw=gw, ph=size[0])
+
+
+def grid_partition(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """p_h × p_w tokens that lie H/p_h rows and W/p_w columns apart: [N, H, W, C] → [N·groups, p_h·p_w, C]."""
+    return rearrange(x, "n (ph gh) (pw gw) c -> (n gh gw) (ph pw) c", ph=size[0], pw=size[1])
+
+
+def grid_merge(groups: Tensor, size: tuple[int, int], hw: tuple[int, int]) -> Tensor:
+    """The inverse of ``grid_partition`` for an image of hw = (H, W) tokens."""
+    gh, gw = hw[0] // size[0], hw[1] // size[1]
+    return rearrange(groups, "(n gh gw) (ph pw) c -> n (ph gh) (pw gw) c", gh=gh, gw=gw, ph=size[0])
+
+
+PARTITIONS = {"window": (window_partition, window_merge), "grid": (grid_partition, grid_merge)}
+
+
+class SelfAttention(nn.Module):
+    """softmax(q kᵀ / √d) v within each group, [groups, T, C] → [groups, T, C], with C / dim_head heads.
+
+    The C → 3C layer's output is ordered head by head and within a head q, k, v.
+    """
+
+    def __init__(self, channels: int, dim_head: int) -> None:
+        super().__init__()
+        self.dim_head = dim_head
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (-1, 3 * self.dim_head))  # [groups, T, heads, 3d]
+        q, k, v = qkv.transpose(1, 2).chunk(3, -1)  # each [groups, heads, T, d]
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+class AttentionBlock(nn.Module):
+    """Attention within a partition, then the MLP: [N, H, W, C] → [N, H, W, C].
+
+    Args:
+        channels: C, a multiple of ``dim_head``.
+        dim_head: width d of a head.
+        partition: (p_h, p_w), tokens of a group; they divide H and W.
+        kind: ``"window"`` (whose input is normalised already, so n₁ is the identity) or ``"grid"``.
+    """
+
+    def __init__(self, channels: int, dim_head: int, partition: tuple[int, int], kind: str) -> None:
+        super().__init__()
+        self.partition, self.kind = partition, kind
+        self.norm1 = nn.Identity() if kind == "window" else nn.LayerNorm(channels)
+        self.attention = SelfAttention(channels, dim_head)
+        self.gamma1 = nn.Parameter(torch.full((channels,), GAMMA))
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
+        )
+        self.gamma2 = nn.Parameter(torch.full((channels,), GAMMA))
+
+    def forward(self, x: Tensor) -> Tensor:
+        split, merge = PARTITIONS[self.kind]
+        groups = split(x, self.partition)  # [N·groups, T, C]; all that follows acts within a group or a token
+        groups = torch.addcmul(groups, self.gamma1, self.attention(self.norm1(groups)))
+        groups = torch.addcmul(groups, self.gamma2, self.mlp(self.norm2(groups)))
+        return merge(groups, self.partition, (x.shape[1], x.shape[2]))

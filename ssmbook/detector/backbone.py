@@ -1,0 +1,112 @@
+"""The backbone: four stages, each a downsampling, attention, and a recurrence over time.
+
+Source: RVT (arXiv 2212.05598), figure 3; S5-ViT (arXiv 2402.15584) puts a state-space block in the place of
+the LSTM. Widths are embed_dim · (1, 2, 4, 8), strides 4, 8, 16, 32.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssmbook.detector.attention import AttentionBlock
+from ssmbook.detector.temporal import make_recurrence, over_pixels
+
+STRIDES = (4, 8, 16, 32)  # of the four stages
+MULTIPLIERS = (1, 2, 4, 8)  # their widths in units of embed_dim
+
+
+class Stage(nn.Module):
+    """One stage: overlapping convolution of stride s (kernel 2s − 1, padding s − 1), LayerNorm, window
+    attention, grid attention, recurrence.
+
+    Args:
+        in_channels, channels: widths of input and output.
+        stride: s.
+        dim_head, partition: of the attention.
+        recurrence, ssm_options: see ``make_recurrence``.
+        mask_token: whether masked positions are replaced by a learnt vector after the LayerNorm.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        *,
+        dim_head: int,
+        partition: tuple[int, int],
+        recurrence: str,
+        ssm_options: dict[str, Any],
+        mask_token: bool = False,
+    ) -> None:
+        super().__init__()
+        self.downsample = nn.Conv2d(in_channels, channels, 2 * stride - 1, stride, stride - 1, bias=False)
+        self.norm = nn.LayerNorm(channels)
+        self.mask_token = nn.Parameter(torch.zeros(channels)) if mask_token else None
+        self.window = AttentionBlock(channels, dim_head, partition, "window")
+        self.grid = AttentionBlock(channels, dim_head, partition, "grid")
+        self.recurrence = make_recurrence(recurrence, channels, **ssm_options)
+
+    def forward(
+        self, x: Tensor, B: int, state: Any, step_scale: float | Tensor, token_mask: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """x [L·B, C_in, H, W] → tokens [L, B, H/s, W/s, C], and the state after the last step."""
+        tokens = self.norm(self.downsample(x).permute(0, 2, 3, 1))  # [L·B, h, w, C]
+        if token_mask is not None and self.mask_token is not None:
+            tokens = torch.where(token_mask[..., None], self.mask_token, tokens)
+        tokens = self.grid(self.window(tokens))
+        return over_pixels(self.recurrence, tokens.unflatten(0, (-1, B)), state, step_scale)
+
+
+class Backbone(nn.Module):
+    """Frames in, feature maps of four strides out, a state per stage carried along.
+
+    Args: see ``Detector``.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        dim_head: int,
+        partition: tuple[int, int],
+        *,
+        in_channels: int,
+        recurrence: str,
+        ssm_options: dict[str, Any],
+        mask_token: bool,
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        for i, multiplier in enumerate(MULTIPLIERS):
+            channels = embed_dim * multiplier
+            stage = Stage(
+                in_channels,
+                channels,
+                stride=4 if i == 0 else 2,
+                dim_head=dim_head,
+                partition=partition,
+                recurrence=recurrence,
+                ssm_options=ssm_options,
+                mask_token=mask_token and i == 0,
+            )
+            self.stages.append(stage)
+            in_channels = channels
+
+    def forward(
+        self,
+        x: Tensor,
+        B: int,
+        states: list[Any] | None = None,
+        step_scale: float | Tensor = 1.0,
+        token_mask: Tensor | None = None,
+    ) -> tuple[dict[int, Tensor], list[Any]]:
+        """x [L·B, C, H, W], token_mask [L, B, H/4, W/4] → tokens {1..4: [L, B, h, w, C]} and four states."""
+        mask = None if token_mask is None else token_mask.flatten(0, 1)
+        features, new_states = {}, []
+        for i, stage in enumerate(self.stages):
+            tokens, state = stage(x, B, states[i] if states else None, step_scale, mask if i == 0 else None)
+            features[i + 1] = tokens
+            new_states.append(state)
+            x = tokens.flatten(0, 1).permute(0, 3, 1, 2)  # [L·B, C, h, w], channels last in memory
+        return features, new_states

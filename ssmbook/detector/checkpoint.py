@@ -1,0 +1,195 @@
+"""Checkpoints: ours out and in, and the released ones of S5-ViT and RVT in.
+
+A released checkpoint is what PyTorch Lightning writes: the weights under ``state_dict``, beside settings and
+other objects of libraries that need not be installed. Only tensors are taken, and nothing in it is run.
+"""
+
+import inspect
+import os
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssmbook.detector import inert
+from ssmbook.detector.model import Detector
+from ssmbook.detector.presets import PRESETS
+from ssmbook.errors import InputError
+
+FORMAT = "ssmbook.detector"
+
+# Published names → ours, applied in turn.
+RENAMES = [
+    (r"^mdl\.", ""),
+    (r"downsample_cf2cl\.conv\.", "downsample."),
+    (r"downsample_cf2cl\.norm\.", "norm."),
+    (r"att_blocks\.0\.att_(window|grid)\.", r"\1."),
+    (r"self_attn\.qkv\.", "attention.qkv."),
+    (r"self_attn\.proj\.", "attention.out."),
+    (r"\.ls([12])\.gamma", r".gamma\1"),
+    (r"mlp\.net\.0\.0\.", "mlp.0."),
+    (r"mlp\.net\.2\.", "mlp.2."),
+    (r"s5_block\.s5\.seq\.", "recurrence.layer."),
+    (r"s5_block\.attn_norm\.", "recurrence.norm1."),
+    (r"s5_block\.ff_norm\.", "recurrence.norm2."),
+    (r"s5_block\.ff_enc\.", "recurrence.encode."),
+    (r"s5_block\.ff_dec\.", "recurrence.decode."),
+    (r"lstm\.conv1x1\.", "recurrence.gates."),
+    (r"^fpn\.", "neck."),
+    (r"lateral_conv0\.", "reduce4."),
+    (r"reduce_conv1\.", "reduce3."),
+    (r"bu_conv2\.", "stride2."),
+    (r"bu_conv1\.", "stride3."),
+    (r"(C3_\w\d)\.conv1\.", r"\1.deep."),
+    (r"(C3_\w\d)\.conv2\.", r"\1.shallow."),
+    (r"(C3_\w\d)\.conv3\.", r"\1.join."),
+    (r"(C3_\w\d)\.m\.(\d+)\.conv1\.", r"\1.bottlenecks.\2.0."),
+    (r"(C3_\w\d)\.m\.(\d+)\.conv2\.", r"\1.bottlenecks.\2.1."),
+    (r"C3_p4\.", "down3."),
+    (r"C3_p3\.", "down2."),
+    (r"C3_n3\.", "up3."),
+    (r"C3_n4\.", "up4."),
+    (r"^yolox_head\.", "head."),
+    (r"cls_convs\.", "class_convs."),
+    (r"reg_convs\.", "box_convs."),
+    (r"cls_preds\.", "class_out."),
+    (r"reg_preds\.", "box_out."),
+    (r"obj_preds\.", "objectness_out."),
+    (r"\.bn\.", ".norm."),
+]
+# Found in a file, these give its recurrence away.
+TRACES = {"s5": "recurrence.layer.Lambda", "convlstm": "recurrence.gates.weight"}
+
+
+def published_name(name: str) -> str:
+    """Our name of a parameter of the published code."""
+    for pattern, replacement in RENAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
+    """Write a model so that ``load_checkpoint`` needs nothing else: its arguments and its weights.
+
+    Args:
+        path: the file, replaced in one move once it is whole.
+        model: whose ``config`` and ``state_dict`` are written.
+        extra: tensors and plain values to keep beside them.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
+        torch.save(content, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path, preset: str = "gen1-small", **overrides: Any) -> Detector:
+    """A detector with the weights of a file: ours, or released by S5-ViT or RVT.
+
+    Args:
+        path: the checkpoint.
+        preset: a name in ``PRESETS``, the sizes of a released checkpoint's network; ours hold their own.
+        overrides: arguments of ``Detector`` that differ, such as ``carry``, ``embed_dim``, ``dim_head``,
+            ``fpn_depth``, ``num_classes``, ``input_hw``, ``partition``. ``recurrence`` and ``mask_token`` are
+            found from the file.
+
+    Returns:
+        The detector, in training mode like every new module, on the CPU.
+
+    Raises:
+        InputError: no such file, not a checkpoint, damaged; something in it would have to be called; its
+            weights do not fit the network (the message lists names and shapes).
+    """
+    content = read_checkpoint(path)
+    weights = content.get("state_dict", content)
+    if not isinstance(weights, dict) or not any(isinstance(w, Tensor) for w in weights.values()):
+        raise InputError(f"{path}: the file holds no weights (no tensors under 'state_dict')")
+    if content.get("format") == FORMAT:
+        config = content["config"]
+    else:
+        weights = _from_published(weights)
+        config = {**get_preset(preset), **_found(weights)}
+    unknown = overrides.keys() - inspect.signature(Detector).parameters.keys()
+    if unknown:
+        raise InputError(f"a Detector has no argument {min(unknown)!r}")
+    model = Detector(**{**config, **overrides})
+    _check_fit(weights, model, path)
+    model.load_state_dict(weights)
+    return model
+
+
+def get_preset(name: str) -> dict[str, Any]:
+    """The arguments of ``Detector`` under that name; an InputError that lists the names if there are none."""
+    if name not in PRESETS:
+        raise InputError(f"there is no preset {name!r}; the presets are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _from_published(weights: dict[str, Any]) -> dict[str, Tensor]:
+    """Published weights under our names and in our shapes."""
+    network = {name: w for name, w in weights.items() if name.startswith("mdl.") and isinstance(w, Tensor)}
+    ours = {published_name(name): weight for name, weight in network.items()}
+    for name, weight in ours.items():
+        if name.endswith("recurrence.gates.weight"):
+            ours[name] = weight.flatten(1)  # a 1 × 1 convolution [4C, 2C, 1, 1]
+        elif name.endswith("mask_token"):
+            ours[name] = weight.flatten()  # [1, 1, 1, C]
+    return ours
+
+
+def _found(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """What the weights themselves say of the network."""
+    names = [name for name, trace in TRACES.items() if f"backbone.stages.0.{trace}" in weights]
+    return {
+        "recurrence": names[0] if names else "none",
+        "mask_token": "backbone.stages.0.mask_token" in weights,
+    }
+
+
+def _check_fit(weights: dict[str, Tensor], model: Detector, path: str | Path) -> None:
+    """InputError that lists what differs between a file and a model."""
+    has = {name: list(weight.shape) for name, weight in weights.items()}
+    wants = {name: list(weight.shape) for name, weight in model.state_dict().items()}
+    differing = [
+        f"{name} {has.get(name, 'missing')}, not {wants.get(name, 'known')}"
+        for name in {**wants, **has}
+        if has.get(name) != wants.get(name)
+    ]
+    if differing:
+        shown = "; ".join(differing[:6]) + (f"; and {len(differing) - 6} more" if len(differing) > 6 else "")
+        raise InputError(
+            f"{path} does not fit the network: {len(differing)} of {len(wants)} weights differ: {shown}. "
+            "Choose the preset or the overrides that the file was trained with"
+        )
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint: tensors and plain containers as they are, any other object inert.
+
+    Raises:
+        InputError: see ``load_checkpoint``.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: there is no such file")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path}: not a checkpoint of PyTorch 1.6 or later, or cut short")
+    try:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:  # objects of other libraries
+            # weights_only cannot be set with another unpickler; ours is as strict, see there.
+            content = torch.load(path, map_location="cpu", pickle_module=inert, weights_only=False)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except Exception as error:
+        raise InputError(f"{path}: a damaged or foreign checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: the file holds a {type(content).__name__}, not a dictionary of weights")
+    return content

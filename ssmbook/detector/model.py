@@ -1,0 +1,216 @@
+"""The detector: backbone with a carried state, neck, head."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssmbook.detector.backbone import MULTIPLIERS, STRIDES, Backbone
+from ssmbook.detector.boxes import anchor_grid
+from ssmbook.detector.head import YOLOXHead, detection_loss, scores_and_boxes
+from ssmbook.detector.neck import PAFPN
+from ssmbook.errors import InputError
+
+Features = dict[int, Tensor]
+
+
+class Detector(nn.Module):
+    """S5-ViT (arXiv 2402.15584), or RVT (arXiv 2212.05598) with another recurrence: events in, boxes out.
+
+    Args:
+        embed_dim: width of the first stage; the others have 2, 4 and 8 times as much.
+        dim_head: width of an attention head; divides embed_dim.
+        fpn_depth: depth of the neck, whose blocks have round(3 · fpn_depth) bottlenecks.
+        num_classes: classes.
+        input_hw: (height, width) of the network's input in pixels, to which frames are padded with zeros at
+            the bottom and right; a multiple of 32 · ``partition``.
+        partition: (p_h, p_w), tokens of an attention group.
+        recurrence: ``"s5"``, ``"convlstm"`` or ``"none"``.
+        carry: ``"exact"``: a state that is passed in is where the chunk begins; ``"published"``: every chunk
+            begins at zero, as it does in the released code of S5-ViT, whatever state is passed in.
+        in_channels: channels of a frame.
+        bandlimit, bandlimit_mode: of ``S5``; as published, modes above half of Nyquist's limit are masked
+            once, at the start.
+        mask_token: learn a vector that stands in for masked tokens.
+
+    Raises:
+        InputError: a size that does not fit the others.
+    """
+
+    anchors: Tensor
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        dim_head: int,
+        fpn_depth: float,
+        num_classes: int,
+        input_hw: tuple[int, int],
+        partition: tuple[int, int],
+        recurrence: str = "s5",
+        carry: Literal["exact", "published"] = "exact",
+        in_channels: int = 20,
+        bandlimit: float | None = 0.5,
+        bandlimit_mode: Literal["held", "once"] = "once",
+        mask_token: bool = False,
+    ) -> None:
+        super().__init__()
+        # Plain values, from which the same network can be built again.
+        self.config: dict[str, Any] = {
+            "embed_dim": int(embed_dim),
+            "dim_head": int(dim_head),
+            "fpn_depth": float(fpn_depth),
+            "num_classes": int(num_classes),
+            "input_hw": _pair(input_hw, "input_hw"),
+            "partition": _pair(partition, "partition"),
+            "recurrence": recurrence,
+            "carry": carry,
+            "in_channels": int(in_channels),
+            "bandlimit": bandlimit,
+            "bandlimit_mode": bandlimit_mode,
+            "mask_token": bool(mask_token),
+        }
+        self.input_hw: tuple[int, int] = self.config["input_hw"]
+        self.carry, self.num_classes, self.in_channels = carry, int(num_classes), int(in_channels)
+        _check(self.config)
+        self.backbone = Backbone(
+            embed_dim,
+            dim_head,
+            self.config["partition"],
+            in_channels=in_channels,
+            recurrence=recurrence,
+            ssm_options={"bandlimit": bandlimit, "bandlimit_mode": bandlimit_mode},
+            mask_token=mask_token,
+        )
+        _, c2, c3, c4 = (embed_dim * multiplier for multiplier in MULTIPLIERS)
+        self.neck = PAFPN((c2, c3, c4), fpn_depth)
+        self.head = YOLOXHead((c2, c3, c4), num_classes)
+        self.register_buffer("anchors", anchor_grid(self.input_hw, STRIDES[1:]), persistent=False)
+
+    def features(
+        self,
+        x: Tensor,
+        states: list[Any] | None = None,
+        step_scale: float | Tensor = 1.0,
+        token_mask: Tensor | None = None,
+        frames: Tensor | None = None,
+    ) -> tuple[Features, list[Any]]:
+        """Run the backbone over a chunk.
+
+        Args:
+            x: event counts [L, B, in_channels, H, W], uint8 or float, no larger than ``input_hw``.
+            states: what the previous chunk returned; None starts from zero.
+            step_scale: time between frames in units of that in training, a number, [B] or [L, B]; S5
+                multiplies its Δ by it.
+            token_mask: bool [L, B, h/4, w/4], (h, w) = ``input_hw``, true where the learnt vector takes the
+                place of the stem's output.
+            frames: [M, 2] of (l, b); only these frames' features are returned.
+
+        Returns:
+            Features {1..4: [L, B, C, h, w]} (with ``frames`` [M, C, h, w]), and the states after the last
+            frame, one per stage: S5 complex [B, P, h, w], ConvLSTM (h, c), each [B, C, h, w], none None.
+
+        Raises:
+            InputError: shapes that do not fit the model or each other.
+        """
+        self._check_input(x, states, step_scale, token_mask)
+        if self.carry == "published":
+            states = None
+        B = x.shape[1]
+        tokens, states = self.backbone(self._images(x), B, states, step_scale, token_mask)
+        if frames is None:
+            return {i: t.permute(0, 1, 4, 2, 3) for i, t in tokens.items()}, states  # [L, B, C, h, w]
+        step, slot = frames.to(x.device).unbind(-1)
+        return {i: t[step, slot].permute(0, 3, 1, 2) for i, t in tokens.items()}, states  # [M, C, h, w]
+
+    def predict(self, features: Features) -> Tensor:
+        """Features {2, 3, 4: [..., C, h, w]} → [..., A, 5 + classes]: cx, cy, w, h in pixels, objectness,
+        classes.
+
+        The leading axes are those of the features. BatchNorm works as the module's mode says.
+        """
+        raw = self._raw(features)
+        return scores_and_boxes(raw, self.anchors).unflatten(0, features[2].shape[:-3])
+
+    def loss(self, features: Features, targets: Tensor) -> dict[str, Tensor]:
+        """The training loss of labelled frames, see ``detection_loss``.
+
+        Args:
+            features: {2, 3, 4: [M, C, h, w]}.
+            targets: [M, G, 5]: class, cx, cy, w, h in pixels of ``input_hw``; rows that sum to 0 are padding.
+
+        Returns:
+            Scalars: loss, iou_loss, conf_loss, cls_loss, l1_loss, num_fg.
+
+        Raises:
+            InputError: targets of other frames than the features, or of a class the model does not have.
+        """
+        M = len(features[2])
+        if features[2].ndim != 4 or targets.ndim != 3 or targets.shape[0] != M or targets.shape[2] != 5:
+            raise InputError(
+                f"features must be [M, C, h, w] and targets [M, G, 5], not {list(features[2].shape)} and "
+                f"{list(targets.shape)}"
+            )
+        if targets.numel() and not 0 <= (largest := targets[..., 0].max()) < self.num_classes:
+            raise InputError(f"targets hold class {largest:g}; the model has {self.num_classes} classes")
+        return detection_loss(self._raw(features), self.anchors, targets.to(self.anchors))
+
+    def _images(self, x: Tensor) -> Tensor:
+        """x [L, B, C, h, w] → float [L·B, C, H, W], padded to the model's size, channels last in memory."""
+        h, w = x.shape[3:]
+        x = x.flatten(0, 1).permute(0, 2, 3, 1)  # [L·B, h, w, C]
+        make = torch.empty if (h, w) == self.input_hw else torch.zeros
+        images = make(len(x), *self.input_hw, self.in_channels, dtype=self.anchors.dtype, device=x.device)
+        images[:, :h, :w] = x  # pads, converts and reorders in one pass
+        return images.permute(0, 3, 1, 2)
+
+    def _raw(self, features: Features) -> Tensor:
+        """{2, 3, 4: [..., C, h, w]} → [M, A, 5 + classes], M the product of the leading axes."""
+        maps = (features[i].flatten(0, -4) for i in (2, 3, 4))
+        return self.head(self.neck(*maps))
+
+    def _check_input(
+        self, x: Tensor, states: list[Any] | None, step_scale: float | Tensor, token_mask: Tensor | None
+    ) -> None:
+        H, W = self.input_hw
+        if x.ndim != 5 or not x.shape[0] or not x.shape[1] or x.shape[2] != self.in_channels or x.shape[3] > H or x.shape[4] > W:
+            raise InputError(
+                f"x must be [L, B, {self.in_channels}, ≤ {H}, ≤ {W}] for this model, not {list(x.shape)}"
+            )
+        L, B = x.shape[:2]
+        if isinstance(step_scale, Tensor) and tuple(step_scale.shape) not in ((), (B,), (L, B)):
+            shape = list(step_scale.shape)
+            raise InputError(f"step_scale must be a number, [{B}] or [{L}, {B}], not {shape}")
+        if states is not None and len(states) != len(STRIDES):
+            raise InputError(f"states must be a list of {len(STRIDES)}, one per stage, not of {len(states)}")
+        if token_mask is None:
+            return
+        if not self.config["mask_token"]:
+            raise InputError("the model has no vector for masked tokens: make it with mask_token=True")
+        wanted = (L, B, H // STRIDES[0], W // STRIDES[0])
+        if token_mask.shape != wanted:
+            raise InputError(f"token_mask must be {list(wanted)}, not {list(token_mask.shape)}")
+
+
+def _pair(value: tuple[int, int], name: str) -> tuple[int, int]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise InputError(f"{name} must be a pair (height, width), not {value!r}")
+    return int(value[0]), int(value[1])
+
+
+def _check(config: dict[str, Any]) -> None:
+    """InputError where the arguments of a Detector do not fit each other."""
+    for name in ("embed_dim", "dim_head", "num_classes", "in_channels"):
+        if config[name] < 1:
+            raise InputError(f"{name} is {config[name]}; it must be at least 1")
+    if config["embed_dim"] % config["dim_head"]:
+        raise InputError(f"dim_head {config['dim_head']} does not divide embed_dim {config['embed_dim']}")
+    if config["carry"] not in ("exact", "published"):
+        raise InputError(f"carry is {config['carry']!r}; it must be 'exact' or 'published'")
+    for size, group in zip(config["input_hw"], config["partition"], strict=True):
+        if min(size, group) < 1 or size % (STRIDES[-1] * group):
+            raise InputError(
+                f"partition {config['partition']} does not divide an input of {config['input_hw']}: each side"
+                f" must be a multiple of {STRIDES[-1]} times the partition's"
+            )

@@ -1,0 +1,224 @@
+"""Driving scenes: what is in the street, and where it is at any time.
+
+Lengths are pixels, times seconds unless a name says otherwise. An actor's position is a closed form of time, so
+that any moment can be rendered or labelled without the ones before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ssmbook.errors import InputError
+from ssmbook.events.boxes import BOX_DTYPE
+
+HORIZON = 0.38  # share of the frame's height above the road's far end
+CAR, PEDESTRIAN = 0, 1  # class ids, as Gen1 numbers them
+RAMP_S = 0.15  # an actor brakes and sets off within this time
+MIN_VISIBLE = 0.25  # least share of a box inside the frame
+MAX_OCCLUDED = 0.7  # largest share of a box behind nearer actors
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What scenes are drawn from. Ranges are (least, most), drawn uniformly.
+
+    Args:
+        width, height: of the sensor in px.
+        duration_s: of a sequence.
+        label_hz: labels per second; the first is one interval after the start.
+        actors: how many cars and pedestrians, both ends included.
+        car_height, pedestrian_height: in px; an actor grows or shrinks between two draws of it (it comes
+            nearer or drives away), by at most ``approach`` of its height per second.
+        car_aspect, pedestrian_aspect: width over height.
+        car_speed, pedestrian_speed: px/s, to either side.
+        stop_probability: that an actor stands still once, for ``stop_s`` seconds.
+        background_speed: the largest speed of the background in px/s, to either side.
+        contrast: of an actor against its surroundings in log intensity, of either sign.
+    """
+
+    width: int = 128
+    height: int = 96
+    duration_s: float = 3.0
+    label_hz: float = 20.0
+    actors: tuple[int, int] = (1, 3)
+    car_height: tuple[float, float] = (14.0, 30.0)
+    car_aspect: float = 1.8
+    car_speed: tuple[float, float] = (15.0, 70.0)
+    pedestrian_height: tuple[float, float] = (18.0, 40.0)
+    pedestrian_aspect: float = 0.4
+    pedestrian_speed: tuple[float, float] = (6.0, 30.0)
+    approach: float = 0.15
+    stop_probability: float = 0.6
+    stop_s: tuple[float, float] = (0.3, 0.9)
+    background_speed: float = 6.0
+    contrast: tuple[float, float] = (0.35, 1.2)
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height", "duration_s", "label_hz", "car_aspect", "pedestrian_aspect"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"scene: {name} is {getattr(self, name)}; it must be above 0")
+        ranges = ("actors", "car_height", "car_speed", "pedestrian_height", "pedestrian_speed", "stop_s", "contrast")
+        for name in ranges:
+            least, most = getattr(self, name)
+            if not 0 <= least <= most:
+                raise InputError(f"scene: {name} is {getattr(self, name)}; it must be (least, most) with 0 ≤ least ≤ most")
+        if not 0 <= self.stop_probability <= 1:
+            raise InputError(f"scene: stop_probability is {self.stop_probability}; it must lie in 0..1")
+
+    @property
+    def duration_us(self) -> int:
+        return round(1e6 * self.duration_s)
+
+    @property
+    def label_times_us(self) -> np.ndarray:
+        """Label stamps in µs, up to and including the end."""
+        interval = 1e6 / self.label_hz
+        return np.round(interval * np.arange(1, int(self.duration_us / interval + 1e-9) + 1)).astype(np.int64)
+
+
+#: The set that ``ssmbook reproduce`` simulates.
+DEMO_SCENE = Scene()
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A car or a pedestrian on its way through the frame."""
+
+    class_id: int
+    aspect: float
+    x_start: float  # centre at t = 0
+    bottom: float  # where wheels or feet stand
+    velocity: float  # px/s, positive to the right
+    height_start: float
+    growth: float  # px/s
+    stop_at: float  # inf: it never stops
+    stop_for: float
+    levels: tuple[float, ...]  # log intensity of its parts, relative to its surroundings
+    gait: float  # phase of the legs at t = 0
+
+    def travelled(self, t: np.ndarray) -> np.ndarray:
+        """Seconds of undisturbed driving up to t: the time minus what braking, standing and setting off cost.
+
+        The speed falls linearly to 0 over RAMP_S, stays there for ``stop_for`` and rises again over RAMP_S.
+        """
+        if not np.isfinite(self.stop_at):
+            return t
+        corners = self.stop_at + np.cumsum([0, RAMP_S, self.stop_for, RAMP_S])
+        brake = np.clip(t - corners[0], 0, RAMP_S)
+        go = np.clip(t - corners[2], 0, RAMP_S)
+        lost = brake**2 / (2 * RAMP_S) + np.clip(t - corners[1], 0, self.stop_for) + go - go**2 / (2 * RAMP_S)
+        return t - lost
+
+    def geometry(self, t: np.ndarray) -> np.ndarray:
+        """[T, 4] of centre x, bottom y, height and gait phase at times t [T] in seconds."""
+        travelled = self.travelled(t)
+        height = np.maximum(self.height_start + self.growth * travelled, 1.0)
+        x = self.x_start + self.velocity * travelled
+        stride = 0.45 * self.height_start  # px of way per half turn of the legs
+        phase = self.gait + np.pi * np.abs(self.velocity) * travelled / stride
+        return np.stack([x, np.full_like(x, self.bottom), height, phase], axis=-1)
+
+    def boxes(self, t: np.ndarray) -> np.ndarray:
+        """[T, 4] of left, top, width, height in px, not clipped."""
+        x, bottom, height, _ = self.geometry(t).T
+        width = self.aspect * height
+        return np.stack([x - width / 2, bottom - height, width, height], axis=-1)
+
+
+def draw_actor(scene: Scene, rng: np.random.Generator) -> Actor:
+    """One actor that is inside the frame at some time of the sequence."""
+    class_id = CAR if rng.random() < 0.6 else PEDESTRIAN
+    kind = "car" if class_id == CAR else "pedestrian"
+    least, most = getattr(scene, f"{kind}_height")
+    aspect = getattr(scene, f"{kind}_aspect")
+    velocity = rng.uniform(*getattr(scene, f"{kind}_speed")) * rng.choice([-1, 1])
+    height = rng.uniform(least, most)
+    growth = np.clip(
+        (rng.uniform(least, most) - height) / scene.duration_s, -scene.approach * height, scene.approach * height
+    )
+    # Nearer actors are larger and stand lower in the frame.
+    nearness = (height - least) / max(most - least, 1e-9)
+    horizon, ground = HORIZON * scene.height, 0.97 * scene.height
+    bottom = max(horizon + (0.35 + 0.5 * nearness + rng.uniform(-0.1, 0.15)) * (ground - horizon), height + 1)
+    moment, x = rng.uniform(0, scene.duration_s), rng.uniform(0.1, 0.9) * scene.width
+    stops = rng.random() < scene.stop_probability
+    stop_at = rng.uniform(0.1, max(scene.duration_s - scene.stop_s[0], 0.2)) if stops else np.inf
+    body = rng.uniform(*scene.contrast) * rng.choice([-1, 1])
+    accents = rng.uniform(0.25, 0.8, size=3) * rng.choice([-1, 1], size=3)
+    actor = Actor(
+        class_id=class_id,
+        aspect=aspect,
+        x_start=0.0,
+        bottom=float(bottom),
+        velocity=float(velocity),
+        height_start=float(height),
+        growth=float(growth),
+        stop_at=float(stop_at),
+        stop_for=float(rng.uniform(*scene.stop_s)),
+        levels=(float(body), *(float(body + accent) for accent in accents)),
+        gait=float(rng.uniform(0, 2 * np.pi)),
+    )
+    return replace(actor, x_start=float(x - velocity * actor.travelled(np.array(moment))))
+
+
+class Street:
+    """One drawn scene: its actors from far to near, the background's motion and its texture's seed."""
+
+    def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
+        self.scene = scene
+        count = int(rng.integers(scene.actors[0], scene.actors[1] + 1))
+        self.actors = sorted((draw_actor(scene, rng) for _ in range(count)), key=lambda actor: actor.bottom)
+        self.drift = float(rng.uniform(-1, 1) * scene.background_speed)  # px/s
+        self.sway_hz, self.sway_phase = float(rng.uniform(0.1, 0.4)), float(rng.uniform(0, 2 * np.pi))
+        self.texture_seed = int(rng.integers(2**63))
+
+    def background_x(self, t: np.ndarray) -> np.ndarray:
+        """How far the background has moved to the left at times t in seconds; its speed sways by a half."""
+        w = 2 * np.pi * self.sway_hz
+        return self.drift * (0.75 * t + 0.25 / w * (np.cos(self.sway_phase) - np.cos(w * t + self.sway_phase)))
+
+    def geometry(self, t: np.ndarray) -> np.ndarray:
+        """[T, actors, 4] of centre x, bottom y, height and gait phase."""
+        if not self.actors:
+            return np.zeros((len(t), 0, 4))
+        return np.stack([actor.geometry(t) for actor in self.actors], axis=1)
+
+    def boxes_at(self, t_us: int) -> np.ndarray:
+        """Boxes (``BOX_DTYPE``) of the actors that are in view at a time in µs, clipped to the frame.
+
+        An actor is left out when less than a quarter of its box is inside the frame, or more than 70 % of that
+        part lies behind nearer actors. One that stands still keeps its box, though it makes no event.
+        """
+        W, H = self.scene.width, self.scene.height
+        corners = []
+        for actor in self.actors:
+            x, y, w, h = actor.boxes(np.array([t_us / 1e6]))[0]
+            clipped = np.clip([x, y, x + w, y + h], 0, [W - 1, H - 1, W - 1, H - 1])
+            corners.append((clipped, w * h))
+        rows = []
+        for i, (actor, (corner, area)) in enumerate(zip(self.actors, corners, strict=True)):
+            x0, y0, x1, y1 = corner
+            if (x1 - x0) * (y1 - y0) < MIN_VISIBLE * area or _covered(corner, [c for c, _ in corners[i + 1 :]]) > MAX_OCCLUDED:
+                continue
+            rows.append((t_us, x0, y0, x1 - x0, y1 - y0, actor.class_id, i, 1.0))
+        boxes = np.zeros(len(rows), BOX_DTYPE)
+        for k, name in enumerate(("t", "x", "y", "w", "h", "class_id", "track_id", "class_confidence")):
+            boxes[name] = [row[k] for row in rows]
+        return boxes
+
+    def boxes(self) -> np.ndarray:
+        """The boxes at every label stamp of the scene."""
+        return np.concatenate([np.zeros(0, BOX_DTYPE), *(self.boxes_at(int(t)) for t in self.scene.label_times_us)])
+
+
+def _covered(corner: np.ndarray, nearer: list[np.ndarray]) -> float:
+    """Share of a box (left, top, right, bottom) that lies in the union of others, on a grid of 16 × 16 points."""
+    x0, y0, x1, y1 = corner
+    grid = (np.arange(16) + 0.5) / 16
+    x, y = (x0 + grid * (x1 - x0))[None, :], (y0 + grid * (y1 - y0))[:, None]
+    inside = np.zeros((16, 16), bool)
+    for a0, b0, a1, b1 in nearer:
+        inside |= (x >= a0) & (x <= a1) & (y >= b0) & (y <= b1)
+    return float(inside.mean())

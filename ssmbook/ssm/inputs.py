@@ -1,0 +1,64 @@
+"""What callers give a layer, checked: sequences, states, step scales, and parameters from elsewhere."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssmbook.errors import InputError
+
+Arrays = Mapping[str, "np.ndarray | Tensor"]
+
+
+def copy_parameters(layer: nn.Module, arrays: Arrays) -> None:
+    """Copy ``arrays`` into the parameters of ``layer`` that carry their names; all of them, and no others.
+
+    Raises:
+        InputError: a name is missing or unknown, or a shape differs; nothing has been copied then.
+    """
+    parameters = dict(layer.named_parameters())
+    kind = type(layer).__name__
+    missing, unknown = sorted(parameters.keys() - arrays.keys()), sorted(arrays.keys() - parameters.keys())
+    if missing or unknown:
+        raise InputError(
+            f"{kind} parameters: missing {missing}, unknown {unknown}; expected {sorted(parameters)}"
+        )
+    tensors = {name: torch.as_tensor(array) for name, array in arrays.items()}
+    for name, tensor in tensors.items():
+        expected = tuple(parameters[name].shape)
+        if tuple(tensor.shape) != expected:
+            raise InputError(f"{kind} parameter {name} must be {list(expected)}, not {list(tensor.shape)}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            parameters[name].copy_(tensor)
+
+
+def check_sequence(
+    u: Tensor, width: int, dtype: torch.dtype, state: Tensor | None, state_shape: tuple[int, ...]
+) -> None:
+    """InputError unless u is [N, L ≥ 1, width] of ``dtype`` and state None or complex [N, *state_shape]."""
+    if u.ndim != 3 or u.shape[2] != width or u.shape[1] < 1:
+        raise InputError(f"u must be [N, L, {width}] with L ≥ 1, not {list(u.shape)}")
+    if u.dtype != dtype:
+        raise InputError(f"u must be {dtype} like the parameters, not {u.dtype}")
+    expected = [u.shape[0], *state_shape]
+    if state is not None and (list(state.shape) != expected or state.dtype != dtype.to_complex()):
+        raise InputError(
+            f"state must be {dtype.to_complex()} {expected} to go with u {list(u.shape)}, "
+            f"not {state.dtype} {list(state.shape)}"
+        )
+
+
+def check_scale(step_scale: float | Tensor, u: Tensor) -> Tensor:
+    """step_scale as a tensor like u, [], [N] or [N, L]; InputError unless it is above 0."""
+    if not isinstance(step_scale, Tensor):
+        if not step_scale > 0:
+            raise InputError(f"step_scale must be above 0, not {step_scale}")
+        return torch.tensor(step_scale, dtype=u.dtype, device=u.device)
+    N, L, _ = u.shape
+    if tuple(step_scale.shape) not in ((), (N,), (N, L)):
+        raise InputError(f"step_scale must be a number, [{N}] or [{N}, {L}], not {list(step_scale.shape)}")
+    if not torch.compiler.is_compiling() and not bool((step_scale > 0).all()):
+        raise InputError(f"step_scale must be above 0, not {float(step_scale.min())}")
+    return step_scale.to(u)

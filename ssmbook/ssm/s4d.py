@@ -1,0 +1,107 @@
+"""S4D: a diagonal state-space model for each feature (Gu et al. 2022, arXiv 2206.11893).
+
+K_l = 2 Re Σ_n C_n B̄_n exp(ΔA_n)^l,   B̄ = (exp(ΔA) − 1)/A ∘ B             (eq. 4 and 6, zoh; B = 1)
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ssmbook.errors import InputError
+from ssmbook.ssm.h2 import h2_norm
+from ssmbook.ssm.hippo import Start, blocks_spectrum
+from ssmbook.ssm.inputs import Arrays, copy_parameters
+from ssmbook.ssm.scan import to_planes
+from ssmbook.ssm.siso import ChunkMaps, SISOLayer
+
+
+class DiagonalSystem(nn.Module):
+    """H diagonal systems of M modes, discretised by zoh. A subclass gives `values`; see `siso.System`."""
+
+    modes: int
+
+    def values(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A, B, C, complex [H, M], and Δ [H]."""
+        raise TypeError("a subclass gives the values")
+
+    def maps(self, scale: Tensor, length: int) -> ChunkMaps:
+        A, B, C, step = self.values()
+        log_A_bar = (scale * step)[:, None, None] * A[:, None]  # [H, 1, M]
+        k = torch.arange(length + 1, dtype=step.dtype, device=step.device)[:, None]
+        powers = torch.exp(log_A_bar * k)  # [H, L + 1, M]
+        B_bar = (torch.exp(log_A_bar) - 1) / A[:, None] * B[:, None]
+        reach, observe = B_bar * powers[:, :-1], 2 * C[:, None] * powers[:, 1:]
+        kernel = 2 * (C[:, None] * reach).sum(-1).real
+        return ChunkMaps(kernel, to_planes(observe.conj()), to_planes(reach))
+
+    def carry(self, x: Tensor, scale: Tensor, length: int) -> Tensor:
+        A, _, _, step = self.values()
+        return torch.exp((scale * length * step)[:, None] * A) * x
+
+    def advance(self, x: Tensor, u: Tensor, scale: Tensor) -> Tensor:
+        A, B, _, step = self.values()
+        A_bar = torch.exp((scale[..., None] * step)[..., None] * A)  # [H, M] or [N, H, M]
+        return A_bar * x + (A_bar - 1) / A * B * u[..., None]
+
+    def read(self, x: Tensor) -> Tensor:
+        return 2 * (self.values()[2] * x).sum(-1).real
+
+    def h2_norm(self, omega_min: float) -> Tensor:
+        A, B, C, step = self.values()
+        step = step[:, None]
+        return h2_norm(step * A, (step * B)[..., None], 2 * C[:, None], omega_min)
+
+
+class S4DKernel(DiagonalSystem):
+    """The systems of S4D as stored: C [H, M, 2], log_dt [H], log_A_real [H, M], A_imag [H, M]."""
+
+    def __init__(self, width: int, state_width: int, start: Start):
+        super().__init__()
+        Lambda = torch.as_tensor(blocks_spectrum(state_width, half=True, start=start)[0])
+        self.modes = M = len(Lambda)
+        log_dt = torch.empty(width).uniform_(math.log(1e-3), math.log(1e-1))
+        dtype = torch.get_default_dtype()
+        self.C = nn.Parameter(torch.randn(width, M, 2) * math.sqrt(0.5))  # unit variance as complex numbers
+        self.log_dt = nn.Parameter(log_dt)
+        self.log_A_real = nn.Parameter((-Lambda.real).log().to(dtype).repeat(width, 1))
+        self.A_imag = nn.Parameter((-Lambda.imag).to(dtype).repeat(width, 1))
+
+    def values(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        A = torch.complex(-self.log_A_real.exp(), self.A_imag)
+        return A, torch.ones_like(A), torch.view_as_complex(self.C), self.log_dt.exp()
+
+
+class S4D(SISOLayer):
+    """S4D with a carried state: convolution over sequences, recurrence over single steps.
+
+    Args:
+        width: H, features of the input and of the output.
+        state_width: N, even: N/2 modes and their conjugates for each feature. The state is complex
+            [.., H, N/2].
+        start: "lin" (A_n = −½ + iπn, as in the published code), "inv", or "legs" (normal part of HiPPO-LegS).
+
+    The parameters carry the names of the published `s4d.py`: D, kernel.C, …, output_linear.0.weight
+    [2H, H, 1].
+    """
+
+    kernel: S4DKernel
+
+    def __init__(self, width: int, state_width: int, *, start: Start = "lin"):
+        check_widths(width, state_width)
+        linear = nn.Conv1d(width, 2 * width, 1)
+        super().__init__(width, S4DKernel(width, state_width, start), torch.randn(width), linear)
+
+    def load_published(self, arrays: Arrays) -> None:
+        """Take the parameters of the published S4D layer, under its names; InputError if one does not fit."""
+        copy_parameters(self, arrays)
+
+    def h2_norm(self, omega_min: float) -> Tensor:
+        """‖G‖ above ω_min (radians per step) of the H systems together, without D and the output layer."""
+        return self.kernel.h2_norm(omega_min)
+
+
+def check_widths(width: int, state_width: int) -> None:
+    """Raise InputError unless there is a feature, and conjugate pairs of modes."""
+    if width < 1 or state_width < 2 or state_width % 2:
+        raise InputError(f"width must be ≥ 1 and state_width even and ≥ 2, not {width} and {state_width}")

@@ -1,0 +1,260 @@
+"""S5: one diagonal, multi-input multi-output state-space layer (Smith et al. 2023, arXiv 2208.04933).
+
+    dx/dt = Λ x + B u,   y = Re(C x) + D ∘ u                                  (eq. 1, diagonalised: eq. 4)
+    x_k = Λ̄ x_{k−1} + B̄ u_k,   y_k = Re(C x_k) + D ∘ u_k                     (eq. 2, discretised)
+
+The state goes in and comes out, so that a sequence may arrive in chunks or step by step. In the code
+released with "State Space Models for Event Cameras" (arXiv 2402.15584) the state that goes in has no effect.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssmbook.errors import InputError
+from ssmbook.ssm.h2 import h2_norm
+from ssmbook.ssm.hippo import Start, blocks_spectrum
+from ssmbook.ssm.inputs import Arrays, check_scale, check_sequence, copy_parameters
+from ssmbook.ssm.scan import diagonal_ssm, from_planes, multiply_planes, scan_planes, to_planes
+
+Discretization = Literal["bilinear", "zoh"]
+LEAST_DECAY = 1e-4  # clip_eigs holds Re λ ≤ −LEAST_DECAY
+# Standard deviation, times √fan-in, of the normal that the published code truncates at ±2 σ. A LeCun start
+# divides by this number, which is the spread that the truncation leaves; the published code multiplies by it.
+PUBLISHED_SPREAD = 0.87962566103423978
+
+
+def discretize(Lambda: Tensor, step: Tensor, method: Discretization = "bilinear") -> tuple[Tensor, Tensor]:
+    """Λ̄ and the factor Δ̄ of B̄ = Δ̄ ∘ B, for modes Λ [P] and steps Δ [..., P] (arXiv 2208.04933, §2 and eq. 6).
+
+    bilinear: Λ̄ = (1 + ΔΛ/2) / (1 − ΔΛ/2), Δ̄ = Δ / (1 − ΔΛ/2);  zoh: Λ̄ = exp(ΔΛ), Δ̄ = (Λ̄ − 1) / Λ.
+    """
+    if method == "bilinear":
+        half = step * Lambda / 2
+        return (1 + half) / (1 - half), step / (1 - half)
+    Lambda_bar = torch.exp(step * Lambda)
+    return Lambda_bar, (Lambda_bar - 1) / Lambda
+
+
+def passes_band(Lambda: Tensor, step: Tensor, bandlimit: float) -> Tensor:
+    """Which modes turn slowly enough for their samples: Δ |Im λ| / 2π < α/2, α = 1 being Nyquist's limit."""
+    return step * Lambda.imag.abs() / (2 * math.pi) < bandlimit / 2
+
+
+class S5(nn.Module):
+    """The S5 layer with a carried state.
+
+    Args:
+        width: H, features of the input and of the output.
+        state_width: P, complex modes (with ``conj_sym`` only P/2 of them are held).
+        blocks: J; the start consists of J spectra of size P/J side by side. No effect after the start.
+        start: the spectrum to start from: "legs" (HiPPO-LegS, as published), or "inv" or "lin" of S4D.
+        discretization: "bilinear" or "zoh".
+        bandlimit: α; modes with Δ |Im λ| / 2π ≥ α/2 do not reach the output. None: all do.
+        bandlimit_mode: "held": at every call, with the step then in use, so that it follows training and
+            step_scale; "once": columns of C are zero at the start and train freely afterwards, as published.
+        conj_sym: hold one mode of each conjugate pair, y = 2 Re(C x) + D ∘ u.
+        bidirectional: a second, reversed scan with its own half of C; whole sequences only.
+        clip_eigs: hold Re λ ≤ −1e-4, so that no mode can grow.
+
+    Parameters: Lambda [P, 2], B [P, H, 2], C [H, P, 2] (bidirectional: [H, 2P, 2], the reversed half second),
+    D [H], log_step [P]; a trailing 2 is (Re, Im), P is P/2 with ``conj_sym``. The start is the published one.
+    """
+
+    Lambda: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor
+    log_step: Tensor
+
+    def __init__(
+        self,
+        width: int,
+        state_width: int,
+        *,
+        blocks: int = 1,
+        start: Start = "legs",
+        discretization: Discretization = "bilinear",
+        bandlimit: float | None = None,
+        bandlimit_mode: Literal["held", "once"] = "held",
+        conj_sym: bool = False,
+        bidirectional: bool = False,
+        clip_eigs: bool = False,
+    ):
+        super().__init__()
+        if width < 1 or state_width < 1:
+            raise InputError(f"width and state_width must be at least 1, not {width} and {state_width}")
+        if discretization not in ("bilinear", "zoh"):
+            raise InputError(f'discretization must be "bilinear" or "zoh", not {discretization!r}')
+        if bandlimit_mode not in ("held", "once"):
+            raise InputError(f'bandlimit_mode must be "held" or "once", not {bandlimit_mode!r}')
+        if bandlimit is not None and not bandlimit > 0:
+            raise InputError(f"bandlimit must be above 0 (or None), not {bandlimit}")
+        self.width, self.state_width = width, state_width
+        self.discretization, self.conj_sym = discretization, conj_sym
+        self.bidirectional, self.clip_eigs = bidirectional, clip_eigs
+        self.bandlimit = bandlimit if bandlimit_mode == "held" else None
+        values = published_start(width, state_width, blocks, conj_sym, bidirectional, start)
+        if bandlimit is not None and bandlimit_mode == "once":
+            keep = passes_band(torch.view_as_complex(values["Lambda"]), values["log_step"].exp(), bandlimit)
+            values["C"] *= keep.repeat(2 if bidirectional else 1)[:, None]
+        for name, value in values.items():
+            self.register_parameter(name, nn.Parameter(value.to(torch.get_default_dtype())))
+
+    @property
+    def modes(self) -> int:
+        """Complex numbers in the state of one sequence."""
+        return self.state_width // 2 if self.conj_sym else self.state_width
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}, state_width={self.state_width}, discretization={self.discretization!r}"
+
+    def load_published(self, arrays: Arrays) -> None:
+        """Take parameters under the names of the published PyTorch layer, or of JAX S5 (Lambda_re, C1, …).
+
+        Raises:
+            InputError: a name is missing or unknown, or a shape differs.
+        """
+        tensors = {name: torch.as_tensor(array) for name, array in arrays.items()}
+        if "Lambda_re" in tensors and "Lambda_im" in tensors:
+            tensors["Lambda"] = torch.stack([tensors.pop("Lambda_re"), tensors.pop("Lambda_im")], -1)
+        if "C1" in tensors and "C2" in tensors:
+            tensors["C"] = torch.cat([tensors.pop("C1"), tensors.pop("C2")], 1)
+        if "log_step" in tensors and tensors["log_step"].ndim == 2:
+            tensors["log_step"] = tensors["log_step"].squeeze(-1)
+        copy_parameters(self, tensors)
+
+    def forward(
+        self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run a sequence, or the next chunk of one.
+
+        Args:
+            u: input [N, L, H] (a transposed view of [L, N, H] is as good), in the dtype of the parameters;
+                under autocast it is cast to that.
+            state: complex [N, P] from the call before; None starts from zero.
+            step_scale: factor on Δ, above 0: a number, [N], or [N, L] for irregular windows.
+
+        Returns:
+            y [N, L, H] and the state after the last step (None if bidirectional).
+
+        Raises:
+            InputError: shapes or dtypes that do not fit, a step_scale ≤ 0, a state for a bidirectional layer.
+        """
+        if torch.is_autocast_enabled(u.device.type):
+            u = u.to(self.D.dtype)
+        if state is not None and self.bidirectional:
+            raise InputError("a bidirectional layer takes no state: give it the whole sequence")
+        check_sequence(u, self.width, self.D.dtype, state, (self.modes,))
+        with torch.autocast(u.device.type, enabled=False):
+            scale = check_scale(step_scale, u)
+            run = self._run if scale.ndim == 0 else self._run_varying
+            y, last = run(u, state, scale)
+            return y, None if self.bidirectional else last
+
+    def step(
+        self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """One step: u [N, H] → y [N, H] and the next state [N, P]; step_scale is a number or [N].
+
+        Raises:
+            InputError: as in the call, and for a bidirectional layer, which needs the whole sequence.
+        """
+        if self.bidirectional:
+            raise InputError("a bidirectional layer cannot run step by step: give it the whole sequence")
+        if u.ndim != 2:
+            raise InputError(f"a step takes u [N, {self.width}], not {list(u.shape)}")
+        y, state = self(u[:, None], state, step_scale)
+        return y[:, 0], state
+
+    def eigenvalues(self) -> Tensor:
+        """Λ, complex [P], as the layer uses it."""
+        real, imag = self.Lambda.unbind(-1)
+        return torch.complex(real.clamp(max=-LEAST_DECAY) if self.clip_eigs else real, imag)
+
+    def h2_norm(self, omega_min: float) -> Tensor:
+        """‖G‖ of the layer without D above ω_min, in radians per step at step_scale 1; differentiable.
+
+        Modes that a held bandlimit keeps from the output do not count. See `ssmbook.ssm.h2.h2_norm`.
+
+        Raises:
+            InputError: ω_min < 0, some Re λ ≥ 0, or a bidirectional layer, which is not causal.
+        """
+        if self.bidirectional:
+            raise InputError("the H2 norm is defined for a causal layer, not for a bidirectional one")
+        Lambda, step = self.eigenvalues(), self.log_step.exp()
+        B, C = torch.view_as_complex(self.B), torch.view_as_complex(self.C)
+        if self.bandlimit is not None:
+            C = C * passes_band(Lambda, step, self.bandlimit)
+        return h2_norm(step * Lambda, step[:, None] * B, C * 2 if self.conj_sym else C, omega_min)
+
+    def _run(self, u: Tensor, x0: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """One step size for all: u [N, L, H], x0 [N, P] → y [N, L, H], x_{L−1} [N, P]."""
+        Lambda, step = self.eigenvalues(), scale * self.log_step.exp()
+        Lambda_bar, gain = discretize(Lambda, step, self.discretization)
+        B_bar = gain[:, None] * torch.view_as_complex(self.B)  # [P, H]
+        a, b = to_planes(Lambda_bar), to_planes(B_bar.T).T  # [2P], [2P, H]
+        outputs = self._output_planes()
+        if self.bandlimit is not None:
+            keep = passes_band(Lambda, step, self.bandlimit).repeat(2)  # [2P]
+            outputs = [c * keep for c in outputs]
+        y, last = diagonal_ssm(u, a, b, outputs[0], self.D, x0)
+        for c in outputs[1:]:
+            y = y + diagonal_ssm(u, a, b, c, torch.zeros_like(self.D), reverse=True)[0]
+        return y, last
+
+    def _run_varying(self, u: Tensor, x0: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Step sizes that differ between sequences, scale [N], or between steps, [N, L]."""
+        Lambda = self.eigenvalues()
+        step = scale[..., None] * self.log_step.exp()
+        if scale.ndim == 1:
+            step = step[:, None]  # [N, 1, P], or [N, L, P]
+        Lambda_bar, gain = discretize(Lambda, step, self.discretization)
+        a = to_planes(Lambda_bar)
+        b = multiply_planes(to_planes(gain), u @ to_planes(torch.view_as_complex(self.B).T))  # [N, L, 2P]
+        keep = 1.0 if self.bandlimit is None else passes_band(Lambda, step, self.bandlimit).repeat(1, 1, 2)
+        outputs = self._output_planes()
+        x = scan_planes(a, b, x0)
+        y = (x * keep) @ outputs[0].T + self.D * u
+        for c in outputs[1:]:
+            y = y + (scan_planes(a, b, reverse=True) * keep) @ c.T
+        return y, from_planes(x[:, -1])
+
+    def _output_planes(self) -> list[Tensor]:
+        """[Re C, −Im C] [H, 2P], whose product with planes is Re(C x); a second one for the reversed scan."""
+        C = self.C * 2 if self.conj_sym else self.C
+        return [torch.cat([half[..., 0], -half[..., 1]], -1) for half in C.split(self.modes, 1)]
+
+
+def published_start(
+    width: int,
+    state_width: int,
+    blocks: int = 1,
+    conj_sym: bool = False,
+    bidirectional: bool = False,
+    start: Start = "legs",
+) -> dict[str, Tensor]:
+    """The published start, float32, complex stored as [..., 2]: Lambda, B = Vᴴ B₀, C = C₀ V, D, log_step.
+
+    B₀ [P, H] real and C₀ [H, P] complex are normal, truncated at ±2 σ, which leaves each real number a
+    variance of 0.599/P and 0.599/(H·P); D is uniform in [0, 1), log_step between log 1e-3 and log 1e-1.
+    """
+    H, P = width, state_width
+    spectrum, vectors = blocks_spectrum(P, blocks, conj_sym, start)
+    Lambda, V = torch.as_tensor(spectrum), torch.as_tensor(vectors)
+
+    def truncated_normal(*shape: int, fan: int) -> Tensor:
+        sigma = PUBLISHED_SPREAD / math.sqrt(fan)
+        return nn.init.trunc_normal_(torch.empty(shape), std=sigma, a=-2 * sigma, b=2 * sigma)
+
+    B = V.mH @ truncated_normal(P, H, fan=P).to(V.dtype)
+    C_0 = [torch.view_as_complex(truncated_normal(H, P, 2, fan=H * P)) for _ in range(1 + bidirectional)]
+    C = torch.cat([part.to(V.dtype) @ V for part in C_0], 1)
+    log_step = torch.empty(len(Lambda)).uniform_(math.log(1e-3), math.log(1e-1))
+    complex_parts = {"Lambda": Lambda, "B": B, "C": C}
+    values = {
+        name: torch.view_as_real(value.resolve_conj().contiguous()) for name, value in complex_parts.items()
+    }
+    return values | {"D": torch.rand(H), "log_step": log_step}

@@ -1,0 +1,144 @@
+"""What S4D and S4 share: H systems side by side, each with one input and one output, and the output layer.
+
+    x_k = Ā x_{k−1} + B̄ u_k,   y_k = 2 Re(C x_k) + D u_k
+
+A sequence runs in chunks. Within a chunk the output is a convolution with K_l = 2 Re(C Ā^l B̄), plus
+what the state x at its start still contributes, 2 Re(C Ā^{k+1} x); the state at its end is
+Ā^L x + Σ_k Ā^{L−1−k} B̄ u_k. All are batched matrix products over the features; time and memory grow linearly
+with the length of the sequence.
+"""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssmbook.errors import InputError
+from ssmbook.ssm.inputs import check_scale, check_sequence
+from ssmbook.ssm.scan import from_planes, to_planes
+
+CHUNK = 64  # steps: about where the convolution within a chunk costs as much as the state between chunks
+
+
+class ChunkMaps(NamedTuple):
+    """What chunks of up to L steps need; S = 2M reals are the planes of a state of M modes."""
+
+    kernel: Tensor  # K, [H, L]
+    observe: Tensor  # 2 Re(C Ā^{k+1} ·), [H, L, S]
+    reach: Tensor  # Ā^k B̄, [H, L, S]
+
+
+class System(Protocol):
+    """The systems of a layer: parameters, and what the layer needs to know of them."""
+
+    modes: int
+
+    def maps(self, scale: Tensor, length: int) -> ChunkMaps:
+        """The maps of chunks of up to ``length`` steps, with Δ · scale."""
+
+    def carry(self, x: Tensor, scale: Tensor, length: int) -> Tensor:
+        """Ā^length x, for states x, complex [N, H, M]."""
+
+    def advance(self, x: Tensor, u: Tensor, scale: Tensor) -> Tensor:
+        """Ā x + B̄ u, for x complex [N, H, M], u [N, H], scale [] or [N]."""
+
+    def read(self, x: Tensor) -> Tensor:
+        """2 Re(C x), [N, H]."""
+
+
+def toeplitz(kernel: Tensor) -> Tensor:
+    """Causal convolution as a matrix: kernel [H, L] → T [H, L, L] with T_kj = K_{k−j} for j ≤ k, else 0."""
+    L = kernel.shape[-1]
+    step = torch.arange(L, device=kernel.device)
+    lag = step[:, None] - step
+    return torch.where(lag >= 0, kernel[:, lag.clamp(min=0)], 0)
+
+
+def run_chunks(u: Tensor, x: Tensor | None, system: System, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """u [N, L, H], x complex [N, H, M] or None → 2 Re(C x_k) [N, L, H] and the state after the last step."""
+    maps = system.maps(scale, min(u.shape[1], CHUNK))
+    T = toeplitz(maps.kernel)
+    outputs = []
+    for part in u.split(CHUNK, 1):
+        n = part.shape[1]
+        y = torch.einsum("njh,hkj->nkh", part, T[:, :n, :n])
+        last = from_planes(torch.einsum("nkh,hks->nhs", part, maps.reach[:, :n].flip(1)))
+        if x is not None:
+            y = y + torch.einsum("nhs,hks->nkh", to_planes(x), maps.observe[:, :n])
+            last = last + system.carry(x, scale, n)
+        outputs.append(y)
+        x = last
+    return torch.cat(outputs, 1), last
+
+
+def run_steps(u: Tensor, x: Tensor | None, system: System, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """`run_chunks` step by step, for step sizes that differ: scale [], [N] or [N, L]."""
+    N, L, H = u.shape
+    state = torch.zeros(N, H, system.modes, dtype=u.dtype.to_complex(), device=u.device) if x is None else x
+    outputs = []
+    for k in range(L):
+        state = system.advance(state, u[:, k], scale[:, k] if scale.ndim == 2 else scale)
+        outputs.append(system.read(state))
+    return torch.stack(outputs, 1), state
+
+
+class SISOLayer(nn.Module):
+    """H single-input single-output systems: y = GLU(W GELU(K ∗ u + D ∘ u)); the base of `S4D` and `S4`."""
+
+    D: Tensor
+
+    def __init__(self, width: int, kernel: nn.Module, D: Tensor, linear: nn.Linear | nn.Conv1d):
+        super().__init__()
+        self.width = width
+        self.kernel = kernel
+        self.D = nn.Parameter(D)
+        self.output_linear = nn.Sequential(linear)
+
+    @property
+    def linear(self) -> nn.Linear | nn.Conv1d:
+        return self.output_linear[0]  # type: ignore[return-value]
+
+    @property
+    def system(self) -> System:
+        return self.kernel  # type: ignore[return-value]
+
+    def extra_repr(self) -> str:
+        return f"width={self.width}, state_width={2 * self.system.modes}"
+
+    def forward(
+        self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Run a sequence, or the next chunk of one.
+
+        Args:
+            u: input [N, L, H] in the dtype of the parameters; under autocast it is cast to that.
+            state: complex [N, H, M] from the call before; None starts from zero.
+            step_scale: factor on Δ, above 0: a number (convolution), or [N] or [N, L] (step by step).
+
+        Returns:
+            y [N, L, H] and the state after the last step.
+
+        Raises:
+            InputError: shapes or dtypes that do not fit, a step_scale ≤ 0.
+        """
+        if torch.is_autocast_enabled(u.device.type):
+            u = u.to(self.D.dtype)
+        check_sequence(u, self.width, self.D.dtype, state, (self.width, self.system.modes))
+        scale = check_scale(step_scale, u)
+        with torch.autocast(u.device.type, enabled=False):
+            run = run_chunks if scale.ndim == 0 and u.shape[1] > 1 else run_steps
+            y, state = run(u, state, self.system, scale)
+            return self._output(y + self.D * u), state
+
+    def step(
+        self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """One step of the recurrence: u [N, H] → y [N, H] and the next state; step_scale: a number or [N]."""
+        if u.ndim != 2:
+            raise InputError(f"a step takes u [N, {self.width}], not {list(u.shape)}")
+        y, state = self(u[:, None], state, step_scale)
+        return y[:, 0], state
+
+    def _output(self, y: Tensor) -> Tensor:
+        return F.glu(F.linear(F.gelu(y), self.linear.weight.flatten(1), self.linear.bias), -1)
