@@ -75,7 +75,7 @@ def reproduce(
             every = sorted({name for names in known.values() for name in names})
             raise InputError(f"no chapter has a parameter {name!r}; there are {', '.join(every)}")
     workspace = Workspace(profile, data_dir)
-    out = workspace.data / "book"
+    out = workspace.folder / "book"
     out.mkdir(parents=True, exist_ok=True)
     given = {"profile": profile, "data_dir": str(Path(data_dir).resolve()) if data_dir else "", **parameters}
     copies, seconds = [], {}

@@ -29,7 +29,7 @@ import numpy as np
 
 from ssmbook.dataset.labels import LabelPlan, crop_boxes
 from ssmbook.errors import InputError
-from ssmbook.events import BOX_DTYPE
+from ssmbook.events import BOX_DTYPE, clean_boxes
 
 LABELS = "labels_v2"
 REPRESENTATIONS = "event_representations_v2"
@@ -55,7 +55,7 @@ def write_sequence(
         labels, representation = partial / LABELS, partial / REPRESENTATIONS / name
         labels.mkdir(parents=True)
         representation.mkdir(parents=True)
-        np.savez(labels / "labels.npz", labels=_clean(plan.boxes), objframe_idx_2_label_idx=plan.first_box)
+        np.savez(labels / "labels.npz", labels=clean_boxes(plan.boxes), objframe_idx_2_label_idx=plan.first_box)
         np.save(labels / "timestamps_us.npy", plan.frame_times_us)
         np.save(representation / "objframe_idx_2_repr_idx.npy", plan.window_of_frame)
         np.save(representation / "timestamps_us.npy", plan.window_ends_us)
@@ -64,14 +64,6 @@ def write_sequence(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-def _clean(boxes: np.ndarray) -> np.ndarray:
-    """The boxes with zeros in the bytes between fields, so that the same boxes give the same file."""
-    clean = np.zeros(len(boxes), boxes.dtype)
-    for key in boxes.dtype.names or ():
-        clean[key] = boxes[key]
-    return clean
 
 
 def _write_frames(path: Path, frames: Iterable[np.ndarray], count: int) -> None:

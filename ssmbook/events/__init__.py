@@ -1,6 +1,6 @@
 """Raw events in, dense tensors out."""
 
-from ssmbook.events.boxes import BOX_DTYPE, read_boxes, write_boxes
+from ssmbook.events.boxes import BOX_DTYPE, clean_boxes, read_boxes, write_boxes
 from ssmbook.events.events import Events
 from ssmbook.events.formats import DatWriter, Recording, open_events
 from ssmbook.events.representation import REPRESENTATIONS, MixedDensityStack, StackedHistogram
@@ -13,6 +13,7 @@ __all__ = [
     "MixedDensityStack",
     "Recording",
     "StackedHistogram",
+    "clean_boxes",
     "open_events",
     "read_boxes",
     "write_boxes",

@@ -53,7 +53,15 @@ def write_boxes(path: str | os.PathLike[str], boxes: np.ndarray) -> None:
     if boxes.dtype != BOX_DTYPE or boxes.ndim != 1:
         raise InputError(f"{path}: boxes are {boxes.dtype} {boxes.shape}; give a flat array of BOX_DTYPE")
     with atomic_write(path) as file:
-        np.save(file, boxes, allow_pickle=False)
+        np.save(file, clean_boxes(boxes), allow_pickle=False)
+
+
+def clean_boxes(boxes: np.ndarray) -> np.ndarray:
+    """The boxes with zeros in the bytes between fields, so that the same boxes give the same file."""
+    clean = np.zeros(boxes.shape, boxes.dtype)
+    for name in boxes.dtype.names or ():
+        clean[name] = boxes[name]
+    return clean
 
 
 def _checked(path: Path, name: str, values: np.ndarray) -> np.ndarray:

@@ -44,6 +44,7 @@ class Training:
     weight_decay: float = 0.0
     warmup: float = 0.005  # share of the steps in which the rate rises to its maximum, linearly
     clip: float = 1.0  # gradients are clipped by value
+    augment: bool = True  # flip and zoom, as published
     validate_every: int = 10_000
     workers: int = 8
     seed: int = 0
@@ -117,6 +118,7 @@ _DEMO = Training(
     sequence_length=10,
     learning_rate=2e-3,
     warmup=0.1,
+    augment=False,
     validate_every=250,
     workers=0,
 )

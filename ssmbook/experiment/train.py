@@ -98,7 +98,9 @@ class StepBar(Callback):
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.bar = tqdm(total=trainer.max_steps, initial=trainer.global_step, desc=self.label, file=sys.stderr)
+        self.bar = tqdm(
+            total=trainer.max_steps, initial=trainer.global_step, desc=self.label, mininterval=1.0, file=sys.stderr
+        )
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
         assert self.bar is not None

@@ -56,7 +56,7 @@ class Workspace:
     def __init__(self, profile: str, data_dir: str | Path = "", workers: int = 2) -> None:
         self.profile: Profile = get_profile(profile)
         root = book_root()
-        self.data = Path(data_dir) if data_dir else root / "data" / profile
+        self.folder = Path(data_dir) if data_dir else root / "data" / profile
         self.tables = root / "data" / "tables" / profile
         self.figures = root / "figures" / profile
         self.workers = workers
@@ -67,7 +67,7 @@ class Workspace:
 
     def raw(self) -> Path:
         """The raw set; simulated here if the profile has a simulation."""
-        folder, simulation = self.data / "raw", self.profile.simulation
+        folder, simulation = self.folder / "raw", self.profile.simulation
         if simulation is not None:
             simulate_set(
                 folder,
@@ -81,13 +81,13 @@ class Workspace:
             raise InputError(f"{folder} is missing: put the raw set's train, val and test folders there")
         return folder
 
-    def set(
+    def preprocessed(
         self, window_ms: float = BASE_MS, stride_ms: float = BASE_MS, splits: tuple[str, ...] = SPLITS
     ) -> Path:
         """The preprocessed set with that window and stride; made from the raw set where it is missing."""
-        if (window_ms, stride_ms) == (BASE_MS, BASE_MS) and (self.data / "train").is_dir():
-            return self.data  # a preprocessed set as the authors of the data offer it
-        folder = self.data / "sets" / f"window={window_ms:g}_stride={stride_ms:g}"
+        if (window_ms, stride_ms) == (BASE_MS, BASE_MS) and (self.folder / "train").is_dir():
+            return self.folder  # a preprocessed set as the authors of the data offer it
+        folder = self.folder / "sets" / f"window={window_ms:g}_stride={stride_ms:g}"
         preprocess(
             self.raw(),
             folder,
@@ -106,29 +106,30 @@ class Workspace:
         """One split as streams for evaluation, each label frame once."""
         splits = SPLITS if (window_ms, stride_ms) == (BASE_MS, BASE_MS) else (split,)
         settings = self.profile.training
-        sequences = find_sequences(self.set(window_ms, stride_ms, splits) / split)
+        sequences = find_sequences(self.preprocessed(window_ms, stride_ms, splits) / split)
         return EvaluationStreams(sequences, settings.sequence_length, settings.batch_size)
 
-    def data(self) -> EventDataModule:
+    def data_module(self) -> EventDataModule:
         """The set that the profile trains and validates on, as batches."""
         settings = self.profile.training
         return EventDataModule(
-            self.set(),
+            self.preprocessed(),
             sequence_length=settings.sequence_length,
             batch_size=settings.batch_size,
             workers=settings.workers,
+            augment=settings.augment,
             seed=settings.seed,
         )
 
     def training_batch(self) -> Batch:
         """The first batch of a training."""
-        return next(iter(self.data().train_dataloader()))
+        return next(iter(self.data_module().train_dataloader()))
 
     def frames_at(self, split: str, sequence: str, times_us: Sequence[int]) -> list[np.ndarray]:
         """The preprocessed frames [C, H, W] of a sequence that end at the given label times."""
-        found = {s.name: s for s in find_sequences(self.set() / split)}
+        found = {s.name: s for s in find_sequences(self.preprocessed() / split)}
         if sequence not in found:
-            raise InputError(f"{self.set() / split} has no sequence {sequence!r}")
+            raise InputError(f"{self.preprocessed() / split} has no sequence {sequence!r}")
         source = found[sequence]
         windows = source.label_frames[np.searchsorted(source.label_times_us, times_us)].tolist()
         frames = [source.frames(window, window + 1)[0] for window in windows]
@@ -137,7 +138,7 @@ class Workspace:
 
     def run(self, recurrence: str = "s5") -> Path:
         """The folder of one training."""
-        return self.data / "runs" / recurrence
+        return self.folder / "runs" / recurrence
 
     def new_model(self, recurrence: str = "s5") -> Detector:
         """The profile's detector with its starting weights, drawn from the training's seed."""
@@ -149,7 +150,7 @@ class Workspace:
         settings = self.profile.training
         return train(
             self.new_model(recurrence),
-            self.data(),
+            self.data_module(),
             self.run(recurrence),
             sensor=self.profile.sensor,
             steps=settings.steps,

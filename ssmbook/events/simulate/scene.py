@@ -210,7 +210,8 @@ class Street:
 
     def boxes(self) -> np.ndarray:
         """The boxes at every label stamp of the scene."""
-        return np.concatenate([np.zeros(0, BOX_DTYPE), *(self.boxes_at(int(t)) for t in self.scene.label_times_us)])
+        boxes = [np.zeros(0, BOX_DTYPE), *(self.boxes_at(int(t)) for t in self.scene.label_times_us)]
+        return np.concatenate(boxes).astype(BOX_DTYPE)  # concatenating drops the padding between fields
 
 
 def _covered(corner: np.ndarray, nearer: list[np.ndarray]) -> float:

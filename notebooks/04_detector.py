@@ -1,0 +1,95 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The detector
+#
+# Four stages look at smaller and smaller pictures of the same frame, at strides 4, 8, 16 and 32. Each stage
+# downsamples with a convolution, lets pixels attend to each other within windows and across a grid (MaxViT,
+# Tu et al. 2022), and then carries its memory one step on: an S5 layer per pixel here, a ConvLSTM in RVT
+# (Gehrig and Scaramuzza 2023). A feature pyramid joins strides 8, 16 and 32, and the head of YOLOX (Ge et al.
+# 2021) turns every position of them into a box.
+
+# %% tags=["parameters"]
+profile: str = "smoke"  # smoke, demo, gen1-small, gen1-base, gen4-small, gen4-base
+data_dir: str = ""  # where data and runs lie; data/<profile> by default
+
+# %%
+import pandas as pd
+import torch
+
+from ssmbook.detector import PRESETS, Detector, nms
+from ssmbook.experiment import PAPER_TABLE_1, Workspace, write_table
+
+book = Workspace(profile, data_dir)
+_ = torch.manual_seed(0)
+
+# %% [markdown]
+# ## Sizes
+#
+# Presets are plain keyword arguments. The parameter counts below are counted, not quoted.
+
+# %%
+rows = []
+for name, arguments in PRESETS.items():
+    for recurrence in ("s5", "convlstm"):
+        model = Detector(**{**arguments, "recurrence": recurrence})
+        count = sum(parameter.numel() for parameter in model.parameters())
+        height, width = arguments["input_hw"]
+        rows.append((name, recurrence, f"{height} × {width}", count))
+sizes = pd.DataFrame(rows, columns=["preset", "recurrence", "input", "parameters"])
+_ = write_table(book.tables / "parameters.csv", sizes, profile=profile)
+sizes
+
+# %% [markdown]
+# For comparison, figures **quoted from Table 1 of the paper** (T4 GPU, batch 1, 20 Hz); the last column
+# counts parameters in millions.
+
+# %%
+PAPER_TABLE_1
+
+# %% [markdown]
+# ## One frame's way through the network
+#
+# A chunk is $[L, B, 20, H, W]$: $L$ windows of $B$ sequences. Every stage returns a feature map and its state, which
+# goes into the next chunk.
+
+# %%
+model = book.new_model().eval()
+H, W = book.sensor.frame_size
+x = torch.randint(0, 3, (2, 1, 20, H, W), dtype=torch.uint8)
+with torch.no_grad():
+    features, states = model.features(x)
+{stage: tuple(feature.shape) for stage, feature in features.items()}
+
+# %% [markdown]
+# S5's state is one complex vector per pixel, as wide as the stage.
+
+# %%
+[(tuple(state.shape), str(state.dtype)) for state in states]
+
+# %% [markdown]
+# The head predicts centre, size, objectness and classes for every anchor; non-maximum suppression keeps
+# the best of those that overlap. An untrained head is sure of nothing:
+
+# %%
+with torch.no_grad():
+    predictions = model.predict(features)
+kept = nms(predictions, confidence=0.1)
+tuple(predictions.shape), [len(rows) for rows in kept]
+
+# %% [markdown]
+# ## Chunks, or one frame at a time
+#
+# With the exact carry it makes no difference where the stream is cut.
+
+# %%
+with torch.no_grad():
+    first, carried = model.features(x[:1])
+    second, _ = model.features(x[1:], carried)
+max(float((second[s] - features[s][1:]).abs().max() / features[s].abs().max()) for s in features) < 1e-4
