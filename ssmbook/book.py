@@ -35,7 +35,9 @@ def select(chosen: Sequence[str]) -> list[Path]:
     found = chapters()
     for name in chosen:
         if not any(path.stem.startswith(name) for path in found):
-            raise InputError(f"there is no chapter {name!r}; there are {', '.join(path.stem for path in found)}")
+            raise InputError(
+                f"there is no chapter {name!r}; there are {', '.join(path.stem for path in found)}"
+            )
     return [path for path in found if not chosen or path.stem.startswith(tuple(chosen))]
 
 
@@ -100,6 +102,7 @@ def _execute(chapter: Path, copy: Path, parameters: dict[str, Any]) -> Path:
             progress_bar=False,
             log_output=False,
             stderr_file=sys.stderr,  # progress bars of long cells
+            extra_arguments=["--log-level=ERROR"],  # of the kernel
         )
     except PapermillExecutionError as error:
         source = error.source.strip().splitlines()
@@ -133,5 +136,7 @@ def _without_traces(notebook: str) -> str:
     kept = ("kernelspec", "language_info")
     book["metadata"] = {key: value for key, value in book["metadata"].items() if key in kept}
     for cell in book["cells"]:
-        cell["metadata"] = {key: value for key, value in cell["metadata"].items() if key in ("tags", "label") and value}
+        cell["metadata"] = {
+            key: value for key, value in cell["metadata"].items() if key in ("tags", "label") and value
+        }
     return json.dumps(book, indent=1, ensure_ascii=False) + "\n"

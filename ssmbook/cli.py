@@ -35,9 +35,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     command = commands.add_parser(
-        "reproduce", help="run the chapters and regenerate the tables and figures", description=_reproduce.__doc__
+        "reproduce",
+        help="run the chapters and regenerate the tables and figures",
+        description=_reproduce.__doc__,
     )
-    command.add_argument("chapters", nargs="*", help="beginnings of chapter names, e.g. 05 06; all by default")
+    command.add_argument(
+        "chapters", nargs="*", help="beginnings of chapter names, e.g. 05 06; all by default"
+    )
     command.add_argument("--profile", default="demo", help="smoke, demo, gen1-small, … (default: demo)")
     command.add_argument("--data-dir", default="", help="where data and runs lie (default: data/<profile>)")
     command.add_argument(
@@ -67,8 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--sensor", default="gen1", help="gen1, gen4, or a YAML file (default: gen1)")
     command.add_argument("--representation", default="stacked_histogram", help="or mixeddensity_stack")
     command.add_argument("--window-ms", type=float, default=None, help="window in ms (default: 50)")
-    command.add_argument("--window-events", type=int, default=None, help="window as a number of events instead")
-    command.add_argument("--stride-ms", type=float, default=50.0, help="time between windows in ms (default: 50)")
+    command.add_argument(
+        "--window-events", type=int, default=None, help="window as a number of events instead"
+    )
+    command.add_argument(
+        "--stride-ms", type=float, default=50.0, help="time between windows in ms (default: 50)"
+    )
     command.add_argument("--grid", default="exact", help="exact, or published: that of the released script")
     command.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     command.set_defaults(run=_preprocess)
@@ -77,8 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("recordings", nargs="+", help="DAT, EVT2, EVT3, AEDAT4, HDF5 or npy files")
     command.set_defaults(run=_info)
 
-    command = commands.add_parser("refresh", help="for authors: renew the committed chapters' outputs",
-                                  description=_refresh.__doc__)
+    command = commands.add_parser(
+        "refresh", help="for authors: renew the committed chapters' outputs", description=_refresh.__doc__
+    )
     command.add_argument("chapters", nargs="*", help="beginnings of chapter names; all by default")
     command.set_defaults(run=_refresh)
     return parser
@@ -120,7 +129,12 @@ def _simulate(options: argparse.Namespace) -> None:
         simulated = ", ".join(name for name, profile in PROFILES.items() if profile.simulation)
         raise InputError(f"profile {options.profile!r} has no simulation; {simulated} have one")
     simulate_set(
-        options.out, simulation.scene, simulation.pixel, simulation.sequences, simulation.seed, options.workers
+        options.out,
+        simulation.scene,
+        simulation.pixel,
+        simulation.sequences,
+        simulation.seed,
+        options.workers,
     )
     print(options.out)
 
@@ -162,7 +176,9 @@ def _info(options: argparse.Namespace) -> None:
                 on += int(block.p.sum())
             size = f"{recording.width} × {recording.height}" if recording.width else "size not stated"
             seconds = (recording.end_us - recording.start_us) / 1e6
-        print(f"{path}: {size}, {events:,} events, {on:,} of them ON, {seconds:.6f} s from {recording.start_us} µs")
+        print(
+            f"{path}: {size}, {events:,} events, {on:,} of them ON, {seconds:.6f} s from {recording.start_us} µs"
+        )
 
 
 def _refresh(options: argparse.Namespace) -> None:

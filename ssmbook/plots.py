@@ -61,17 +61,18 @@ def show_events(ax: Axes, events: Events, height: int, width: int, title: str = 
     on, off = (
         np.bincount(flat[events.p == p], minlength=height * width).reshape(height, width) for p in (1, 0)
     )
-    _show(ax, polarity_image(on, off), title)
+    show_image(ax, polarity_image(on, off), title)
 
 
 def show_histogram(ax: Axes, frame: np.ndarray, title: str = "") -> None:
     """A StackedHistogram [2 · bins, H, W] as one picture: its bins summed, OFF first and ON after."""
     off, on = np.split(frame.astype(np.int64), 2)
-    _show(ax, polarity_image(on.sum(0), off.sum(0)), title)
+    show_image(ax, polarity_image(on.sum(0), off.sum(0)), title)
 
 
-def _show(ax: Axes, image: np.ndarray, title: str) -> None:
-    ax.imshow(image)
+def show_image(ax: Axes, image: np.ndarray, title: str = "") -> None:
+    """A picture [H, W] (grey) or [H, W, 3], framed and without ticks."""
+    ax.imshow(image, cmap="gray")
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=8)
     for side in ax.spines.values():
@@ -96,9 +97,8 @@ def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
     """One line per arm of ``run_arms``'s table: metric × 100 over the rate."""
     colours = {"s5": BLUE, "convlstm": ORANGE}
     dashes = {"sliding": "-", "true": "--", "held": ":"}
-    for (recurrence, way, scale, carry), arm in table.groupby(
-        ["recurrence", "way", "step_scale", "carry"], sort=False
-    ):
+    for key, arm in table.groupby(["recurrence", "way", "step_scale", "carry"], sort=False):
+        recurrence, way, scale, carry = map(str, key)
         label = f"{recurrence}, {way}" + (", step_scale 1/k" if scale == "1/k" else "")
         label += "" if carry == "exact" else f", {carry} carry"
         face = colours[recurrence] if scale == "1/k" else "white"

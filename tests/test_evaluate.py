@@ -15,7 +15,9 @@ def boxes(*rows: tuple, t: int = 1_000_000) -> np.ndarray:
     """(x, y, w, h, class, score) rows as BOX_DTYPE."""
     out = np.zeros(len(rows), BOX_DTYPE)
     out["t"] = t
-    for name, column in zip(("x", "y", "w", "h", "class_id", "class_confidence"), zip(*rows, strict=True), strict=True):
+    for name, column in zip(
+        ("x", "y", "w", "h", "class_id", "class_confidence"), zip(*rows, strict=True), strict=True
+    ):
         out[name] = column
     return out
 

@@ -20,12 +20,13 @@ CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What each part may import, besides itself: data goes one way through the house.
 MAY_IMPORT = {
     "errors": set(),
-    "events": {"errors"},
-    "dataset": {"errors", "events"},
+    "progress": set(),
+    "events": {"errors", "progress"},
+    "dataset": {"errors", "progress", "events"},
     "ssm": {"errors"},
     "detector": {"errors", "ssm"},
     "plots": {"errors", "events"},
-    "experiment": {"errors", "events", "dataset", "ssm", "detector"},
+    "experiment": {"errors", "progress", "events", "dataset", "ssm", "detector"},
     "book": {"errors", "experiment"},
     "cli": {"errors", "events", "dataset", "detector", "experiment", "book"},
     "__main__": {"cli"},

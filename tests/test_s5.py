@@ -238,6 +238,34 @@ def test_stream_of_an_hour_stays_bounded():
     torch.testing.assert_close(state[0], fixed, rtol=1e-9, atol=1e-12)
 
 
+def test_frozen_layers_notice_every_change():
+    """In evaluation the discretised matrices are kept until a parameter or the scale changes, however."""
+    layer, other = make(bandlimit=0.3).eval(), make(bandlimit=0.3, conj_sym=False)
+    u = torch.randn(N, L, H, dtype=torch.float64)
+
+    def expected(scale):
+        other.load_state_dict(layer.state_dict())
+        return other.to(u.dtype)(u.to(other.D.dtype), step_scale=scale)[0]
+
+    with torch.no_grad():
+        for scale in (1.0, 0.5, 0.5, 1.0):
+            torch.testing.assert_close(layer(u, step_scale=scale)[0], expected(scale), rtol=0, atol=1e-12)
+        for name in ("Lambda", "B", "C", "log_step"):
+            layer.get_parameter(name).mul_(1.1)
+            torch.testing.assert_close(layer(u)[0], expected(1.0), rtol=0, atol=1e-12)
+        layer.C = torch.nn.Parameter(layer.C * 2)
+        torch.testing.assert_close(layer(u)[0], expected(1.0), rtol=0, atol=1e-12)
+        assert layer.float()(u.float())[0].dtype == torch.float32
+        assert layer.double()(u)[0].dtype == torch.float64
+        layer.load_state_dict(make().state_dict())
+        torch.testing.assert_close(layer(u)[0], expected(1.0), rtol=0, atol=1e-12)
+    with torch.inference_mode():
+        y = layer(u)[0]
+    assert layer(u)[0].requires_grad
+    torch.testing.assert_close(y, expected(1.0), rtol=0, atol=1e-12)
+    layer(u)[0].sum().backward()
+
+
 def test_nan_gives_nan():
     layer = S5(2, 4)
     u = torch.zeros(2, 5, 2)

@@ -7,7 +7,15 @@ import pytest
 
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, Events, open_events, read_boxes
-from ssmbook.events.simulate import DEMO_SCENE, PixelArray, PixelModel, Scene, SimulatedSequence, Street, simulate_set
+from ssmbook.events.simulate import (
+    DEMO_SCENE,
+    PixelArray,
+    PixelModel,
+    Scene,
+    SimulatedSequence,
+    Street,
+    simulate_set,
+)
 
 QUIET = PixelModel(threshold=0.25, spread=0, refractory_us=0, noise_hz=0, hot_share=0)
 TINY = replace(DEMO_SCENE, width=48, height=32, duration_s=0.3)
@@ -131,7 +139,9 @@ class TestSequence:
 
     def test_rendering_is_smooth_in_time(self):
         frames = SimulatedSequence(DEMO_SCENE, seed=0).frames(np.arange(0, 20_000, 1000))
-        assert np.abs(np.diff(frames, axis=0)).max() < 0.25  # no pixel jumps by a threshold within a millisecond
+        assert (
+            np.abs(np.diff(frames, axis=0)).max() < 0.25
+        )  # no pixel jumps by a threshold within a millisecond
 
 
 class TestSet:

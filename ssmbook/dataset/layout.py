@@ -55,7 +55,9 @@ def write_sequence(
         labels, representation = partial / LABELS, partial / REPRESENTATIONS / name
         labels.mkdir(parents=True)
         representation.mkdir(parents=True)
-        np.savez(labels / "labels.npz", labels=clean_boxes(plan.boxes), objframe_idx_2_label_idx=plan.first_box)
+        np.savez(
+            labels / "labels.npz", labels=clean_boxes(plan.boxes), objframe_idx_2_label_idx=plan.first_box
+        )
         np.save(labels / "timestamps_us.npy", plan.frame_times_us)
         np.save(representation / "objframe_idx_2_repr_idx.npy", plan.window_of_frame)
         np.save(representation / "timestamps_us.npy", plan.window_ends_us)

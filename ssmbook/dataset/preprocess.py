@@ -19,7 +19,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssmbook.dataset.labels import GRIDS, plan_labels
 from ssmbook.dataset.layout import SPLITS, remove_partial, write_sequence
@@ -27,6 +26,7 @@ from ssmbook.dataset.sensor import Sensor, get_sensor
 from ssmbook.errors import InputError
 from ssmbook.events import REPRESENTATIONS, Events, open_events, read_boxes
 from ssmbook.events.files import atomic_write
+from ssmbook.progress import progress_bar
 
 BOXES = "_bbox.npy"
 RECORDINGS = ("_td.dat.h5", "_td.h5", "_td.dat", "_td.raw", ".raw")  # the first that is there is read
@@ -165,7 +165,13 @@ def preprocess(
     todo = [job for job in jobs if job not in skipped]
     summary = Summary(skipped=sorted(map(str, skipped)), without_labels=unlabelled)
     failures: dict[str, str] = {}
-    with tqdm(total=len(jobs), initial=len(summary.skipped), unit="sequence", disable=not progress) as bar:
+    with progress_bar(
+        total=len(jobs),
+        initial=len(skipped),
+        desc="preprocess",
+        unit="sequence",
+        show=progress and bool(todo),
+    ) as bar:
         for job, outcome in _run(todo, out_dir, parameters, workers):
             bar.update()
             if isinstance(outcome, str):

@@ -85,6 +85,6 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         split, merge = PARTITIONS[self.kind]
         groups = split(x, self.partition)  # [N·groups, T, C]; all that follows acts within a group or a token
-        groups = torch.addcmul(groups, self.gamma1, self.attention(self.norm1(groups)))
-        groups = torch.addcmul(groups, self.gamma2, self.mlp(self.norm2(groups)))
+        groups = groups + self.gamma1 * self.attention(self.norm1(groups))
+        groups = groups + self.gamma2 * self.mlp(self.norm2(groups))
         return merge(groups, self.partition, (x.shape[1], x.shape[2]))

@@ -82,7 +82,7 @@ def detection_loss(raw: Tensor, anchors: Tensor, targets: Tensor) -> dict[str, T
     count = max(1, len(frame))
     overlap = box_iou(boxes[frame, anchor], matched[:, 1:])
     iou_loss = 5 * (1 - overlap.square()).sum() / count
-    wanted = onehot * iou[frame, anchor, None]
+    wanted = onehot * iou[frame, anchor, None].to(raw)
     cls_loss = F.binary_cross_entropy_with_logits(classes[frame, anchor], wanted, reduction="sum") / count
     conf_loss = F.binary_cross_entropy_with_logits(objectness, foreground.to(raw), reduction="sum") / count
     return {

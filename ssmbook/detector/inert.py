@@ -8,6 +8,7 @@ is never looked up. A file that wants something called is refused with that thin
 import collections
 import pickle
 import sys
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from typing import Any
 
 import torch
@@ -45,7 +46,6 @@ VALUES = {
     "uuid.UUID",
 }
 VALUE_MODULES = {"argparse", "datetime", "pathlib", "types"}
-PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
 def is_value(source: str) -> bool:
@@ -94,5 +94,6 @@ class Unpickler(pickle.Unpickler):
     """Knows the builders of tensors and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        source = f"{PYTHON_2.get(module, module)}.{name}"
+        # PyTorch writes the names of Python 2's standard library.
+        source = ".".join(NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name)))
         return BUILDERS.get(source) or StandIn(name, (Inert,), {"source": source})

@@ -174,7 +174,8 @@ class Detector(nn.Module):
         self, x: Tensor, states: list[Any] | None, step_scale: float | Tensor, token_mask: Tensor | None
     ) -> None:
         H, W = self.input_hw
-        if x.ndim != 5 or not x.shape[0] or not x.shape[1] or x.shape[2] != self.in_channels or x.shape[3] > H or x.shape[4] > W:
+        fits = x.ndim == 5 and x.shape[2] == self.in_channels and x.shape[3] <= H and x.shape[4] <= W
+        if not fits or 0 in x.shape:
             raise InputError(
                 f"x must be [L, B, {self.in_channels}, ≤ {H}, ≤ {W}] for this model, not {list(x.shape)}"
             )

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from tqdm import tqdm
 
 from ssmbook.dataset import Batch, Sensor, get_sensor
 from ssmbook.detector import Detector, nms, reset_states
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE
+from ssmbook.progress import progress_bar
 
 METRICS = ("AP", "AP_50", "AP_75", "AP_S", "AP_M", "AP_L")
 
@@ -45,7 +45,9 @@ def to_boxes(
         raise InputError(f"{len(detections)} frames of detections, but {len(t_us)} times")
     frames = []
     for rows, t in zip(detections, t_us, strict=True):
-        x1, y1, x2, y2, objectness, class_score, class_id = np.asarray(rows, dtype=np.float32).reshape(-1, 7).T
+        x1, y1, x2, y2, objectness, class_score, class_id = (
+            np.asarray(rows, dtype=np.float32).reshape(-1, 7).T
+        )
         boxes = np.zeros(len(x1), dtype=BOX_DTYPE)
         boxes["t"] = t
         boxes["x"], boxes["y"], boxes["w"], boxes["h"] = x1, y1, x2 - x1, y2 - y1
@@ -103,13 +105,12 @@ def evaluate_boxes(
         images.append({"id": image_id, "height": height, "width": width})
         # COCO takes an annotation with id 0 for "not matched": ids start at 1.
         annotations += [
-            {**row, "id": len(annotations) + i, "iscrowd": 0} for i, row in enumerate(_coco_rows(truth, image_id), 1)
+            {**row, "id": len(annotations) + i, "iscrowd": 0}
+            for i, row in enumerate(_coco_rows(truth, image_id), 1)
         ]
         found = prophesee_filter(found, sensor, downsampled)
         scores = found["class_confidence"].tolist()
-        results += [
-            {**row, "score": s} for row, s in zip(_coco_rows(found, image_id), scores, strict=True)
-        ]
+        results += [{**row, "score": s} for row, s in zip(_coco_rows(found, image_id), scores, strict=True)]
     if not annotations:
         return dict.fromkeys(METRICS, -1.0)
     categories = [{"id": i, "name": name} for i, name in enumerate(sensor.classes, 1)]
@@ -224,6 +225,6 @@ def evaluate(
         progress: the label of a progress bar; none without.
     """
     evaluator = StreamingEvaluator(model.to(device).eval(), sensor, step_scale=step_scale, score=score)
-    for batch in tqdm(batches, desc=progress, disable=progress is None, leave=False):
+    for batch in progress_bar(batches, desc=progress, unit="chunk", show=progress is not None, leave=False):
         evaluator.push(batch.to(device))
     return evaluator.result()

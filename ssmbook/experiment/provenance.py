@@ -35,7 +35,9 @@ def commit() -> str:
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        run = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        run = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        )
         return run.stdout.strip()
 
     try:
@@ -48,7 +50,12 @@ def commit() -> str:
 def hardware() -> dict[str, Any]:
     """Processor, cores and accelerator."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
 
 
 def fingerprint(value: Any) -> str:

@@ -19,13 +19,13 @@ import hashlib
 from collections.abc import Iterable
 
 import pandas as pd
-from tqdm import tqdm
 
 from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import evaluate
 from ssmbook.experiment.presets import BASE_HZ, BASE_MS, Arm
 from ssmbook.experiment.provenance import fingerprint, provenance, read_json, write_json
 from ssmbook.experiment.workspace import Workspace
+from ssmbook.progress import progress_bar
 
 WAYS = ("held", "true", "sliding")
 
@@ -56,7 +56,8 @@ def run_arms(workspace: Workspace, arms: Iterable[Arm] | None = None, progress: 
     """
     arms = workspace.profile.arms if arms is None else tuple(arms)
     rows = []
-    for arm, rate in tqdm([(a, r) for a in arms for r in a.rates_hz], desc="rates", disable=not progress):
+    cells = [(arm, rate) for arm in arms for rate in arm.rates_hz]
+    for arm, rate in progress_bar(cells, desc="rates", unit="cell", show=progress):
         window_ms, stride_ms = window_and_stride(arm.way, rate)
         metrics = _cell(workspace, arm.recurrence, arm.carry, window_ms, stride_ms, step_scale(arm, rate))
         rows.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from tqdm import tqdm
 
 from ssmbook.dataset import Batch, EventDataModule, Sensor, get_sensor
@@ -22,6 +22,7 @@ from ssmbook.detector import Detector, save_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import StreamingEvaluator
 from ssmbook.experiment.provenance import fingerprint, provenance, read_json, write_json
+from ssmbook.progress import progress_bar
 
 MODEL, LAST, METRICS_CSV = "model.ckpt", "last.ckpt", "metrics.csv"
 
@@ -60,7 +61,9 @@ class DetectionTraining(L.LightningModule):
         # A random chunk is the start of its own history: the state is zero.
         features, _ = self.model.features(batch.x, frames=batch.frames)
         losses = self.model.loss(features, batch.targets)
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch.first))
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch.first)
+        )
         return losses["loss"]
 
     def on_validation_epoch_start(self) -> None:
@@ -75,8 +78,10 @@ class DetectionTraining(L.LightningModule):
         metrics = self._evaluator.result().metrics
         self.log_dict({f"val/{name}": value for name, value in metrics.items()})
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=self.learning_rate,
@@ -98,8 +103,8 @@ class StepBar(Callback):
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.bar = tqdm(
-            total=trainer.max_steps, initial=trainer.global_step, desc=self.label, mininterval=1.0, file=sys.stderr
+        self.bar = progress_bar(
+            total=trainer.max_steps, initial=trainer.global_step, desc=self.label, unit="step"
         )
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:

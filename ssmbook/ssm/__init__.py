@@ -2,7 +2,8 @@
 
 from ssmbook.ssm.s4 import S4
 from ssmbook.ssm.s4d import S4D
-from ssmbook.ssm.s5 import S5
+from ssmbook.ssm.s5 import S5, discretize
 from ssmbook.ssm.scan import diagonal_scan
+from ssmbook.ssm.sequence import SequenceLayer
 
-__all__ = ["S4", "S4D", "S5", "diagonal_scan"]
+__all__ = ["S4", "S4D", "S5", "SequenceLayer", "diagonal_scan", "discretize"]

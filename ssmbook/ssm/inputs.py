@@ -50,12 +50,12 @@ def check_sequence(
         )
 
 
-def check_scale(step_scale: float | Tensor, u: Tensor) -> Tensor:
-    """step_scale as a tensor like u, [], [N] or [N, L]; InputError unless it is above 0."""
+def check_scale(step_scale: float | Tensor, u: Tensor) -> float | Tensor:
+    """step_scale as a number or a tensor like u, [], [N] or [N, L]; InputError unless it is above 0."""
     if not isinstance(step_scale, Tensor):
         if not step_scale > 0:
             raise InputError(f"step_scale must be above 0, not {step_scale}")
-        return torch.tensor(step_scale, dtype=u.dtype, device=u.device)
+        return float(step_scale)
     N, L, _ = u.shape
     if tuple(step_scale.shape) not in ((), (N,), (N, L)):
         raise InputError(f"step_scale must be a number, [{N}] or [{N}, {L}], not {list(step_scale.shape)}")

@@ -8,7 +8,7 @@ released with "State Space Models for Event Cameras" (arXiv 2402.15584) the stat
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,7 @@ class S5(nn.Module):
         self.discretization, self.conj_sym = discretization, conj_sym
         self.bidirectional, self.clip_eigs = bidirectional, clip_eigs
         self.bandlimit = bandlimit if bandlimit_mode == "held" else None
+        self._memory: tuple[Any, list[Tensor], tuple[Tensor, Tensor, list[Tensor]]] | None = None
         values = published_start(width, state_width, blocks, conj_sym, bidirectional, start)
         if bandlimit is not None and bandlimit_mode == "once":
             keep = passes_band(torch.view_as_complex(values["Lambda"]), values["log_step"].exp(), bandlimit)
@@ -150,8 +151,10 @@ class S5(nn.Module):
         check_sequence(u, self.width, self.D.dtype, state, (self.modes,))
         with torch.autocast(u.device.type, enabled=False):
             scale = check_scale(step_scale, u)
-            run = self._run if scale.ndim == 0 else self._run_varying
-            y, last = run(u, state, scale)
+            if isinstance(scale, Tensor) and scale.ndim > 0:
+                y, last = self._run_varying(u, state, scale)
+            else:
+                y, last = self._run(u, state, scale)
             return y, None if self.bidirectional else last
 
     def step(
@@ -190,16 +193,10 @@ class S5(nn.Module):
             C = C * passes_band(Lambda, step, self.bandlimit)
         return h2_norm(step * Lambda, step[:, None] * B, C * 2 if self.conj_sym else C, omega_min)
 
-    def _run(self, u: Tensor, x0: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
         """One step size for all: u [N, L, H], x0 [N, P] → y [N, L, H], x_{L−1} [N, P]."""
-        Lambda, step = self.eigenvalues(), scale * self.log_step.exp()
-        Lambda_bar, gain = discretize(Lambda, step, self.discretization)
-        B_bar = gain[:, None] * torch.view_as_complex(self.B)  # [P, H]
-        a, b = to_planes(Lambda_bar), to_planes(B_bar.T).T  # [2P], [2P, H]
-        outputs = self._output_planes()
-        if self.bandlimit is not None:
-            keep = passes_band(Lambda, step, self.bandlimit).repeat(2)  # [2P]
-            outputs = [c * keep for c in outputs]
+        frozen = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        a, b, outputs = self._remembered(scale) if frozen else self._planes(scale)
         y, last = diagonal_ssm(u, a, b, outputs[0], self.D, x0)
         for c in outputs[1:]:
             y = y + diagonal_ssm(u, a, b, c, torch.zeros_like(self.D), reverse=True)[0]
@@ -221,6 +218,31 @@ class S5(nn.Module):
         for c in outputs[1:]:
             y = y + (scan_planes(a, b, reverse=True) * keep) @ c.T
         return y, from_planes(x[:, -1])
+
+    def _planes(self, scale: float | Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The discretised layer as real matrices: Λ̄ [2P], B̄ [2P, H], and `_output_planes` behind the mask."""
+        Lambda, step = self.eigenvalues(), scale * self.log_step.exp()
+        Lambda_bar, gain = discretize(Lambda, step, self.discretization)
+        B_bar = gain[:, None] * torch.view_as_complex(self.B)  # [P, H]
+        outputs = self._output_planes()
+        if self.bandlimit is not None:
+            keep = passes_band(Lambda, step, self.bandlimit).repeat(2)  # [2P]
+            outputs = [c * keep for c in outputs]
+        return to_planes(Lambda_bar), torch.cat([B_bar.real, B_bar.imag]), outputs
+
+    def _remembered(self, scale: float | Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """`_planes`, computed again only when a parameter or the scale has changed: single steps are short.
+
+        A change is seen by the version that torch counts for each parameter, or by its memory; the aliases
+        keep that memory from being given to another tensor.
+        """
+        parameters = self.Lambda, self.B, self.C, self.log_step
+        if isinstance(scale, Tensor) or any(x.is_inference() for x in parameters):
+            return self._planes(scale)
+        key = (scale, *((x.data_ptr(), x._version) for x in parameters))
+        if self._memory is None or self._memory[0] != key:
+            self._memory = (key, [x.detach() for x in parameters], self._planes(scale))
+        return self._memory[2]
 
     def _output_planes(self) -> list[Tensor]:
         """[Re C, −Im C] [H, 2P], whose product with planes is Re(C x); a second one for the reversed scan."""

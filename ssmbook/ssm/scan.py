@@ -6,10 +6,13 @@ Inside the library a complex vector of P modes is a row of 2P reals, [Re | Im] (
 with the input and the output are then single real products, and the recurrence vectorises.
 """
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
 from ssmbook.errors import InputError
+from ssmbook.ssm.rows import flat, is_time_major, unflat
 
 
 def to_planes(z: Tensor) -> Tensor:
@@ -64,12 +67,21 @@ def uses_numba(x: Tensor) -> bool:
     )
 
 
+def uses_triton(x: Tensor) -> bool:
+    """Whether the Triton kernels serve this tensor: on a GPU for which torch brings Triton along."""
+    return x.is_cuda and find_spec("triton") is not None and not torch.compiler.is_compiling()
+
+
 def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None = None, reverse: bool = False) -> Tensor:
     """`scan_loop` on planes: a [2P], [N, 1, 2P] or [N, L, 2P]; b, x [N, L, 2P]; x0 complex [N, P]."""
     if uses_numba(b):
         from ssmbook.ssm import scan_numba
 
         return scan_numba.scan_planes(a, b, x0, reverse)
+    if uses_triton(b):
+        from ssmbook.ssm import scan_triton
+
+        return scan_triton.scan_planes(a, b, x0, reverse)
     return _scan_planes_loop(a, b, x0, reverse)
 
 
@@ -119,5 +131,9 @@ def diagonal_ssm(
         from ssmbook.ssm import scan_numba
 
         return scan_numba.diagonal_ssm(u, a, b, c, d, x0, reverse)
-    x = _scan_planes_loop(a, u @ b.T, x0, reverse)
-    return x @ c.T + d * u, from_planes(x[:, 0 if reverse else -1])
+    N, L, _ = u.shape
+    time_major = is_time_major(u)
+    rows = flat(u, time_major)
+    x = scan_planes(a, unflat(rows @ b.T, N, L, time_major), x0, reverse)
+    y = torch.addmm(rows * d, flat(x, time_major), c.T)
+    return unflat(y, N, L, time_major), from_planes(x[:, 0 if reverse else -1])

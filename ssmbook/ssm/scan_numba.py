@@ -20,13 +20,14 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ssmbook.ssm.rows import Rows, flat, is_time_major, state_rows, transition_rows, unflat
 from ssmbook.ssm.scan import from_planes
 
 # Sequences are walked in blocks of about this many reals per time step: a block of the previous step is then
 # still in the first-level cache when the next step reads it.
 BLOCK_REALS = 4096
-# A piece of the states, and the piece of their gradient beside it, fit into a second-level cache.
-PIECE_BYTES = 1 << 19
+# A piece of the states, and the piece of their gradient beside it, stay in the outer caches.
+PIECE_BYTES = 1 << 21
 
 
 @njit(cache=True, nogil=True)
@@ -59,8 +60,8 @@ def _forward(x, a, state, at, a_at, N, L, block):  # pragma: no cover
 
 @njit(cache=True, nogil=True)
 def _backward(g, x, a, before, da, carry, at, a_at, N, L, block):  # pragma: no cover
-    """In place: g holds ∂x on entry and ∂b on return; da is added to. before [N, P] is the state before the
-    steps; carry [N, P] is the gradient of the state after them on entry, of the state before them on return."""
+    """In place: g holds ∂x on entry and ∂b on return; da is added to. before [N, P] is the state before
+    the steps; carry [N, P] is the gradient of the state after them on entry, before them on return."""
     P = x.shape[2]
     for start in range(0, N, block):
         stop = min(start + block, N)
@@ -90,19 +91,6 @@ def _backward(g, x, a, before, da, carry, at, a_at, N, L, block):  # pragma: no 
                 carry[n, p] = complex(a[q, 0, p] * re + a[q, 1, p] * im, a[q, 0, p] * im - a[q, 1, p] * re)
 
 
-class Rows(NamedTuple):
-    """Row of sequence n at step k: base + n · sequence + k · step."""
-
-    base: int
-    sequence: int
-    step: int
-
-
-def _rows(time_major: bool, N: int, L: int, reverse: bool) -> Rows:
-    sequence, step = (1, N) if time_major else (L, 1)
-    return Rows((L - 1) * step, sequence, -step) if reverse else Rows(0, sequence, step)
-
-
 class _Geometry(NamedTuple):
     """Where the rows of the states and of the transitions lie, and in which blocks they are walked."""
 
@@ -114,34 +102,13 @@ class _Geometry(NamedTuple):
 
 
 def _geometry(a: Tensor, N: int, L: int, time_major: bool, reverse: bool) -> _Geometry:
-    if a.ndim == 1:
-        a_at = Rows(0, 0, 0)  # one transition for all
-    elif a.shape[1] == 1:
-        a_at = Rows(0, 1, 0)  # one for each sequence
-    else:
-        a_at = _rows(False, N, L, reverse)
     block = max(1, BLOCK_REALS // a.shape[-1]) if time_major else 1
-    return _Geometry(_rows(time_major, N, L, reverse), a_at, N, L, block)
+    return _Geometry(state_rows(time_major, N, L, reverse), transition_rows(a, N, L, reverse), N, L, block)
 
 
 def _planes(x: Tensor) -> np.ndarray:
     """Planes [..., 2P] as numpy rows [rows, 2, P], sharing memory."""
     return x.detach().view(-1, 2, x.shape[-1] // 2).numpy()
-
-
-def _is_time_major(x: Tensor) -> bool:
-    """Whether x [N, L, C] is a transposed view of contiguous [L, N, C] (and not itself contiguous)."""
-    return not x.is_contiguous() and x.transpose(0, 1).is_contiguous()
-
-
-def _flat(x: Tensor, time_major: bool) -> Tensor:
-    """[N, L, C] → [rows, C] in the given order of memory; copies only where x lies otherwise."""
-    return (x.transpose(0, 1) if time_major else x).reshape(-1, x.shape[-1])
-
-
-def _unflat(rows: Tensor, N: int, L: int, time_major: bool) -> Tensor:
-    """The inverse of `_flat`: [rows, C] → [N, L, C], a view."""
-    return rows.view(L, N, -1).transpose(0, 1) if time_major else rows.view(N, L, -1)
 
 
 def _owned_state(x0: Tensor | None, like: Tensor, N: int, P: int) -> Tensor:
@@ -157,24 +124,24 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
         N, L, P2 = b.shape
-        ctx.time_major = _is_time_major(b)
+        ctx.time_major = is_time_major(b)
         a = a.contiguous()
         ctx.where = _geometry(a, N, L, ctx.time_major, reverse)
-        x = _flat(b, ctx.time_major).clone()
+        x = flat(b, ctx.time_major).clone()
         before = _owned_state(x0, b, N, P2 // 2)
         _forward(_planes(x), _planes(a), before.clone().numpy(), *ctx.where)
         ctx.save_for_backward(a, x, before)
-        return _unflat(x, N, L, ctx.time_major)
+        return unflat(x, N, L, ctx.time_major)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dx: Tensor) -> tuple[Tensor | None, ...]:
         a, x, before = ctx.saved_tensors
-        g = _flat(dx, ctx.time_major).clone()
+        g = flat(dx, ctx.time_major).clone()
         da, carry = torch.zeros_like(a), torch.zeros_like(before)
         arrays = _planes(g), _planes(x), _planes(a), before.numpy(), _planes(da), carry.numpy()
         _backward(*arrays, *ctx.where)
-        db = _unflat(g, ctx.where.N, ctx.where.L, ctx.time_major)
+        db = unflat(g, ctx.where.N, ctx.where.L, ctx.time_major)
         return da, db, carry if ctx.needs_input_grad[2] else None, None
 
 
@@ -229,21 +196,21 @@ class _SSM(torch.autograd.Function):
         ctx: Any, u: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, x0: Tensor | None, reverse: bool
     ) -> tuple[Tensor, Tensor]:
         N, L, _ = u.shape
-        ctx.shape, ctx.time_major, ctx.reverse = (N, L), _is_time_major(u), reverse
+        ctx.shape, ctx.time_major, ctx.reverse = (N, L), is_time_major(u), reverse
         ctx.pieces = list(_pieces(a, N, L, ctx.time_major, reverse))
-        rows, a = _flat(u, ctx.time_major), a.contiguous()
+        rows, a = flat(u, ctx.time_major), a.contiguous()
         before = _owned_state(x0, u, N, len(a) // 2)
         after = before.clone()
         y, x = _run_ssm(rows, a, b, c, d, after, ctx.pieces, keep=True)
         ctx.save_for_backward(rows, a, b, c, d, x, before)
         ctx.set_materialize_grads(False)
-        return _unflat(y, N, L, ctx.time_major), after
+        return unflat(y, N, L, ctx.time_major), after
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor | None, d_after: Tensor | None) -> tuple[Tensor | None, ...]:
         rows, a, b, c, d, x, before = ctx.saved_tensors
-        dy_rows = torch.zeros_like(rows) if dy is None else _flat(dy, ctx.time_major)
+        dy_rows = torch.zeros_like(rows) if dy is None else flat(dy, ctx.time_major)
         carry = _owned_state(d_after, rows, *before.shape)
         du, db, dc, dd = (torch.empty_like(rows), *(torch.zeros_like(z) for z in (b, c, d)))
         da = torch.zeros_like(a, dtype=torch.float64)  # sums over all pieces
@@ -264,7 +231,7 @@ class _SSM(torch.autograd.Function):
             dd += (dy_part * u_part).sum(0)
         N, L = ctx.shape
         dx0 = carry if ctx.needs_input_grad[5] else None
-        return _unflat(du, N, L, ctx.time_major), da.to(a), db, dc, dd, dx0, None
+        return unflat(du, N, L, ctx.time_major), da.to(a), db, dc, dd, dx0, None
 
 
 def _state_before(piece: _Piece, x: Tensor, before: Tensor, ctx: Any) -> Tensor:
@@ -273,7 +240,7 @@ def _state_before(piece: _Piece, x: Tensor, before: Tensor, ctx: Any) -> Tensor:
     k = piece.steps.stop if ctx.reverse else piece.steps.start - 1
     if not 0 <= k < L:
         return before[piece.sequences]
-    return from_planes(_unflat(x, N, L, ctx.time_major)[piece.sequences, k])
+    return from_planes(unflat(x, N, L, ctx.time_major)[piece.sequences, k])
 
 
 def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
@@ -288,8 +255,8 @@ def diagonal_ssm(
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (u, a, b, c, d, x0)):
         return _SSM.apply(u, a, b, c, d, x0, reverse)
     N, L, _ = u.shape
-    time_major = _is_time_major(u)
+    time_major = is_time_major(u)
     state = _owned_state(x0, u, N, len(a) // 2)
     pieces = list(_pieces(a, N, L, time_major, reverse))
-    y, _ = _run_ssm(_flat(u, time_major), a.contiguous(), b, c, d, state, pieces, keep=False)
-    return _unflat(y, N, L, time_major), state
+    y, _ = _run_ssm(flat(u, time_major), a.contiguous(), b, c, d, state, pieces, keep=False)
+    return unflat(y, N, L, time_major), state

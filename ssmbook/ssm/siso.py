@@ -125,7 +125,7 @@ class SISOLayer(nn.Module):
         if torch.is_autocast_enabled(u.device.type):
             u = u.to(self.D.dtype)
         check_sequence(u, self.width, self.D.dtype, state, (self.width, self.system.modes))
-        scale = check_scale(step_scale, u)
+        scale = torch.as_tensor(check_scale(step_scale, u), dtype=u.dtype, device=u.device)
         with torch.autocast(u.device.type, enabled=False):
             run = run_chunks if scale.ndim == 0 and u.shape[1] > 1 else run_steps
             y, state = run(u, state, self.system, scale)

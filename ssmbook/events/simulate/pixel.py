@@ -68,10 +68,19 @@ class PixelArray:
         """Events in [t0, t1) while log intensity goes through ``levels`` [K, H, W] in equal steps, in a straight line
         between one and the next, from where it was at t0 to the last of them at t1. Sorted by time."""
         caused = cross(
-            levels, t0_us, t1_us, self.level, self.reference, self.thresholds, self.last_us, self.pixel.refractory_us
+            levels,
+            t0_us,
+            t1_us,
+            self.level,
+            self.reference,
+            self.thresholds,
+            self.last_us,
+            self.pixel.refractory_us,
         )
         self.level = levels[-1].copy()
-        t, y, x, p = (np.concatenate(columns) for columns in zip(caused, self._noise(t0_us, t1_us), strict=True))
+        t, y, x, p = (
+            np.concatenate(columns) for columns in zip(caused, self._noise(t0_us, t1_us), strict=True)
+        )
         order = np.argsort(t, kind="stable")
         return Events(t[order], x[order], y[order], p[order])
 
@@ -79,7 +88,13 @@ class PixelArray:
         """Events without a cause: t, y, x, p."""
         rng, size, seconds = self.rng, self.level.size, (t1_us - t0_us) / 1e6
         anywhere = rng.integers(size, size=rng.poisson(self.pixel.noise_hz * size * seconds))
-        hot = self.hot[rng.integers(len(self.hot), size=rng.poisson(self.pixel.hot_hz * len(self.hot) * seconds))] if len(self.hot) else self.hot
+        hot = (
+            self.hot[
+                rng.integers(len(self.hot), size=rng.poisson(self.pixel.hot_hz * len(self.hot) * seconds))
+            ]
+            if len(self.hot)
+            else self.hot
+        )
         where = np.concatenate([anywhere, hot])
         y, x = np.divmod(where, self.level.shape[1])
         return rng.integers(t0_us, t1_us, size=len(where)), y, x, rng.integers(0, 2, size=len(where))
@@ -94,7 +109,12 @@ def cross(levels, t0_us, t1_us, level, reference, thresholds, last_us, refractor
     """
     K, H, W = levels.shape
     size = 4 * H * W
-    t, y, x, p = (np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64))
+    t, y, x, p = (
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+    )
     count = 0
     step = (t1_us - t0_us) / K
     for k in range(K):
@@ -105,7 +125,9 @@ def cross(levels, t0_us, t1_us, level, reference, thresholds, last_us, refractor
                 a, b = before[j, i], levels[k, j, i]
                 polarity = 1 if b > a else 0
                 theta = thresholds[polarity, j, i] if polarity else -thresholds[polarity, j, i]
-                while a != b and ((b >= reference[j, i] + theta) if polarity else (b <= reference[j, i] + theta)):
+                while a != b and (
+                    (b >= reference[j, i] + theta) if polarity else (b <= reference[j, i] + theta)
+                ):
                     reference[j, i] += theta
                     share = min(max((reference[j, i] - a) / (b - a), 0.0), 1.0)
                     stamp = min(int(start + share * step), t1_us - 1)

@@ -25,14 +25,19 @@ def background(height: int, width: int, seed: int) -> np.ndarray:
         top = rng.integers(0, max(int(0.7 * horizon), 1))
         block = rng.uniform(-0.5, 0.5) * np.ones((horizon - top, w))
         pitch = rng.integers(4, 9)
-        block[np.ix_(np.arange(len(block)) % pitch < pitch // 2, np.arange(w) % pitch < pitch // 2)] += rng.uniform(-0.6, 0.6)
+        block[np.ix_(np.arange(len(block)) % pitch < pitch // 2, np.arange(w) % pitch < pitch // 2)] += (
+            rng.uniform(-0.6, 0.6)
+        )
         street[top:horizon, (x + np.arange(w)) % columns] = block
     for _ in range(rng.integers(1, 5)):  # poles and trunks
         x, w = rng.integers(columns), rng.integers(1, max(width // 40, 2) + 1)
         street[int(0.1 * height) : int(0.5 * height), (x + np.arange(w)) % columns] = rng.uniform(-1.0, -0.4)
     lane, dash = int(rng.uniform(0.6, 0.85) * height), max(width // 8, 4)
     street[lane : lane + max(height // 60, 1), np.arange(columns) % (2 * dash) < dash] += 0.5
-    street += sum(0.7**k * rng.uniform(0.2, 0.6) * _value_noise(rng, height, columns, max(width // (6 * 2**k), 2)) for k in range(4))
+    street += sum(
+        0.7**k * rng.uniform(0.2, 0.6) * _value_noise(rng, height, columns, max(width // (6 * 2**k), 2))
+        for k in range(4)
+    )
     return _blur(_blur(street)).astype(np.float32)
 
 

@@ -59,11 +59,21 @@ class Scene:
         for name in ("width", "height", "duration_s", "label_hz", "car_aspect", "pedestrian_aspect"):
             if not getattr(self, name) > 0:
                 raise InputError(f"scene: {name} is {getattr(self, name)}; it must be above 0")
-        ranges = ("actors", "car_height", "car_speed", "pedestrian_height", "pedestrian_speed", "stop_s", "contrast")
+        ranges = (
+            "actors",
+            "car_height",
+            "car_speed",
+            "pedestrian_height",
+            "pedestrian_speed",
+            "stop_s",
+            "contrast",
+        )
         for name in ranges:
             least, most = getattr(self, name)
             if not 0 <= least <= most:
-                raise InputError(f"scene: {name} is {getattr(self, name)}; it must be (least, most) with 0 ≤ least ≤ most")
+                raise InputError(
+                    f"scene: {name} is {getattr(self, name)}; it must be (least, most) with 0 ≤ least ≤ most"
+                )
         if not 0 <= self.stop_probability <= 1:
             raise InputError(f"scene: stop_probability is {self.stop_probability}; it must lie in 0..1")
 
@@ -136,7 +146,9 @@ def draw_actor(scene: Scene, rng: np.random.Generator) -> Actor:
     velocity = rng.uniform(*getattr(scene, f"{kind}_speed")) * rng.choice([-1, 1])
     height = rng.uniform(least, most)
     growth = np.clip(
-        (rng.uniform(least, most) - height) / scene.duration_s, -scene.approach * height, scene.approach * height
+        (rng.uniform(least, most) - height) / scene.duration_s,
+        -scene.approach * height,
+        scene.approach * height,
     )
     # Nearer actors are larger and stand lower in the frame.
     nearness = (height - least) / max(most - least, 1e-9)
@@ -177,7 +189,9 @@ class Street:
     def background_x(self, t: np.ndarray) -> np.ndarray:
         """How far the background has moved to the left at times t in seconds; its speed sways by a half."""
         w = 2 * np.pi * self.sway_hz
-        return self.drift * (0.75 * t + 0.25 / w * (np.cos(self.sway_phase) - np.cos(w * t + self.sway_phase)))
+        return self.drift * (
+            0.75 * t + 0.25 / w * (np.cos(self.sway_phase) - np.cos(w * t + self.sway_phase))
+        )
 
     def geometry(self, t: np.ndarray) -> np.ndarray:
         """[T, actors, 4] of centre x, bottom y, height and gait phase."""
@@ -200,7 +214,9 @@ class Street:
         rows = []
         for i, (actor, (corner, area)) in enumerate(zip(self.actors, corners, strict=True)):
             x0, y0, x1, y1 = corner
-            if (x1 - x0) * (y1 - y0) < MIN_VISIBLE * area or _covered(corner, [c for c, _ in corners[i + 1 :]]) > MAX_OCCLUDED:
+            if (x1 - x0) * (y1 - y0) < MIN_VISIBLE * area or _covered(
+                corner, [c for c, _ in corners[i + 1 :]]
+            ) > MAX_OCCLUDED:
                 continue
             rows.append((t_us, x0, y0, x1 - x0, y1 - y0, actor.class_id, i, 1.0))
         boxes = np.zeros(len(rows), BOX_DTYPE)

@@ -10,7 +10,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssmbook.errors import InputError
 from ssmbook.events.boxes import write_boxes
@@ -20,6 +19,7 @@ from ssmbook.events.formats import DatWriter
 from ssmbook.events.simulate.pixel import PixelArray, PixelModel
 from ssmbook.events.simulate.render import actor_table, background, render
 from ssmbook.events.simulate.scene import DEMO_SCENE, Scene, Street
+from ssmbook.progress import progress_bar
 
 STEP_US = 1000  # between rendered moments
 CHUNK_US = 50_000  # of events at a time
@@ -51,7 +51,9 @@ class SimulatedSequence:
         """Log intensity [T, H, W] float32 at times [T] in µs."""
         t = np.asarray(times_us) / 1e6
         out = np.empty((len(t), self.scene.height, self.scene.width), np.float32)
-        for image, shift, geometry in zip(out, self.street.background_x(t), self.street.geometry(t), strict=True):
+        for image, shift, geometry in zip(
+            out, self.street.background_x(t), self.street.geometry(t), strict=True
+        ):
             render(self._texture, shift, self._table, geometry, image)
         return out
 
@@ -101,7 +103,7 @@ def simulate_set(
             if not stem.with_name(f"{stem.name}_bbox.npy").exists():
                 own = int(np.random.SeedSequence((seed, number, i)).generate_state(1, np.uint64)[0])
                 jobs.append((stem, scene, pixel, own))
-    bar = tqdm(total=len(jobs), desc="simulate", unit="sequence", disable=not (progress and jobs))
+    bar = progress_bar(total=len(jobs), desc="simulate", unit="sequence", show=progress and bool(jobs))
     with bar:
         if workers == 1 or len(jobs) < 2:
             for job in jobs:
@@ -131,7 +133,9 @@ def _claim(out_dir: Path, parameters: dict) -> None:
     record, text = out_dir / PARAMETERS, json.dumps(parameters, indent=1)
     if record.exists():
         if record.read_text() != text:
-            raise InputError(f"{out_dir}: holds a set simulated with other parameters, see {record}; choose another folder")
+            raise InputError(
+                f"{out_dir}: holds a set simulated with other parameters, see {record}; choose another folder"
+            )
         return
     out_dir.mkdir(parents=True, exist_ok=True)
     with atomic_write(record) as file:
