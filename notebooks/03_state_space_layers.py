@@ -62,7 +62,9 @@ _ = left.scatter(modes.real, modes.imag, s=14)
 _ = left.set(xlabel="Re λ", ylabel="Im λ", title="continuous", xlim=(-1, 0))
 _ = right.add_patch(plt.Circle((0, 0), 1, fill=False, color=plots.GREY))
 _ = right.scatter(lambda_bar.real, lambda_bar.imag, s=14)
-_ = right.set(xlabel="Re Λ̄", ylabel="Im Λ̄", title="discrete", aspect="equal", xlim=(0.5, 1.02), ylim=(-0.3, 0.3))
+_ = right.set(
+    xlabel="Re Λ̄", ylabel="Im Λ̄", title="discrete", aspect="equal", xlim=(0.5, 1.02), ylim=(-0.3, 0.3)
+)
 _ = plots.save(fig, book.figures / "modes.png")
 
 # %% [markdown]
@@ -118,6 +120,7 @@ bool(torch.allclose(diagonal_scan(a, carried), diagonal_scan(a, b, x_prev), atol
 # At $k$ times the rate, frames are $\Delta/k$ apart. `step_scale` multiplies $\Delta$, so $1/k$ keeps every time
 # constant in seconds. A short pulse shows it: with the scale, the response at 200 Hz lies on that at 20 Hz;
 # without it, the same weights live ten times too fast.
+
 
 # %%
 def response(rate_hz: float, step_scale: float, seconds: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:

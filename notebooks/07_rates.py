@@ -42,7 +42,11 @@ book = Workspace(profile, data_dir)
 
 # %%
 pd.DataFrame(
-    [(arm.name, rate, *window_and_stride(arm.way, rate)) for arm in book.profile.arms for rate in arm.rates_hz],
+    [
+        (arm.name, rate, *window_and_stride(arm.way, rate))
+        for arm in book.profile.arms
+        for rate in arm.rates_hz
+    ],
     columns=["arm", "rate (Hz)", "window (ms)", "stride (ms)"],
 )
 

@@ -90,11 +90,9 @@ def test_readme_gives_the_two_commands():
 
 
 def test_constraints_pin_every_dependency():
-    pins = {
-        re.split("==", line)[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if "==" in line
-    }
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert all(line.startswith("#") or "==" in line for line in lines)
+    pins = {re.split("==", line)[0].lower().replace("_", "-") for line in lines}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["test"]]
     names = {re.split(r"[<>=;\[ ]", need)[0].lower().replace("_", "-") for need in needed}

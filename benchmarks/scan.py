@@ -1,0 +1,270 @@
+"""S5 against s5-pytorch, a JAX layer and the physical limit: one command, one table.
+
+    python benchmarks/scan.py                       # CPU; add --device cuda on a machine with a GPU
+    python benchmarks/scan.py --shapes 5120,21,48 --repeats 3 --no-memory
+
+The limit is what forward and backward cannot do without: six matrix products (B̄u, Cx and two gradients of each) and
+two copies of the states. s5-pytorch and JAX take part where they are installed (pip install s5-pytorch "jax[cpu]").
+Times are the best of several interleaved rounds. Peak memory is that of forward + backward above what the process
+held before, each in a process of its own.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+SHAPES = [(5120, 21, 48), (1280, 21, 96), (320, 21, 192), (80, 21, 384), (8, 2048, 128), (1, 16384, 64)]
+PIXELS = [
+    (5120, 48),
+    (1280, 96),
+    (320, 192),
+    (80, 384),
+]  # one frame's pixels at each stage of Gen1, small model
+Run = Callable[[], object]
+
+
+def inputs(N: int, L: int, H: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return torch.randn(N, L, H, device=device, requires_grad=True), torch.randn(N, L, H, device=device)
+
+
+def runs_of(
+    call: Callable[[torch.Tensor], torch.Tensor], u: torch.Tensor, dy: torch.Tensor, layer
+) -> dict[str, Run]:
+    """Forward without a graph, and forward + backward with gradients for the input and all parameters."""
+    arguments = [u, *layer.parameters()]
+
+    def forward():
+        with torch.no_grad():
+            return call(u)
+
+    return {"forward": forward, "both": lambda: torch.autograd.grad(call(u), arguments, dy)}
+
+
+def ours(N: int, L: int, H: int, device: str) -> dict[str, Run]:
+    from ssmbook.ssm import S5
+
+    layer = S5(H, H).to(device)
+    u, dy = inputs(N, L, H, device)
+    return runs_of(lambda u: layer(u)[0], u, dy, layer)
+
+
+def ours_time_major(N: int, L: int, H: int, device: str) -> dict[str, Run]:
+    """As the detector calls it: [L, N, H] in memory, handed over as a transposed view."""
+    from ssmbook.ssm import S5
+
+    layer = S5(H, H).to(device)
+    u, dy = inputs(L, N, H, device)
+    return runs_of(lambda u: layer(u.transpose(0, 1))[0].transpose(0, 1), u, dy, layer)
+
+
+def s5_pytorch(N: int, L: int, H: int, device: str) -> dict[str, Run]:
+    from s5 import S5
+
+    layer = S5(H, H).to(device)
+    u, dy = inputs(N, L, H, device)
+    return runs_of(layer, u, dy, layer)
+
+
+def jax_layer(N: int, L: int, H: int, device: str) -> dict[str, Run]:
+    import jax
+    import jax.numpy as jnp
+
+    from ssmbook.ssm.s5 import published_start
+
+    u, dy = (jnp.asarray(x.detach().cpu().numpy()) for x in inputs(N, L, H, "cpu"))
+    parameters = {name: jnp.asarray(value.float().numpy()) for name, value in published_start(H, H).items()}
+
+    def layer(parameters, u):
+        Lambda, B, C = (
+            parameters[name][..., 0] + 1j * parameters[name][..., 1] for name in ("Lambda", "B", "C")
+        )
+        half = jnp.exp(parameters["log_step"]) * Lambda / 2
+        a, B_bar = (1 + half) / (1 - half), (2 * half / Lambda / (1 - half))[:, None] * B
+
+        def combine(first, second):
+            return second[0] * first[0], second[0] * first[1] + second[1]
+
+        def sequence(u):  # [L, H]
+            _, x = jax.lax.associative_scan(combine, (jnp.broadcast_to(a, (len(u), len(a))), u @ B_bar.T))
+            return (x @ C.T).real + parameters["D"] * u
+
+        return jax.vmap(sequence)(u)
+
+    forward = jax.jit(layer)
+    both = jax.jit(lambda parameters, u, dy: jax.vjp(layer, parameters, u)[1](dy))
+    return {
+        "forward": lambda: jax.block_until_ready(forward(parameters, u)),
+        "both": lambda: jax.block_until_ready(both(parameters, u, dy)),
+    }
+
+
+def limit(N: int, L: int, H: int, device: str) -> dict[str, Run]:
+    """Six matrix products of N·L × H × 2P and two copies of N·L × 2P reals, into buffers that are there already."""
+    rows, P2 = N * L, 2 * H
+    torch.manual_seed(0)
+    u, y, du = (torch.randn(rows, H, device=device) for _ in range(3))
+    x, g = (torch.randn(rows, P2, device=device) for _ in range(2))
+    B, C = (torch.randn(H, P2, device=device) for _ in range(2))
+    dB, dC = torch.empty_like(B), torch.empty_like(C)
+
+    def forward():
+        torch.mm(u, B, out=x)
+        g.copy_(x)
+        torch.mm(x, C.T, out=y)
+
+    def both():
+        forward()
+        torch.mm(y, C, out=g)
+        torch.mm(y.T, x, out=dC)
+        x.copy_(g)
+        torch.mm(u.T, g, out=dB)
+        torch.mm(g, B.T, out=du)
+
+    return {"forward": forward, "both": both}
+
+
+LAYERS = {
+    "limit": limit,
+    "ours": ours,
+    "ours, time-major": ours_time_major,
+    "s5-pytorch": s5_pytorch,
+    "JAX, jit": jax_layer,
+}
+
+
+def available(name: str, shape: tuple[int, int, int], device: str) -> dict[str, Run] | None:
+    try:
+        return LAYERS[name](*shape, device)
+    except ImportError:
+        return None
+
+
+def best_ms(runs: dict[str, Run], repeats: int, device: str) -> dict[str, float]:
+    """Best time of each run in ms, in interleaved rounds, so that a busy moment of the machine hits all alike."""
+
+    def timed(run: Run) -> float:
+        start = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) * 1e3
+
+    for run in runs.values():
+        timed(run)  # compiles, allocates
+    rounds = [{name: timed(run) for name, run in runs.items()} for _ in range(repeats)]
+    return {name: min(times[name] for times in rounds) for name in runs}
+
+
+def peak_mb(name: str, shape: tuple[int, int, int], device: str) -> float | None:
+    """Peak memory of forward + backward above what was held before it, in MB; run in a process of its own."""
+    if available(name, (1, shape[1], shape[2]), device) is None:
+        return None
+    available(name, (2, 3, shape[2]), device)["both"]()  # loads libraries and compiles
+    run = available(name, shape, device)["both"]
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now the present size
+    before = status_kb("VmRSS")
+    run()
+    return (status_kb("VmHWM") - before) / 1e3
+
+
+def status_kb(field: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1])
+
+
+def measure_shape(
+    shape: tuple[int, int, int], repeats: int, memory: bool, device: str
+) -> dict[str, dict[str, float]]:
+    """For each layer: forward, both (ms) and, if asked, memory (MB)."""
+    runs = {}
+    for name in LAYERS:
+        for kind, run in (available(name, shape, device) or {}).items():
+            runs[name, kind] = run
+    times = best_ms(runs, repeats, device)
+    results: dict[str, dict[str, float]] = {}
+    for (name, kind), value in times.items():
+        results.setdefault(name, {})[kind] = value
+    if memory:
+        for name in results.keys() - {"limit"}:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                results[name]["memory"] = pool.apply(peak_mb, (name, shape, device))
+    return results
+
+
+def measure_step(pixels: int, width: int, repeats: int, device: str) -> dict[str, float]:
+    """One step over one frame's pixels, ms: the S5 block against the ConvLSTM cell of the same width."""
+    from ssmbook.detector.temporal import ConvLSTM, SSMBlock
+    from ssmbook.ssm import S5
+
+    u = torch.randn(pixels, 1, width, device=device)
+    runs = {}
+    for name, block in (("S5 block", SSMBlock(S5(width, width), width)), ("ConvLSTM", ConvLSTM(width))):
+        block = block.to(device).eval()
+        with torch.no_grad():
+            _, state = block(u)
+
+        def run(block=block, state=state):
+            with torch.no_grad():
+                return block(u, state)
+
+        runs[name] = run
+    return best_ms(runs, 20 * repeats, device)
+
+
+def print_shape(shape: tuple[int, int, int], results: dict[str, dict[str, float]]) -> None:
+    print(f"\n{' × '.join(map(str, shape))}")
+    reference = results["limit"]["both"]
+    for name, values in results.items():
+        memory = f"{values['memory']:8.0f} MB" if "memory" in values else ""
+        share = f"{reference / values['both']:6.0%} of the limit"
+        print(f"  {name:18}{values['forward']:9.2f}{values['both']:9.2f} ms {share}{memory}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shapes", nargs="+", help="N,L,H (default: the six of the table)")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
+    parser.add_argument("--out", type=Path, help="also write the results to this json file")
+    options = parser.parse_args()
+    shapes = [tuple(map(int, shape.split(","))) for shape in options.shapes] if options.shapes else SHAPES
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}: forward, forward + backward"
+    )
+    table = []
+    for shape in shapes:
+        results = measure_shape(shape, options.repeats, not options.no_memory, options.device)
+        print_shape(shape, results)
+        table.append({"shape": shape, "layers": results})
+    print("\none step over one frame's pixels, ms")
+    steps = []
+    for pixels, width in PIXELS:
+        times = measure_step(pixels, width, options.repeats, options.device)
+        print(f"  {pixels} × {width}: " + ", ".join(f"{name} {value:.3f}" for name, value in times.items()))
+        steps.append({"pixels": pixels, "width": width, "ms": times})
+    if options.out:
+        machine = {
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        options.out.write_text(
+            json.dumps({"device": options.device, **machine, "table": table, "steps": steps}, indent=1)
+        )
+
+
+if __name__ == "__main__":
+    main()
