@@ -2,6 +2,7 @@
 
     python benchmarks/scan.py                       # CPU; add --device cuda on a machine with a GPU
     python benchmarks/scan.py --shapes 5120,21,48 --repeats 3 --no-memory
+    python benchmarks/scan.py --growth growth.png   # time and memory over the length, instead of the table
 
 The limit is what forward and backward cannot do without: six matrix products (B̄u, Cx and two gradients of each) and
 two copies of the states. s5-pytorch and JAX take part where they are installed (pip install s5-pytorch "jax[cpu]").
@@ -26,6 +27,7 @@ PIXELS = [
     (320, 192),
     (80, 384),
 ]  # one frame's pixels at each stage of Gen1, small model
+GROWTH = [(1, 2**k, 64) for k in range(8, 15)]  # lengths 256 to 16,384
 Run = Callable[[], object]
 
 
@@ -223,6 +225,33 @@ def measure_step(pixels: int, width: int, repeats: int, device: str) -> dict[str
     return best_ms(runs, 20 * repeats, device)
 
 
+def measure_growth(repeats: int, device: str) -> list[dict[str, float]]:
+    """Forward + backward of our layer over the length: ms and peak MB."""
+    rows = []
+    for shape in GROWTH:
+        ms = best_ms({"both": ours(*shape, device)["both"]}, repeats, device)["both"]
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            memory = pool.apply(peak_mb, ("ours", shape, device))
+        rows.append({"length": shape[1], "ms": ms, "memory": memory})
+        print(f"  L = {shape[1]:6}: {ms:8.2f} ms {memory:8.1f} MB")
+    return rows
+
+
+def plot_growth(rows: list[dict[str, float]], path: Path) -> None:
+    """Both over the length, beside straight lines through the last point."""
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
+    for ax, key, unit in zip(axes, ("ms", "memory"), ("ms", "MB"), strict=True):
+        lengths, values = [row["length"] for row in rows], [row[key] for row in rows]
+        ax.plot(lengths, values, "o-", label="S5, forward + backward")
+        line = [values[-1] * length / lengths[-1] for length in lengths]
+        ax.plot(lengths, line, "--", color="grey", label="proportional to L")
+        ax.set(xscale="log", yscale="log", xlabel="L (steps)", ylabel=unit)
+    axes[0].legend(frameon=False)
+    fig.savefig(path, dpi=150)
+
+
 def print_shape(shape: tuple[int, int, int], results: dict[str, dict[str, float]]) -> None:
     print(f"\n{' × '.join(map(str, shape))}")
     reference = results["limit"]["both"]
@@ -239,7 +268,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
     parser.add_argument("--out", type=Path, help="also write the results to this json file")
+    parser.add_argument("--growth", type=Path, help="draw time and memory over L, 256 to 16,384, as this png")
     options = parser.parse_args()
+    if options.growth:
+        rows = measure_growth(options.repeats, options.device)
+        plot_growth(rows, options.growth)
+        options.growth.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+        return
     shapes = [tuple(map(int, shape.split(","))) for shape in options.shapes] if options.shapes else SHAPES
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}: forward, forward + backward"

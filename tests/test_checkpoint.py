@@ -24,7 +24,7 @@ MINI = {
 }
 
 
-@pytest.mark.parametrize("recurrence", ["s5", "convlstm", "none"])
+@pytest.mark.parametrize("recurrence", ["s5", "s4d", "s4", "convlstm", "none"])
 def test_ours_come_back_as_they_were(tmp_path, recurrence):
     torch.manual_seed(0)
     options = {**PRESETS["sim-smoke"], "recurrence": recurrence, "mask_token": True, "num_classes": 3}

@@ -6,7 +6,7 @@ from ssmbook.detector.temporal import map_states
 from ssmbook.errors import InputError
 
 SMOKE = PRESETS["sim-smoke"]
-RECURRENCES = ["s5", "convlstm", "none"]
+RECURRENCES = ["s5", "s4d", "s4", "convlstm", "none"]
 
 
 def make(**options):

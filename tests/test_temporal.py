@@ -14,7 +14,7 @@ from ssmbook.detector.temporal import (
 from ssmbook.errors import InputError
 from ssmbook.ssm import S5
 
-RECURRENCES = ["s5", "convlstm", "none"]
+RECURRENCES = ["s5", "s4d", "s4", "convlstm", "none"]
 
 
 def make(name, channels=4):

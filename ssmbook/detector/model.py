@@ -25,7 +25,7 @@ class Detector(nn.Module):
         input_hw: (height, width) of the network's input in pixels, to which frames are padded with zeros at
             the bottom and right; a multiple of 32 · ``partition``.
         partition: (p_h, p_w), tokens of an attention group.
-        recurrence: ``"s5"``, ``"convlstm"`` or ``"none"``.
+        recurrence: ``"s5"``, ``"s4d"``, ``"s4"``, ``"convlstm"`` or ``"none"``.
         carry: ``"exact"``: a state that is passed in is where the chunk begins; ``"published"``: every chunk
             begins at zero, as it does in the released code of S5-ViT, whatever state is passed in.
         in_channels: channels of a frame.
@@ -109,7 +109,8 @@ class Detector(nn.Module):
 
         Returns:
             Features {1..4: [L, B, C, h, w]} (with ``frames`` [M, C, h, w]), and the states after the last
-            frame, one per stage: S5 complex [B, P, h, w], ConvLSTM (h, c), each [B, C, h, w], none None.
+            frame, one per stage: S5 complex [B, P, h, w], S4D and S4 complex [B, C · 32, h, w] (32 modes for
+            each feature), ConvLSTM (h, c), each [B, C, h, w], none None.
 
         Raises:
             InputError: shapes that do not fit the model or each other.

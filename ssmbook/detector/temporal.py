@@ -1,4 +1,4 @@
-"""The recurrence of a stage: S5, ConvLSTM or none, run over time at every pixel by itself.
+"""The recurrence of a stage: S5, S4D, S4, ConvLSTM or none, run over time at every pixel by itself.
 
 A block takes u [N, L, C] (N pixels, L steps) and the state it left off with, and returns the outputs and the
 new state. In memory time comes first, [L, N, C]: the tokens of a chunk are handed over as a view.
@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmbook.errors import InputError
-from ssmbook.ssm import S5
+from ssmbook.ssm import S4, S4D, S5
+
+S4_STATE_WIDTH = 64  # of each feature's own system; what the published S4 and S4D start with
 
 Scale = float | Tensor
 State = Any  # of a block: a tensor [N, ·], a tuple of them, or None (nothing to remember, or the start)
@@ -26,7 +28,7 @@ class SSMBlock(nn.Module):
     The skips start at the normalised values.
 
     Args:
-        layer: the state-space layer, with ``layer(u, state, step_scale) -> (y, state)``.
+        layer: the state-space layer, with ``layer(u, state, step_scale) -> (y, state)`` and ``state_shape``.
         channels: C, its width.
     """
 
@@ -39,9 +41,12 @@ class SSMBlock(nn.Module):
         self.decode = nn.Linear(channels, channels, bias=False)
 
     def forward(self, x: Tensor, state: State = None, step_scale: Scale = 1.0) -> tuple[Tensor, State]:
-        """x [N, L, C] → [N, L, C]; state as the layer's; step_scale a number, [N] or [N, L]."""
+        """x [N, L, C] → [N, L, C]; state the layer's, flat: [N, ·]; step_scale a number, [N] or [N, L]."""
         a = self.norm1(x.transpose(0, 1)).transpose(0, 1)  # [N, L, C], time first in memory
+        if state is not None:
+            state = state.unflatten(-1, self.layer.state_shape)
         y, state = self.layer(a, state, step_scale)
+        state = state.flatten(1)
         z = F.gelu(y) + a
         b = self.norm2(z.transpose(0, 1))  # [L, N, C]
         value, gate = self.encode(b).chunk(2, -1)
@@ -87,15 +92,22 @@ class NoRecurrence(nn.Module):
 
 
 def make_recurrence(name: str, channels: int, **ssm_options: Any) -> nn.Module:
-    """The block of that name: ``"s5"`` (options go to the layer), ``"convlstm"`` or ``"none"``."""
+    """The block of that name: ``"s5"``, ``"s4d"``, ``"s4"``, ``"convlstm"`` or ``"none"``; options go to S5.
+
+    The state-space layers are exchanged within the same block, so that a comparison changes the layer alone.
+    """
     match name:
         case "s5":
             return SSMBlock(S5(channels, channels, **ssm_options), channels)
+        case "s4d":
+            return SSMBlock(S4D(channels, S4_STATE_WIDTH), channels)
+        case "s4":
+            return SSMBlock(S4(channels, S4_STATE_WIDTH), channels)
         case "convlstm":
             return ConvLSTM(channels)
         case "none":
             return NoRecurrence()
-    raise InputError(f"recurrence is {name!r}; it must be 's5', 'convlstm' or 'none'")
+    raise InputError(f"recurrence is {name!r}; it must be 's5', 's4d', 's4', 'convlstm' or 'none'")
 
 
 def over_pixels(block: nn.Module, tokens: Tensor, state: State, step_scale: Scale) -> tuple[Tensor, State]:

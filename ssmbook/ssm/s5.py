@@ -109,6 +109,11 @@ class S5(nn.Module):
         """Complex numbers in the state of one sequence."""
         return self.state_width // 2 if self.conj_sym else self.state_width
 
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of the complex state of one sequence."""
+        return (self.modes,)
+
     def extra_repr(self) -> str:
         return f"width={self.width}, state_width={self.state_width}, discretization={self.discretization!r}"
 
@@ -148,7 +153,7 @@ class S5(nn.Module):
             u = u.to(self.D.dtype)
         if state is not None and self.bidirectional:
             raise InputError("a bidirectional layer takes no state: give it the whole sequence")
-        check_sequence(u, self.width, self.D.dtype, state, (self.modes,))
+        check_sequence(u, self.width, self.D.dtype, state, self.state_shape)
         with torch.autocast(u.device.type, enabled=False):
             scale = check_scale(step_scale, u)
             if isinstance(scale, Tensor) and scale.ndim > 0:

@@ -37,8 +37,8 @@ def _then(a_re, a_im, b_re, b_im, c_re, c_im, d_re, d_im):
 
 @triton.jit
 def _forward(
-    b, a, x0, x, base, sequence, step, a_base, a_sequence, a_step, L, P,
-    TILES: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_P: tl.constexpr,
+    b, a, x0, x, base, sequence, step, a_base, a_sequence, a_step, L, P, TILES,
+    BLOCK_L: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """x_k = a_k x_{k−1} + b_k for one sequence and BLOCK_P modes. x0 [N, 2P] is the state before."""
     n = tl.program_id(0).to(tl.int64)
@@ -66,8 +66,8 @@ def _forward(
 
 @triton.jit
 def _backward(
-    dx, x, a, x0, g, da, dx0, base, sequence, step, a_base, a_sequence, a_step, L, P,
-    SHARED: tl.constexpr, TILES: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_P: tl.constexpr,
+    dx, x, a, x0, g, da, dx0, base, sequence, step, a_base, a_sequence, a_step, L, P, TILES,
+    SHARED: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """g_k = ∂x_k + ā_{k+1} g_{k+1}, a scan backwards in time; ∂a_k = g_k x̄_{k−1}, ∂x0 = ā_0 g_0.
 

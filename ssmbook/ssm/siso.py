@@ -103,6 +103,11 @@ class SISOLayer(nn.Module):
     def system(self) -> System:
         return self.kernel  # type: ignore[return-value]
 
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of the complex state of one sequence: features, modes."""
+        return self.width, self.system.modes
+
     def extra_repr(self) -> str:
         return f"width={self.width}, state_width={2 * self.system.modes}"
 
@@ -124,7 +129,7 @@ class SISOLayer(nn.Module):
         """
         if torch.is_autocast_enabled(u.device.type):
             u = u.to(self.D.dtype)
-        check_sequence(u, self.width, self.D.dtype, state, (self.width, self.system.modes))
+        check_sequence(u, self.width, self.D.dtype, state, self.state_shape)
         scale = torch.as_tensor(check_scale(step_scale, u), dtype=u.dtype, device=u.device)
         with torch.autocast(u.device.type, enabled=False):
             run = run_chunks if scale.ndim == 0 and u.shape[1] > 1 else run_steps

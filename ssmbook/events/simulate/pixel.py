@@ -122,7 +122,10 @@ def cross(levels, t0_us, t1_us, level, reference, thresholds, last_us, refractor
         before = level if k == 0 else levels[k - 1]
         for j in range(H):
             for i in range(W):
-                a, b = before[j, i], levels[k, j, i]
+                b, here = levels[k, j, i], reference[j, i]
+                if here - thresholds[0, j, i] < b < here + thresholds[1, j, i]:
+                    continue  # as nearly all do
+                a = before[j, i]
                 polarity = 1 if b > a else 0
                 theta = thresholds[polarity, j, i] if polarity else -thresholds[polarity, j, i]
                 while a != b and (
