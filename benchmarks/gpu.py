@@ -15,9 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import scan
+import torch
 
 from ssmbook.ssm.scan import from_planes, scan_loop, scan_planes, to_planes
 
@@ -34,15 +33,20 @@ def check_kernels(device: str, shapes: list[tuple[int, int, int]] = KERNEL_SHAPE
         torch.manual_seed(0)
         N, L, P = shape
         a_shape = {"shared": (P,), "per sequence": (N, 1, P), "per step": (N, L, P)}[kind]
-        a, b, x0, dx = (
-            torch.randn(*size, dtype=torch.complex128, device=device) for size in (a_shape, (N, L, P), (N, P), (N, L, P))
-        )
+        sizes = a_shape, (N, L, P), (N, P), (N, L, P)
+        a, b, x0, dx = (torch.randn(*size, dtype=torch.complex128, device=device) for size in sizes)
         a = 0.95 * a / a.abs().clamp(min=1)
         expected = with_gradients(lambda a, b, x0, r=reverse: scan_loop(a, b, x0, r), (a, b, x0), dx)
         got = with_gradients(planes_scan(dtype, time_major, reverse), (a, b, x0), dx)
         worst = max(float((g - e).abs().max() / e.abs().max()) for g, e in zip(got, expected, strict=True))
         rows.append(
-            {"shape": shape, "transition": kind, "time_major": time_major, "reverse": reverse, "dtype": str(dtype)}
+            {
+                "shape": shape,
+                "transition": kind,
+                "time_major": time_major,
+                "reverse": reverse,
+                "dtype": str(dtype),
+            }
             | {"difference": worst, "passes": worst <= TOLERANCE[dtype]}
         )
     return rows
@@ -77,7 +81,9 @@ def scan_table(device: str, repeats: int) -> dict[str, Any]:
         table.append({"shape": shape, "layers": results})
     steps = []
     for pixels, width in scan.PIXELS:
-        steps.append({"pixels": pixels, "width": width, "ms": scan.measure_step(pixels, width, repeats, device)})
+        steps.append(
+            {"pixels": pixels, "width": width, "ms": scan.measure_step(pixels, width, repeats, device)}
+        )
     return {"table": table, "steps": steps}
 
 
@@ -91,9 +97,13 @@ def circumstances(device: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json")
-    parser.add_argument("--repeats", type=int, default=20, help="rounds, of which the best counts (default: 20)")
+    parser.add_argument(
+        "--repeats", type=int, default=20, help="rounds, of which the best counts (default: 20)"
+    )
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("torch sees no GPU; benchmarks/scan.py measures the CPU")
@@ -105,7 +115,9 @@ def main() -> int:
 
     result["kernels"] = check_kernels("cuda")
     failed = [row for row in result["kernels"] if not row["passes"]]
-    print(f"kernels: {len(result['kernels']) - len(failed)} of {len(result['kernels'])} cases agree with the oracle")
+    print(
+        f"kernels: {len(result['kernels']) - len(failed)} of {len(result['kernels'])} cases agree with the oracle"
+    )
     for row in failed:
         print(f"  differs: {row}")
     keep()

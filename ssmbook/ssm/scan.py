@@ -70,7 +70,9 @@ def uses_numba(x: Tensor) -> bool:
 def uses_triton(x: Tensor) -> bool:
     """Whether the Triton kernels serve this [N, L, ·]: on a GPU for which torch brings Triton along, and for
     more than the single step that plain torch takes as fast."""
-    return x.is_cuda and x.shape[1] > 1 and find_spec("triton") is not None and not torch.compiler.is_compiling()
+    return (
+        x.is_cuda and x.shape[1] > 1 and find_spec("triton") is not None and not torch.compiler.is_compiling()
+    )
 
 
 def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None = None, reverse: bool = False) -> Tensor:

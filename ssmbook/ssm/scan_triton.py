@@ -37,8 +37,8 @@ def _then(a_re, a_im, b_re, b_im, c_re, c_im, d_re, d_im):
 
 @triton.jit
 def _forward(
-    b, a, x0, x, base, sequence, step, a_base, a_sequence, a_step, L, P, TILES,
-    BLOCK_L: tl.constexpr, BLOCK_P: tl.constexpr,
+    b, a, x0, x, base, sequence, step, a_base, a_sequence, a_step, L, P,
+    TILES: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """x_k = a_k x_{k−1} + b_k for one sequence and BLOCK_P modes. x0 [N, 2P] is the state before."""
     n = tl.program_id(0).to(tl.int64)
@@ -66,8 +66,8 @@ def _forward(
 
 @triton.jit
 def _backward(
-    dx, x, a, x0, g, da, dx0, base, sequence, step, a_base, a_sequence, a_step, L, P, TILES,
-    SHARED: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_P: tl.constexpr,
+    dx, x, a, x0, g, da, dx0, base, sequence, step, a_base, a_sequence, a_step, L, P,
+    SHARED: tl.constexpr, TILES: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """g_k = ∂x_k + ā_{k+1} g_{k+1}, a scan backwards in time; ∂a_k = g_k x̄_{k−1}, ∂x0 = ā_0 g_0.
 
@@ -154,7 +154,8 @@ class _Scan(torch.autograd.Function):
 def _launch(
     kernel: Any, arrays: tuple[Tensor, ...], where: tuple[Rows, Rows], N: int, L: int, P: int, **flags: bool
 ):
-    """One program for each sequence and block of modes."""
+    """One program for each sequence and block of modes. TILES is a constant of the kernel, since the interpreter
+    of triton 3.6 takes no argument for a loop's length."""
     steps = min(BLOCK_L, triton.next_power_of_2(L))
     tile = {"TILES": triton.cdiv(L, steps), "BLOCK_L": steps, "BLOCK_P": BLOCK_P}
     kernel[N, triton.cdiv(P, BLOCK_P)](*arrays, *where[0], *where[1], L, P, **flags, **tile)
