@@ -22,9 +22,10 @@ window_ms: float = 50.0  # the stretch of it that is drawn
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 from ssmbook import plots
-from ssmbook.events import open_events, read_boxes
+from ssmbook.events import Events, open_events, read_boxes
 from ssmbook.events.simulate import DEMO_SCENE, PixelArray, PixelModel, SimulatedSequence
 from ssmbook.experiment import Workspace
 
@@ -108,15 +109,25 @@ _ = plots.save(fig, book.figures / "simulated_street.png")
 # %% [markdown]
 # ## Does it look like events?
 #
-# Two quick measures that real recordings can be held against: the share of ON events, and how events are spread over
-# pixels. Real sensors are near one half, and most pixels see little while edges see much.
+# Put it beside a real recording: give one as the parameter `recording`, and the first figure shows that while
+# the last shows the simulator. Three measures compare the two: the share of ON events (real sensors are near one
+# half), the share of events that the busiest tenth of the pixels makes (edges see much, most pixels see little), and
+# the middle of the times between two events of one pixel.
+
 
 # %%
-counts = np.bincount(events.y.astype(np.int64) * width + events.x, minlength=width * height)
-share_on = float(events.p.mean())
-seconds = (events.t[-1] - events.t[0]) / 1e6
-print(f"ON share {share_on:.1f}; the busiest tenth of the pixels makes", end=" ")
-print(f"{np.sort(counts)[-len(counts) // 10 :].sum() / counts.sum():.1f} of the events")
+def measures(events, width: int, height: int) -> dict[str, float]:
+    pixel = events.y.astype(np.int64) * width + events.x
+    counts = np.sort(np.bincount(pixel, minlength=width * height))
+    order = np.argsort(pixel, kind="stable")
+    between = np.diff(events.t[order])[np.diff(pixel[order]) == 0]
+    busiest = counts[-len(counts) // 10 :].sum() / counts.sum()
+    return {"ON": events.p.mean(), "busiest tenth": busiest, "ms between": np.median(between) / 1000}
+
+
+# %%
+simulated = measures(Events.concatenate(chunks), DEMO_SCENE.width, DEMO_SCENE.height)
+pd.DataFrame({"this recording": measures(events, width, height), "simulated street": simulated}).T.round(1)
 
 # %% [markdown]
 # ## The raw set

@@ -117,4 +117,4 @@ def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
     ax.set(xlabel="rate (Hz)", ylabel=f"{metric} × 100", ylim=(0, None))
-    ax.legend(fontsize=7, frameon=False)
+    ax.legend(fontsize=7, frameon=False, handlelength=3.5)  # long enough for dashes
