@@ -96,7 +96,7 @@ class S5(nn.Module):
         self.discretization, self.conj_sym = discretization, conj_sym
         self.bidirectional, self.clip_eigs = bidirectional, clip_eigs
         self.bandlimit = bandlimit if bandlimit_mode == "held" else None
-        self._memory: tuple[Any, list[Tensor], tuple[Tensor, Tensor, list[Tensor]]] | None = None
+        self._memory: tuple[Any, list[Tensor], _Frozen] | None = None
         values = published_start(width, state_width, blocks, conj_sym, bidirectional, start)
         if bandlimit is not None and bandlimit_mode == "once":
             keep = passes_band(torch.view_as_complex(values["Lambda"]), values["log_step"].exp(), bandlimit)
@@ -201,11 +201,26 @@ class S5(nn.Module):
     def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
         """One step size for all: u [N, L, H], x0 [N, P] → y [N, L, H], x_{L−1} [N, P]."""
         frozen = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
-        a, b, outputs = self._remembered(scale) if frozen else self._planes(scale)
+        if frozen and u.shape[1] == 1 and not self.bidirectional:
+            return self._run_step(u, x0, scale)
+        a, b, outputs = self._remembered(scale).planes if frozen else self._planes(scale)
         y, last = diagonal_ssm(u, a, b, outputs[0], self.D, x0)
         for c in outputs[1:]:
             y = y + diagonal_ssm(u, a, b, c, torch.zeros_like(self.D), reverse=True)[0]
         return y, last
+
+    def _run_step(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
+        """`_run` of a single step without a gradient: two real products, and a complex one over the state.
+
+        Here Re and Im of a mode lie side by side, so that a row of 2P reals is the complex state itself.
+        """
+        a, b, c = self._remembered(scale).step
+        rows = u[:, 0]  # [N, H]
+        x = torch.view_as_complex((rows @ b).view(len(rows), -1, 2))  # [N, P]
+        if x0 is not None:
+            x = torch.addcmul(x, a, x0)
+        y = torch.addmm(rows * self.D, torch.view_as_real(x).flatten(1), c)
+        return y[:, None], x
 
     def _run_varying(self, u: Tensor, x0: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Step sizes that differ between sequences, scale [N], or between steps, [N, L]."""
@@ -235,7 +250,7 @@ class S5(nn.Module):
             outputs = [c * keep for c in outputs]
         return to_planes(Lambda_bar), torch.cat([B_bar.real, B_bar.imag]), outputs
 
-    def _remembered(self, scale: float | Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def _remembered(self, scale: float | Tensor) -> "_Frozen":
         """`_planes`, computed again only when a parameter or the scale has changed: single steps are short.
 
         A change is seen by the version that torch counts for each parameter, or by its memory; the aliases
@@ -243,16 +258,26 @@ class S5(nn.Module):
         """
         parameters = self.Lambda, self.B, self.C, self.log_step
         if isinstance(scale, Tensor) or any(x.is_inference() for x in parameters):
-            return self._planes(scale)
+            return _Frozen(*self._planes(scale))
         key = (scale, *((x.data_ptr(), x._version) for x in parameters))
         if self._memory is None or self._memory[0] != key:
-            self._memory = (key, [x.detach() for x in parameters], self._planes(scale))
+            self._memory = (key, [x.detach() for x in parameters], _Frozen(*self._planes(scale)))
         return self._memory[2]
 
     def _output_planes(self) -> list[Tensor]:
         """[Re C, −Im C] [H, 2P], whose product with planes is Re(C x); a second one for the reversed scan."""
         C = self.C * 2 if self.conj_sym else self.C
         return [torch.cat([half[..., 0], -half[..., 1]], -1) for half in C.split(self.modes, 1)]
+
+
+class _Frozen:
+    """A discretised layer whose parameters do not change: as planes, and as single steps take it."""
+
+    def __init__(self, a: Tensor, b: Tensor, outputs: list[Tensor]):
+        self.planes = a, b, outputs
+        pairs = torch.arange(len(a), device=a.device).view(2, -1).T.flatten()  # Re 0, Im 0, Re 1, Im 1, …
+        # Λ̄ complex [P], B̄ [H, 2P], C [2P, H], contiguous
+        self.step = from_planes(a), b[pairs].T.contiguous(), outputs[0].T[pairs].contiguous()
 
 
 def published_start(
