@@ -78,7 +78,7 @@ models = {"S5": S5Stack(sizes.width, sizes.state_width, sizes.depth), "LSTM": LS
 #
 # Both see the same new sequences at every step, equally many, with the same schedule.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 training = {"batch_size": sizes.batch_size, "steps": sizes.steps, "learning_rate": sizes.learning_rate}
 logs = {name: train_delay(model, **task, **training, seed=sizes.seed) for name, model in models.items()}
 
@@ -90,7 +90,7 @@ for name, log in logs.items():
 _ = left.axhline(1, color=plots.GREY, ls="--", label="always 0")
 _ = left.set(xlabel="training step", ylabel="mean squared error", title="loss, mean of 5 steps")
 _ = left.legend(frameon=False)
-_ = right.set(ylabel="ms", title="time per training step")
+_ = right.set(ylabel="ms", title="time of a step")
 _ = plots.save(fig, book.figures / "long_range_training.png")
 
 # %% [markdown]
