@@ -76,6 +76,24 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class LongRange:
+    """The delay task of the long-range chapter, and two models for it of about one size."""
+
+    length: int = 1000
+    delay: int = 500
+    period: float = 100.0  # of the fastest wave in the input: 2 · 500 / 100 numbers are to be held
+    batch_size: int = 8
+    steps: int = 250
+    learning_rate: float = 1e-2
+    width: int = 16  # H, P and depth of the S5 stack: 9,809 parameters
+    state_width: int = 128
+    depth: int = 2
+    hidden: int = 48  # of the LSTM: 4 · 48 · (1 + 48) + 8 · 48 + 49 = 9,841 parameters
+    test_sequences: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Profile:
     """All that distinguishes one run of the book from another."""
 
@@ -85,6 +103,7 @@ class Profile:
     training: Training
     arms: tuple[Arm, ...]
     simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
+    long_range: LongRange = LongRange()
 
     @property
     def recurrences(self) -> tuple[str, ...]:
@@ -136,6 +155,7 @@ PROFILES = {
                 scene=replace(DEMO_SCENE, width=64, height=64, duration_s=1.0),
                 sequences={"train": 3, "val": 1, "test": 2},
             ),
+            long_range=LongRange(length=100, delay=50, period=25.0, steps=10, test_sequences=16),
         ),
         Profile(
             name="demo",
