@@ -19,7 +19,9 @@ import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,51 +37,106 @@ LABELS = "labels_v2"
 REPRESENTATIONS = "event_representations_v2"
 FRAMES = {False: "event_representations.h5", True: "event_representations_ds2_nearest.h5"}  # by: halved?
 SPLITS = ("train", "val", "test")
+COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.SHUFFLE)
 PARTIAL = ".partial"  # how the folder of a sequence ends while it is written
 
 
-def write_sequence(
-    folder: Path, name: str, plan: LabelPlan, frames: Iterable[np.ndarray], *, halved: bool = False
-) -> None:
-    """Write one sequence folder; it appears under its name when it is whole, and not before.
+@contextmanager
+def sequence_writer(
+    folder: Path,
+    name: str,
+    plan: LabelPlan,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    *,
+    halved: bool = False,
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write one sequence folder frame by frame; it appears when the block ends whole, and not before.
 
     Args:
         folder: ``<split>/<sequence>``; its parent exists.
         name: of the representation's folder.
         plan: labels, label frames and window ends.
-        frames: one [C, H, W] for each of the plan's windows, drawn one at a time.
+        shape, dtype: of a frame, (C, H, W).
         halved: the frames are the sensor's at half size.
+
+    Yields:
+        What takes the next window's frame [C, H, W], as many times as the plan has windows; the array may be
+        used again.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written. Nothing of the sequence is left.
     """
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{PARTIAL}")
+    count, written = len(plan.window_ends_us), 0
+    file: h5py.File | None = None
     try:
-        labels, representation = partial / LABELS, partial / REPRESENTATIONS / name
-        labels.mkdir(parents=True)
-        representation.mkdir(parents=True)
-        np.savez(
-            labels / "labels.npz", labels=clean_boxes(plan.boxes), objframe_idx_2_label_idx=plan.first_box
-        )
-        np.save(labels / "timestamps_us.npy", plan.frame_times_us)
-        np.save(representation / "objframe_idx_2_repr_idx.npy", plan.window_of_frame)
-        np.save(representation / "timestamps_us.npy", plan.window_ends_us)
-        _write_frames(representation / FRAMES[halved], frames, len(plan.window_ends_us))
-        os.replace(partial, folder)
+        with _writing(folder):
+            representation = _write_labels(partial, name, plan)
+            file = h5py.File(representation / FRAMES[halved], "w")
+            data = file.create_dataset("data", (count, *shape), dtype, chunks=(1, *shape), **COMPRESSION)
+
+        def write(frame: np.ndarray) -> None:
+            nonlocal written
+            with _writing(folder):
+                data.write_direct(frame, dest_sel=np.s_[written])
+            written += 1
+
+        yield write
+        assert written == count, f"{written} frames for {count} windows"
+        with _writing(folder):
+            file.close()
+            _rename(partial, folder)
     except BaseException:
+        with suppress(Exception):  # what the full disk did not take when it was written, it does not take now
+            if file is not None:
+                file.close()
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
-def _write_frames(path: Path, frames: Iterable[np.ndarray], count: int) -> None:
-    written = 0
-    with h5py.File(path, "w") as file:
-        for frame in frames:
-            if written == 0:
-                compression = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.SHUFFLE)
-                data = file.create_dataset(
-                    "data", (count, *frame.shape), frame.dtype, chunks=(1, *frame.shape), **compression
-                )
-            data[written] = frame
-            written += 1
-    assert written == count, f"{written} frames for {count} windows"
+def write_sequence(
+    folder: Path, name: str, plan: LabelPlan, frames: Iterable[np.ndarray], *, halved: bool = False
+) -> None:
+    """Write one sequence folder from its frames, drawn one at a time; see ``sequence_writer``."""
+    iterator = iter(frames)
+    first = next(iterator)
+    with sequence_writer(folder, name, plan, first.shape, first.dtype, halved=halved) as write:
+        for frame in chain([first], iterator):
+            write(frame)
+
+
+def _write_labels(partial: Path, name: str, plan: LabelPlan) -> Path:
+    """Write all of a sequence but its frames; returns the folder that those go to."""
+    labels, representation = partial / LABELS, partial / REPRESENTATIONS / name
+    labels.mkdir(parents=True)
+    representation.mkdir(parents=True)
+    np.savez(labels / "labels.npz", labels=clean_boxes(plan.boxes), objframe_idx_2_label_idx=plan.first_box)
+    np.save(labels / "timestamps_us.npy", plan.frame_times_us)
+    np.save(representation / "objframe_idx_2_repr_idx.npy", plan.window_of_frame)
+    np.save(representation / "timestamps_us.npy", plan.window_ends_us)
+    return representation
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """What the operating system refuses becomes an InputError that names the sequence's folder."""
+    try:
+        yield
+    except OSError as error:
+        # HDF5 puts the number's text, the time and addresses into its message.
+        words = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+        raise InputError(f"{folder}: cannot be written ({words}); make room and run it again") from None
+
+
+def _rename(partial: Path, folder: Path) -> None:
+    """Give a whole sequence its name, unless another process, taken for dead, has made the same one."""
+    try:
+        os.replace(partial, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def remove_partial(split: Path) -> None:
