@@ -15,12 +15,13 @@ F label frames, T windows. It is the layout of the published preprocessed sets, 
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -69,30 +70,61 @@ def sequence_writer(
     """
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{PARTIAL}")
     count, written = len(plan.window_ends_us), 0
-    file: h5py.File | None = None
     try:
-        with _writing(folder):
+        with _refusals_named(folder):
             representation = _write_labels(partial, name, plan)
-            file = h5py.File(representation / FRAMES[halved], "w")
+            disk = _Disk(representation / FRAMES[halved])
+        with disk, h5py.File(disk, "w") as file:
             data = file.create_dataset("data", (count, *shape), dtype, chunks=(1, *shape), **COMPRESSION)
 
-        def write(frame: np.ndarray) -> None:
-            nonlocal written
-            with _writing(folder):
+            def write(frame: np.ndarray) -> None:
+                nonlocal written
                 data.write_direct(frame, dest_sel=np.s_[written])
-            written += 1
+                written += 1
+                with _refusals_named(folder):
+                    disk.check()
 
-        yield write
-        assert written == count, f"{written} frames for {count} windows"
-        with _writing(folder):
-            file.close()
+            yield write
+            assert written == count, f"{written} frames for {count} windows"
+        with _refusals_named(folder):
+            disk.check()
             _rename(partial, folder)
     except BaseException:
-        with suppress(Exception):  # what the full disk did not take when it was written, it does not take now
-            if file is not None:
-                file.close()
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+class _Disk(io.FileIO):
+    """A file under HDF5 that keeps what the system refuses to write to itself, until it is asked.
+
+    HDF5 that meets a full disk cannot close its file, and takes the process with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self._refusal is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._refusal = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._refusal = self._refusal or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first refusal."""
+        if self._refusal is not None:
+            raise self._refusal
 
 
 def write_sequence(
@@ -119,14 +151,14 @@ def _write_labels(partial: Path, name: str, plan: LabelPlan) -> Path:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """What the operating system refuses becomes an InputError that names the sequence's folder."""
+def _refusals_named(folder: Path) -> Iterator[None]:
+    """What the system refuses becomes an InputError that names the sequence's folder."""
     try:
         yield
     except OSError as error:
-        # HDF5 puts the number's text, the time and addresses into its message.
-        words = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
-        raise InputError(f"{folder}: cannot be written ({words}); make room and run it again") from None
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room and run it again"
+        ) from None
 
 
 def _rename(partial: Path, folder: Path) -> None:

@@ -20,6 +20,8 @@ from numba import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 
+_AT_ONCE = 4096
+
 
 @njit(nogil=True, cache=True)
 def _quotient(t, t0, span):
@@ -45,6 +47,27 @@ def _density_bin(t, t0, span, bins):
 
 
 @njit(nogil=True, cache=True)
+def _count_halved(x, y, p, b, cutoff, out):
+    """Count the events of bin b whose row and column are odd.
+
+    Their places are gathered first, without a branch: three events in four drop out, at random, and a branch
+    on that is foreseen badly.
+    """
+    channels, height, width = out.shape
+    counts = out.reshape(-1)
+    bin_start, polarity = np.uint32(b * height * width), np.uint32(channels // 2 * height * width)
+    places = np.empty(_AT_ONCE, np.uint32)
+    for start in range(0, len(x), _AT_ONCE):
+        n = np.uint64(0)
+        for k in range(start, min(start + _AT_ONCE, len(x))):
+            row = np.uint32(y[k] >> 1) * np.uint32(width)
+            places[n] = bin_start + np.uint32(p[k] > 0) * polarity + row + np.uint32(x[k] >> 1)
+            n += np.uint64(x[k] & y[k] & 1)
+        for place in places[:n]:
+            counts[place] += counts[place] < cutoff
+
+
+@njit(nogil=True, cache=True)
 def stacked_histogram_kernel(t, x, y, p, t0, span, halve, cutoff, out):
     """Count events into ``out`` uint8 [2·bins, H, W]: a count stays at ``cutoff`` once it gets there.
 
@@ -63,13 +86,10 @@ def stacked_histogram_kernel(t, x, y, p, t0, span, halve, cutoff, out):
                 low = middle + 1
             else:
                 end = middle
-        for k in range(i, end):
-            if halve:
-                if x[k] & y[k] & 1:
-                    channel, row, column = b + bins * (p[k] > 0), y[k] >> 1, x[k] >> 1
-                    count = out[channel, row, column]
-                    out[channel, row, column] = count + (count < cutoff)
-            else:
+        if halve:
+            _count_halved(x[i:end], y[i:end], p[i:end], b, cutoff, out)
+        else:
+            for k in range(i, end):
                 channel = b + bins * (p[k] > 0)
                 count = out[channel, y[k], x[k]]
                 out[channel, y[k], x[k]] = count + (count < cutoff)
