@@ -33,6 +33,9 @@ from ssmbook.progress import progress_bar
 if TYPE_CHECKING:
     from distributed import Client
 
+#: For each ``out_dir`` of ``preprocess_sets``, what its set is made with.
+Sets = Mapping[str, Mapping[str, Any]] | Mapping[Path, Mapping[str, Any]]
+
 BOXES = "_bbox.npy"
 RECORDINGS = ("_td.dat.h5", "_td.h5", "_td.dat", "_td.raw", ".raw")  # the first that is there is read
 
@@ -126,12 +129,12 @@ def preprocess(
         "stride_ms": stride_ms,
         "grid": grid,
     }
-    return preprocess_sets(raw_dir, {out_dir: settings}, sensor, splits, workers, client, progress)
+    return preprocess_sets(raw_dir, {Path(out_dir): settings}, sensor, splits, workers, client, progress)
 
 
 def preprocess_sets(
     raw_dir: str | os.PathLike[str],
-    sets: Mapping[str | os.PathLike[str], Mapping[str, Any]],
+    sets: Sets,
     sensor: str | Path | Sensor = "gen1",
     splits: Sequence[str] = SPLITS,
     workers: int = 1,

@@ -32,12 +32,17 @@ class Windows:
         self._blocks: list[Events] = []
         self._next = 0  # the first window that is not whole yet
 
+    @property
+    def done(self) -> bool:
+        """No window is left."""
+        return self._next == len(self._ends)
+
     def push(self, block: Events) -> Iterator[list[Events]]:
         """The windows that are whole with the next block, each as parts in order, empty ones without any."""
-        if len(block) and self._next < len(self._ends):
+        if len(block) and not self.done:
             self._blocks.append(block)
             # An event at the very end may have equals in the next block.
-            while self._next < len(self._ends) and block.t[-1] > self._ends[self._next]:
+            while not self.done and block.t[-1] > self._ends[self._next]:
                 yield self._parts(self._ends[self._next])
                 self._next += 1
             self._forget()
@@ -65,7 +70,7 @@ class Windows:
 
     def _forget(self) -> None:
         """Let go of the first blocks that no window to come begins in."""
-        if self._next == len(self._ends):
+        if self.done:
             self._blocks.clear()
             return
         end, first = self._ends[self._next], 0
