@@ -12,17 +12,16 @@ from ssmbook.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. A user's mistake is one line on stderr and exit code 2."""
+    """Run one command. A user's mistake is one line on stderr and exit code 2; 1 where a part failed."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (InputError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"ssmbook: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ssmbook: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,18 +66,40 @@ def _parser() -> argparse.ArgumentParser:
         "preprocess", help="turn raw recordings and boxes into sequences", description=_preprocess.__doc__
     )
     command.add_argument("raw", help="folder with train/, val/ and test/ of recordings and *_bbox.npy files")
-    command.add_argument("out", help="folder for the sequences")
-    command.add_argument("--sensor", default="gen1", help="gen1, gen4, or a YAML file (default: gen1)")
-    command.add_argument("--representation", default="stacked_histogram", help="or mixeddensity_stack")
-    command.add_argument("--window-ms", type=float, default=None, help="window in ms (default: 50)")
     command.add_argument(
-        "--window-events", type=int, default=None, help="window as a number of events instead"
+        "out", help="folder for the sequences, or for a folder of each set if there are several"
+    )
+    command.add_argument("--sensor", default="gen1", help="gen1, gen4, or a YAML file (default: gen1)")
+    command.add_argument(
+        "--representation",
+        type=_list_of(str),
+        default=["stacked_histogram"],
+        help="stacked_histogram (default) or mixeddensity_stack; several with commas",
     )
     command.add_argument(
-        "--stride-ms", type=float, default=50.0, help="time between windows in ms (default: 50)"
+        "--window-ms", type=_list_of(float), help="window in ms (default: 50); several with commas"
+    )
+    command.add_argument(
+        "--window-events",
+        type=_list_of(int),
+        help="window as a number of events instead; several with commas",
+    )
+    command.add_argument(
+        "--stride-ms",
+        type=_list_of(float),
+        default=[50.0],
+        help="time between windows in ms (default: 50); with commas, one for each window",
     )
     command.add_argument("--grid", default="exact", help="exact, or published: that of the released script")
-    command.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    command.add_argument("--workers", type=int, default=2, help="processes of this machine (default: 2)")
+    command.add_argument(
+        "--scheduler",
+        metavar="tcp://…",
+        help="make the sequences on the Dask cluster of this scheduler instead",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what it would read and write, and do nothing"
+    )
     command.set_defaults(run=_preprocess)
 
     command = commands.add_parser("info", help="what a recording holds", description=_info.__doc__)
@@ -139,29 +160,96 @@ def _simulate(options: argparse.Namespace) -> None:
     print(options.out)
 
 
-def _preprocess(options: argparse.Namespace) -> None:
-    """Turn raw recordings (*_td.dat, *_td.dat.h5, *_td.h5, *.raw) and their *_bbox.npy into sequences of
-    dense tensors in the published layout. Finished sequences are kept."""
-    from ssmbook.dataset import preprocess
+def _list_of(kind: type) -> Any:
+    """What reads values between commas."""
 
+    def values(text: str) -> list[Any]:
+        return [kind(each) for each in text.split(",")]
+
+    values.__name__ = f"list of {kind.__name__}"  # argparse names it in its messages
+    return values
+
+
+def _preprocess(options: argparse.Namespace) -> int:
+    """Turn raw recordings (*_td.dat, *_td.dat.h5, *_td.h5, *.raw) and their *_bbox.npy into sequences of
+    dense tensors in the published layout. Sequences that are whole are kept, so after an interruption the
+    same command goes on. Several windows, strides or representations are made from one reading:
+    --window-ms 50,25,5 --stride-ms 50,25,5 makes three sets. Sequences that fail are listed at the end, with
+    exit code 1; the others are made."""
+    from contextlib import nullcontext
+
+    from ssmbook.dataset import SequencesFailed, preprocess_sets
+    from ssmbook.dataset.processes import connect
+
+    sets = _sets(options)
+    if options.dry_run:
+        return _dry_run(options, sets)
+    with connect(options.scheduler) if options.scheduler else nullcontext() as client:
+        try:
+            summary = preprocess_sets(
+                options.raw, sets, options.sensor, workers=options.workers, client=client
+            )
+        except SequencesFailed as failed:
+            _print_failures(failed.failures)
+            print(f"made: {len(failed.summary.done)}; the same command tries the rest again", file=sys.stderr)
+            return 1
+    print(
+        f"{len(summary.done)} sequences made, {len(summary.skipped)} were there, "
+        f"{len(summary.without_labels)} have no label that counts: {', '.join(map(str, sets))}"
+    )
+    return 0
+
+
+def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The sets that were asked for: each representation with each pair of window and stride."""
     if options.window_ms is not None and options.window_events is not None:
         raise InputError("--window-ms and --window-events exclude each other")
-    window = (
-        {"window_events": options.window_events}
-        if options.window_events is not None
-        else {"window_ms": 50.0 if options.window_ms is None else options.window_ms}
-    )
-    summary = preprocess(
-        options.raw,
-        options.out,
-        sensor=options.sensor,
-        representation=options.representation,
-        stride_ms=options.stride_ms,
-        grid=options.grid,
-        workers=options.workers,
-        **window,
-    )
-    print(summary)
+    key = "window_ms" if options.window_events is None else "window_events"
+    windows, strides = getattr(options, key) or [50.0], options.stride_ms
+    if 1 not in (len(windows), len(strides)) and len(windows) != len(strides):
+        raise InputError(
+            f"{len(windows)} windows and {len(strides)} strides; give as many of both, or one of either"
+        )
+    pairs = [
+        (windows[i % len(windows)], strides[i % len(strides)]) for i in range(max(len(windows), len(strides)))
+    ]
+    sets = {
+        f"{name}_{key.removesuffix('_ms')}={window:g}_stride={stride:g}": {
+            "representation": name,
+            key: window,
+            "stride_ms": stride,
+            "grid": options.grid,
+        }
+        for name in options.representation
+        for window, stride in pairs
+    }
+    if len(sets) == 1:
+        return {options.out: next(iter(sets.values()))}
+    return {f"{options.out}/{name}": settings for name, settings in sets.items()}
+
+
+def _dry_run(options: argparse.Namespace, sets: dict[str, dict[str, Any]]) -> int:
+    from ssmbook.dataset import estimate
+
+    failures: dict[str, str] = {}
+    for out, found in estimate(options.raw, sets, options.sensor).items():
+        print(
+            f"{out}: {found.sequences:,} sequences to make, {found.hours:.2f} h up to their last labels, "
+            f"{found.windows:,} windows; {found.bytes_in / 1e9:.3f} GB in, about {found.bytes_out / 1e9:.3f} GB out"
+        )
+        failures |= found.failures
+    print("Bytes out: windows × the mean size of the first 8 of 5 sequences. Nothing was written.")
+    _print_failures(failures)
+    return 1 if failures else 0
+
+
+def _print_failures(failures: dict[str, str]) -> None:
+    """A table of the sequences that failed and why, on stderr."""
+    if failures:
+        print(f"{len(failures)} sequences failed:", file=sys.stderr)
+    longest = max(map(len, failures), default=0)
+    for name, reason in sorted(failures.items()):
+        print(f"  {name:{longest}}  {reason}", file=sys.stderr)
 
 
 def _info(options: argparse.Namespace) -> None:

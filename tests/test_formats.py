@@ -3,6 +3,7 @@
 import os
 import struct
 import tracemalloc
+from pathlib import Path
 
 import evt3
 import h5py
@@ -24,6 +25,7 @@ from event_files import (
 from ssmbook.errors import InputError
 from ssmbook.events import DatWriter, Events, open_events
 from ssmbook.events.formats import Recording
+from ssmbook.events.formats.hdf5 import Hdf5Recording
 
 
 def random_events(rng, n=400, start=1_000_000):
@@ -415,3 +417,30 @@ def test_pedro_arrays(recordings):
     t, x, y, p = np.load(path).T
     with open_events(path, width=346, height=260) as recording:
         assert_same(recording.read(int(t[0]), int(t[-1]) + 1), Events(t, x, y, p))
+
+
+def test_hdf5_chunks_are_read_once(tmp_path, monkeypatch):
+    # Chunks longer than a block and of another length in each column, which h5py's cache would not hold.
+    rng = np.random.default_rng(0)
+    n = 400_000
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, high, dtype, chunk in (
+            ("t", 1 << 40, "i8", n),
+            ("x", 64, "u2", 70_000),
+            ("y", 48, "u2", n),
+            ("p", 2, "i1", 90_000),
+        ):
+            values = np.sort(rng.integers(0, high, n)) if name == "t" else rng.integers(0, high, n)
+            file.create_dataset(f"events/{name}", data=values.astype(dtype), chunks=(chunk,), compression=1)
+    monkeypatch.setattr(Hdf5Recording, "block_events", 10_000)
+    counter = Path("/proc/self/io")
+    if not counter.exists():
+        pytest.skip("this system does not count the bytes that a process reads")
+
+    def read_bytes():
+        return int(counter.read_text().split()[1])
+
+    before = read_bytes()
+    with open_events(tmp_path / "a.h5") as recording:
+        assert sum(map(len, recording.blocks())) == n
+    assert read_bytes() - before < 1.1 * (tmp_path / "a.h5").stat().st_size

@@ -7,7 +7,7 @@ import pytest
 
 from ssmbook.dataset import Sensor, SequencesFailed, find_sequences, preprocess
 from ssmbook.dataset.layout import Sequence
-from ssmbook.dataset.preprocess import windows
+from ssmbook.dataset.windows import Windows
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram, open_events
 
@@ -61,6 +61,20 @@ def contents(folder):
 # Windows
 
 
+def inside(ev, end, window_us=None, window_events=None):
+    """The definition: the indices of a window's events among those of the whole recording."""
+    if window_us is not None:
+        return np.flatnonzero((end - window_us <= ev.t) & (ev.t <= end))
+    return np.flatnonzero(ev.t <= end)[-window_events:]
+
+
+def cut(blocks, ends, **window):
+    """All windows, each as one piece."""
+    windows = Windows(ends, **window)
+    parts = [found for block in blocks for found in windows.push(block)]
+    return [Events.concatenate(part) for part in (*parts, *windows.finish())]
+
+
 @pytest.mark.parametrize("block", [1, 7, 100, 10_000])
 @pytest.mark.parametrize("window", [{"window_us": 3_000}, {"window_us": 40}, {"window_events": 25}])
 def test_windows_equal_the_definition(block, window):
@@ -69,32 +83,26 @@ def test_windows_equal_the_definition(block, window):
     # Ends before the first event, on stamps that several events share, and after the last event.
     ends = np.unique([-50, 0, *rng.choice(ev.t, 30), *rng.integers(0, 40_000, size=10), 39_999, 60_000])
     blocks = [Events.empty(), *(ev[i : i + block] for i in range(0, len(ev), block))]
-    found = list(windows(blocks, ends, **window))
+    found = cut(blocks, ends, **window)
     assert len(found) == len(ends)
     for end, part in zip(ends, found, strict=True):
-        if "window_us" in window:
-            inside = np.flatnonzero((end - window["window_us"] <= ev.t) & (ev.t <= end))
-        else:
-            inside = np.flatnonzero(ev.t <= end)[-window["window_events"] :]
         for key in ("t", "x", "y", "p"):
-            np.testing.assert_array_equal(getattr(part, key), getattr(ev, key)[inside])
+            np.testing.assert_array_equal(getattr(part, key), getattr(ev, key)[inside(ev, end, **window)])
 
 
 def test_events_on_a_shared_edge_belong_to_both_windows():
     ev = Events(*(np.array(v) for v in ([10, 20, 20, 30], [0] * 4, [0] * 4, [1] * 4)))
-    assert [len(w) for w in windows([ev], np.array([20, 30]), window_us=10)] == [3, 3]
+    assert [len(w) for w in cut([ev], np.array([20, 30]), window_us=10)] == [3, 3]
 
 
-def test_windows_keep_no_more_than_they_need():
-    kept = []
-
-    def blocks():
-        for i in range(100):
-            yield Events(np.arange(1000) + 1000 * i, *np.zeros((3, 1000), np.uint8))
-
-    for part in windows(blocks(), np.arange(1, 100) * 1000, window_us=500):
-        kept.append(len(part.t.base))
-    assert max(kept) <= 1000 + 501 + 1
+@pytest.mark.parametrize("window", [{"window_us": 500}, {"window_events": 500}])
+def test_windows_keep_no_more_blocks_than_they_need(window):
+    windows = Windows(np.array([*range(1000, 50_000, 1000), 90_000]), **window)
+    for i in range(100):
+        block = Events(np.arange(1000) + 1000 * i, *np.zeros((3, 1000), np.uint8))
+        list(windows.push(block))
+        assert len(windows._blocks) <= 2
+    assert windows._blocks == []
 
 
 # Sequences

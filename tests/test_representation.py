@@ -1,5 +1,7 @@
 """The representations against slow formulations of the specification, and what must hold for any window."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -104,6 +106,25 @@ def test_fill_clears_and_writes_into_a_frame_of_an_array(name):
     assert np.array_equal(frames[1], representation(ev))
     assert np.all(frames[[0, 2]] == 77)
     assert not representation(Events.empty()).any()
+
+
+@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.parametrize("n", [0, 1, 50, 30_000])
+@pytest.mark.parametrize(("height", "width"), [(H, W), (6, 8), (41, 70), (2, 2)])
+def test_parts_and_halves_equal_the_whole(name, n, height, width):
+    rng = np.random.default_rng(n + height)
+    t = np.sort(rng.integers(0, 50_000, n))
+    ev = Events(t, rng.integers(0, width, n), rng.integers(0, height, n), rng.integers(0, 2, n))
+    represent = REPRESENTATIONS[name](height=height, width=width)
+    cuts = [0, *np.sort(rng.integers(0, n + 1, 4)).tolist(), n]
+    parts = [ev[i:j] for i, j in pairwise(cuts)]
+    whole = represent(ev)
+    out = np.full(whole.shape, 77, whole.dtype)
+    represent.fill_parts(parts, out)
+    assert np.array_equal(out, whole)
+    halved = np.full((len(whole), height // 2, width // 2), 77, whole.dtype)
+    represent.fill_parts(parts, halved, halve=True)
+    assert np.array_equal(halved, whole[:, 1::2, 1::2])
 
 
 @pytest.mark.parametrize("name", SLOW)

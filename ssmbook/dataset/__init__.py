@@ -6,8 +6,9 @@ What needs torch is imported when it is first asked for: a process that preproce
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ssmbook.dataset.estimate import estimate
 from ssmbook.dataset.layout import Sequence, find_sequences
-from ssmbook.dataset.preprocess import SequencesFailed, preprocess
+from ssmbook.dataset.preprocess import SequencesFailed, preprocess, preprocess_sets
 from ssmbook.dataset.sensor import Sensor, get_sensor
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ __all__ = [
     "Sensor",
     "Sequence",
     "SequencesFailed",
+    "estimate",
     "find_sequences",
     "get_sensor",
     "preprocess",
+    "preprocess_sets",
 ]
 
 

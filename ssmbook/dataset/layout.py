@@ -15,11 +15,14 @@ F label frames, T windows. It is the layout of the published preprocessed sets, 
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,51 +38,137 @@ LABELS = "labels_v2"
 REPRESENTATIONS = "event_representations_v2"
 FRAMES = {False: "event_representations.h5", True: "event_representations_ds2_nearest.h5"}  # by: halved?
 SPLITS = ("train", "val", "test")
+COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.SHUFFLE)
 PARTIAL = ".partial"  # how the folder of a sequence ends while it is written
 
 
-def write_sequence(
-    folder: Path, name: str, plan: LabelPlan, frames: Iterable[np.ndarray], *, halved: bool = False
-) -> None:
-    """Write one sequence folder; it appears under its name when it is whole, and not before.
+@contextmanager
+def sequence_writer(
+    folder: Path,
+    name: str,
+    plan: LabelPlan,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    *,
+    halved: bool = False,
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write one sequence folder frame by frame; it appears when the block ends whole, and not before.
 
     Args:
         folder: ``<split>/<sequence>``; its parent exists.
         name: of the representation's folder.
         plan: labels, label frames and window ends.
-        frames: one [C, H, W] for each of the plan's windows, drawn one at a time.
+        shape, dtype: of a frame, (C, H, W).
         halved: the frames are the sensor's at half size.
+
+    Yields:
+        What takes the next window's frame [C, H, W], as many times as the plan has windows; the array may be
+        used again.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written. Nothing of the sequence is left.
     """
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{PARTIAL}")
+    count, written = len(plan.window_ends_us), 0
     try:
-        labels, representation = partial / LABELS, partial / REPRESENTATIONS / name
-        labels.mkdir(parents=True)
-        representation.mkdir(parents=True)
-        np.savez(
-            labels / "labels.npz", labels=clean_boxes(plan.boxes), objframe_idx_2_label_idx=plan.first_box
-        )
-        np.save(labels / "timestamps_us.npy", plan.frame_times_us)
-        np.save(representation / "objframe_idx_2_repr_idx.npy", plan.window_of_frame)
-        np.save(representation / "timestamps_us.npy", plan.window_ends_us)
-        _write_frames(representation / FRAMES[halved], frames, len(plan.window_ends_us))
-        os.replace(partial, folder)
+        with _refusals_named(folder):
+            representation = _write_labels(partial, name, plan)
+            disk = _Disk(representation / FRAMES[halved])
+        with disk, h5py.File(disk, "w") as file:
+            data = file.create_dataset("data", (count, *shape), dtype, chunks=(1, *shape), **COMPRESSION)
+
+            def write(frame: np.ndarray) -> None:
+                nonlocal written
+                data.write_direct(frame, dest_sel=np.s_[written])
+                written += 1
+                with _refusals_named(folder):
+                    disk.check()
+
+            yield write
+            assert written == count, f"{written} frames for {count} windows"
+        with _refusals_named(folder):
+            disk.check()
+            _rename(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
-def _write_frames(path: Path, frames: Iterable[np.ndarray], count: int) -> None:
-    written = 0
-    with h5py.File(path, "w") as file:
-        for frame in frames:
-            if written == 0:
-                compression = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.SHUFFLE)
-                data = file.create_dataset(
-                    "data", (count, *frame.shape), frame.dtype, chunks=(1, *frame.shape), **compression
-                )
-            data[written] = frame
-            written += 1
-    assert written == count, f"{written} frames for {count} windows"
+class _Disk(io.FileIO):
+    """A file under HDF5 that keeps what the system refuses to write to itself, until it is asked.
+
+    HDF5 that meets a full disk cannot close its file, and takes the process with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self._refusal is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._refusal = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._refusal = self._refusal or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first refusal."""
+        if self._refusal is not None:
+            raise self._refusal
+
+
+def write_sequence(
+    folder: Path, name: str, plan: LabelPlan, frames: Iterable[np.ndarray], *, halved: bool = False
+) -> None:
+    """Write one sequence folder from its frames, drawn one at a time; see ``sequence_writer``."""
+    iterator = iter(frames)
+    first = next(iterator)
+    with sequence_writer(folder, name, plan, first.shape, first.dtype, halved=halved) as write:
+        for frame in chain([first], iterator):
+            write(frame)
+
+
+def _write_labels(partial: Path, name: str, plan: LabelPlan) -> Path:
+    """Write all of a sequence but its frames; returns the folder that those go to."""
+    labels, representation = partial / LABELS, partial / REPRESENTATIONS / name
+    labels.mkdir(parents=True)
+    representation.mkdir(parents=True)
+    np.savez(labels / "labels.npz", labels=clean_boxes(plan.boxes), objframe_idx_2_label_idx=plan.first_box)
+    np.save(labels / "timestamps_us.npy", plan.frame_times_us)
+    np.save(representation / "objframe_idx_2_repr_idx.npy", plan.window_of_frame)
+    np.save(representation / "timestamps_us.npy", plan.window_ends_us)
+    return representation
+
+
+@contextmanager
+def _refusals_named(folder: Path) -> Iterator[None]:
+    """What the system refuses becomes an InputError that names the sequence's folder."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room and run it again"
+        ) from None
+
+
+def _rename(partial: Path, folder: Path) -> None:
+    """Give a whole sequence its name, unless another process, taken for dead, has made the same one."""
+    try:
+        os.replace(partial, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def remove_partial(split: Path) -> None:

@@ -4,33 +4,40 @@
     out_dir/<split>/<sequence>/…         the published layout, see ``layout``
     out_dir/preprocess.json              what it was made with
 
-Events stream: a recording is read once, block by block, and only what the next windows need is kept. The
-stages (blocks → windows → frames → file) are generators, each drawn by the next.
+Events stream: a recording is read once, block by block, for all the sets that are made from it, and only
+what the next windows need is kept. Sequences are independent, so they are what is shared out to processes.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ssmbook.dataset.labels import GRIDS, plan_labels
-from ssmbook.dataset.layout import SPLITS, remove_partial, write_sequence
+from ssmbook.dataset.labels import LabelPlan, plan_labels
+from ssmbook.dataset.layout import SPLITS, remove_partial, sequence_writer
+from ssmbook.dataset.parameters import Parameters, claim
+from ssmbook.dataset.processes import run_calls
 from ssmbook.dataset.sensor import Sensor, get_sensor
+from ssmbook.dataset.windows import FrameSink, Windows, write_frames
 from ssmbook.errors import InputError
-from ssmbook.events import REPRESENTATIONS, Events, open_events, read_boxes
-from ssmbook.events.files import atomic_write
+from ssmbook.events import open_events, read_boxes
 from ssmbook.progress import progress_bar
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: For each ``out_dir`` of ``preprocess_sets``, what its set is made with.
+Sets = Mapping[str, Mapping[str, Any]] | Mapping[Path, Mapping[str, Any]]
 
 BOXES = "_bbox.npy"
 RECORDINGS = ("_td.dat.h5", "_td.h5", "_td.dat", "_td.raw", ".raw")  # the first that is there is read
-PARAMETERS = "preprocess.json"
 
 # Sequences of Gen1 that the published preprocessing leaves out.
 BAD_SEQUENCES = frozenset(
@@ -41,45 +48,6 @@ BAD_SEQUENCES = frozenset(
         "17-04-11_15-13-23_122500000_182500000",
     }
 )
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """What a preprocessed set is made with."""
-
-    sensor: Sensor
-    representation: str
-    window_ms: float | None
-    window_events: int | None
-    stride_ms: float
-    grid: str
-
-    def __post_init__(self) -> None:
-        if self.representation not in REPRESENTATIONS:
-            raise InputError(
-                f"representation is {self.representation!r}; it can be {', '.join(REPRESENTATIONS)}"
-            )
-        if (self.window_ms is None) == (self.window_events is None):
-            raise InputError("give a window by window_ms or by window_events, not both")
-        if self.grid not in GRIDS:
-            raise InputError(f"grid is {self.grid!r}; it can be {', '.join(GRIDS)}")
-        for key, value, kind, least in (
-            ("window_ms", self.window_ms, (int, float), 1e-3),
-            ("window_events", self.window_events, int, 1),
-            ("stride_ms", self.stride_ms, (int, float), 1e-3),
-        ):
-            if value is not None and not (isinstance(value, kind) and least <= value < float("inf")):
-                raise InputError(f"{key} is {value!r}; it must be a number of at least {least}")
-        if self.grid == "published" and 100_000 % self.stride_us != 0:
-            raise InputError(f"stride_ms is {self.stride_ms}; on the published grid it must divide 100 ms")
-
-    @property
-    def stride_us(self) -> int:
-        return round(1000 * self.stride_ms)
-
-    @property
-    def window_us(self) -> int | None:
-        return None if self.window_ms is None else round(1000 * self.window_ms)
 
 
 @dataclass(frozen=True)
@@ -126,6 +94,7 @@ def preprocess(
     grid: str = "exact",
     splits: Sequence[str] = SPLITS,
     workers: int = 1,
+    client: Client | None = None,
     progress: bool = True,
 ) -> Summary:
     """Make the sequences of a set, in the published layout.
@@ -143,46 +112,86 @@ def preprocess(
         stride_ms: time between the ends of windows.
         grid: ``"exact"``, or ``"published"`` for the windows that the published script makes.
         splits: which of them to make.
-        workers: processes.
+        workers: processes of this machine. One needs less than 400 MB, however long the recordings, and as
+            much again as the events of its longest window if those are many.
+        client: of a Dask cluster, whose workers make the sequences instead; both folders must have the same
+            paths there.
         progress: show a progress bar.
 
     Raises:
         InputError: a parameter or a folder is wrong; nothing was written.
         SequencesFailed: some sequences could not be made (an InputError too); the others were.
     """
-    if window_ms is None and window_events is None:
-        window_ms = 50
-    parameters = Parameters(get_sensor(sensor), representation, window_ms, window_events, stride_ms, grid)
+    settings = {
+        "representation": representation,
+        "window_ms": window_ms,
+        "window_events": window_events,
+        "stride_ms": stride_ms,
+        "grid": grid,
+    }
+    return preprocess_sets(raw_dir, {Path(out_dir): settings}, sensor, splits, workers, client, progress)
+
+
+def preprocess_sets(
+    raw_dir: str | os.PathLike[str],
+    sets: Sets,
+    sensor: str | Path | Sensor = "gen1",
+    splits: Sequence[str] = SPLITS,
+    workers: int = 1,
+    client: Client | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Make several sets from one reading of the raw recordings.
+
+    Args:
+        sets: for each ``out_dir`` what its set is made with: ``representation``, ``window_ms`` or
+            ``window_events``, ``stride_ms`` and ``grid``, any of them, as for ``preprocess``.
+
+    The other arguments, and what is raised, are those of ``preprocess``. A sequence counts as made if some set
+    lacked it; where it fails, it fails for the sets that lacked it.
+    """
     if workers < 1:
         raise InputError(f"workers is {workers}; it must be at least 1")
-    out_dir = Path(out_dir)
-    jobs, unlabelled = find_jobs(Path(raw_dir), splits)
-    _claim(out_dir, parameters)
-    for split in {job.split for job in jobs}:
-        (out_dir / split).mkdir(exist_ok=True)
-        remove_partial(out_dir / split)
-    skipped = {job for job in jobs if (out_dir / str(job)).is_dir()}
-    todo = [job for job in jobs if job not in skipped]
-    summary = Summary(skipped=sorted(map(str, skipped)), without_labels=unlabelled)
-    failures: dict[str, str] = {}
-    with progress_bar(
-        total=len(jobs),
-        initial=len(skipped),
-        desc="preprocess",
-        unit="sequence",
-        show=progress and bool(todo),
-    ) as bar:
-        for job, outcome in _run(todo, out_dir, parameters, workers):
-            bar.update()
-            if isinstance(outcome, str):
-                failures[str(job)] = outcome
-            else:
-                (summary.done if outcome else summary.without_labels).append(str(job))
+    sensor = get_sensor(sensor)
+    targets = {Path(out): set_parameters(sensor, settings) for out, settings in sets.items()}
+    raw = Path(raw_dir)
+    if client is not None:  # whose workers stand in other folders
+        raw, targets = raw.absolute(), {out.absolute(): target for out, target in targets.items()}
+    jobs, unlabelled = find_jobs(raw, splits)
+    for out, target in targets.items():
+        claim(out, target)
+        for split in {job.split for job in jobs}:
+            (out / split).mkdir(exist_ok=True)
+    _remove_partial(targets, jobs)
+    todo = [(job, missing) for job in jobs if (missing := _missing(job, targets))]
+    skipped = {str(job) for job in jobs} - {str(job) for job, _ in todo}
+    summary = Summary(skipped=sorted(skipped), without_labels=unlabelled)
+    failures = _run(todo, summary, workers, client, progress)
+    _remove_partial(targets, jobs)  # of workers that a cluster lost
     for names in (summary.done, summary.without_labels):
         names.sort()
     if failures:
         raise SequencesFailed(failures, summary)
     return summary
+
+
+def set_parameters(sensor: Sensor, settings: Mapping[str, Any]) -> Parameters:
+    """The parameters of a set from those that are given for it; the rest are the defaults of ``preprocess``."""
+    known = ("representation", "window_ms", "window_events", "stride_ms", "grid")
+    for key in settings:
+        if key not in known:
+            raise InputError(f"setting {key!r} of a set is unknown; known are {', '.join(known)}")
+    given: dict[str, Any] = {
+        "representation": "stacked_histogram",
+        "window_ms": None,
+        "window_events": None,
+        "stride_ms": 50,
+        "grid": "exact",
+        **settings,
+    }
+    if given["window_ms"] is None and given["window_events"] is None:
+        given["window_ms"] = 50
+    return Parameters(sensor, **given)
 
 
 def find_jobs(raw_dir: Path, splits: Sequence[str] = SPLITS) -> tuple[list[Job], list[str]]:
@@ -212,128 +221,94 @@ def find_jobs(raw_dir: Path, splits: Sequence[str] = SPLITS) -> tuple[list[Job],
     return jobs, unlabelled
 
 
-def _claim(out_dir: Path, parameters: Parameters) -> None:
-    """Keep the parameters beside the set, or check that they are those that it is made with."""
-    record = out_dir / PARAMETERS
-    asked = json.loads(json.dumps(asdict(parameters)))
-    if record.exists():
-        try:
-            kept = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{record}: cannot be read ({error}); choose another folder") from error
-        differ = _differences(kept, asked)
-        if differ:
-            raise InputError(
-                f"{out_dir}: was made with other parameters ({'; '.join(differ)}); choose another folder"
-            )
-        return
-    if any((out_dir / split).exists() for split in SPLITS):
-        raise InputError(f"{out_dir}: holds a set but no {PARAMETERS}; choose another folder")
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out_dir}: cannot be made ({error.strerror}); choose another folder") from error
-    with atomic_write(record) as file:
-        file.write(f"{json.dumps(asked, indent=2)}\n".encode())
+def _missing(job: Job, targets: Mapping[Path, Parameters]) -> dict[Path, Parameters]:
+    """The sets that lack a sequence."""
+    return {out: target for out, target in targets.items() if not (out / str(job)).is_dir()}
 
 
-def _differences(kept: dict, asked: dict, prefix: str = "") -> list[str]:
-    """What differs between two records, as ``key: a there, b asked``."""
-    rows: list[str] = []
-    for key in sorted(kept.keys() | asked.keys()):
-        a, b = kept.get(key), asked.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            rows += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            rows.append(f"{prefix}{key}: {a} there, {b} asked")
-    return rows
+def _remove_partial(targets: Mapping[Path, Parameters], jobs: Sequence[Job]) -> None:
+    for out in targets:
+        for split in {job.split for job in jobs}:
+            remove_partial(out / split)
 
 
 def _run(
-    jobs: list[Job], out_dir: Path, parameters: Parameters, workers: int
-) -> Iterator[tuple[Job, bool | str]]:
-    """Each job as it ends, with what ``_attempt`` says of it."""
-    if workers == 1 or len(jobs) < 2:
-        yield from ((job, _attempt(job, out_dir, parameters)) for job in jobs)
-        return
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"))
-    try:
-        futures = {pool.submit(_attempt, job, out_dir, parameters): job for job in jobs}
-        for future in as_completed(futures):
-            error = future.exception()  # of the pool: the process died
-            yield futures[future], future.result() if error is None else f"its process ended ({error})"
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    todo: Sequence[tuple[Job, dict[Path, Parameters]]],
+    summary: Summary,
+    workers: int,
+    client: Client | None,
+    progress: bool,
+) -> dict[str, str]:
+    """Make what is to do and note it in the summary; returns why sequences failed."""
+    failures: dict[str, str] = {}
+    events, start = 0, time.monotonic()
+    # In bytes, since recordings differ: the time left follows from what they hold.
+    sizes = [job.recording.stat().st_size if job.recording.is_file() else 0 for job, _ in todo]
+    with progress_bar(
+        total=sum(sizes), desc="preprocess", unit="B", unit_scale=True, show=progress and bool(todo)
+    ) as bar:
+        for n, (i, outcome) in enumerate(run_calls(_attempt, todo, workers, client), 1):
+            name = str(todo[i][0])
+            if isinstance(outcome, Outcome) and outcome.failure is None:
+                (summary.done if outcome.made else summary.without_labels).append(name)
+                events += outcome.events
+            else:
+                failures[name] = str(getattr(outcome, "failure", outcome))
+            rate = events / 1e6 / max(time.monotonic() - start, 1e-9)
+            bar.set_postfix_str(f"{n} of {len(todo)} sequences, {rate:.1f} M events/s", refresh=False)
+            bar.update(sizes[i])
+    return failures
 
 
-def _attempt(job: Job, out_dir: Path, parameters: Parameters) -> bool | str:
-    """Make a sequence: True; False if it has no label that counts; else why it failed."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a sequence: ``made``, or without a label that counts; or why it failed."""
+
+    made: bool = False
+    events: int = 0
+    failure: str | None = None
+
+
+def _attempt(job: Job, targets: Mapping[Path, Parameters]) -> Outcome:
+    """Make a sequence of some sets; whatever stops it stops that sequence only."""
     try:
-        return make_sequence(job, out_dir, parameters)
+        events = make_sequence(job, targets)
+        return Outcome(events is not None, events or 0)
     except InputError as error:
-        return str(error)
-    except Exception as error:  # a full disk, a damaged file: that sequence only
-        return f"{job.recording}: {type(error).__name__}: {' '.join(str(error).split())}"
+        return Outcome(failure=str(error))
+    except Exception as error:  # a full disk, a damaged file
+        return Outcome(failure=f"{job.recording}: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def make_sequence(job: Job, out_dir: Path, parameters: Parameters) -> bool:
-    """Make one sequence; False if it has no label that counts, and then nothing is written."""
-    sensor = parameters.sensor
+def make_sequence(job: Job, targets: Mapping[Path, Parameters]) -> int | None:
+    """Make one sequence of several sets from one reading; each appears whole.
+
+    Returns:
+        The number of events that were read; None if no label counts, and then nothing is written.
+    """
+    plans = {out: plan_sequence(job, target) for out, target in targets.items()}
+    sensor = next(iter(targets.values())).sensor
+    with ExitStack() as stack:
+        recording = stack.enter_context(open_events(job.recording, sensor.width, sensor.height))
+        sinks = []
+        for out, target in targets.items():
+            plan = plans[out]
+            if plan is None:  # and then for all: boxes alone decide
+                return None
+            frame, halve = np.empty(target.frame_shape, target.represent.dtype), sensor.downsample
+            writer = sequence_writer(
+                out / str(job), target.folder_name, plan, frame.shape, frame.dtype, halved=halve
+            )
+            windows = Windows(plan.window_ends_us, target.window_us, target.window_events)
+            sinks.append(FrameSink(windows, target.represent, halve, frame, stack.enter_context(writer)))
+        return write_frames(recording.blocks(), sinks)
+
+
+def plan_sequence(job: Job, target: Parameters) -> LabelPlan | None:
+    """The label frames and windows of a sequence; None if no label counts."""
     try:
         boxes = read_boxes(job.boxes)
-        plan = plan_labels(
-            boxes, sensor, parameters.stride_us, parameters.grid, training=job.split == "train"
-        )
+        return plan_labels(boxes, target.sensor, target.stride_us, target.grid, training=job.split == "train")
     except InputError as error:
         message = str(error)
         raise InputError(message if str(job.boxes) in message else f"{job.boxes}: {message}") from error
-    if plan is None:
-        return False
-    represent = REPRESENTATIONS[parameters.representation](height=sensor.height, width=sensor.width)
-    name = represent.folder_name(window_ms=parameters.window_ms, window_events=parameters.window_events)
-    with open_events(job.recording, sensor.width, sensor.height) as recording:
-        spans = windows(
-            recording.blocks(), plan.window_ends_us, parameters.window_us, parameters.window_events
-        )
-        # Nearest-exact at half size keeps pixels 2i + 1.
-        frames = (represent(ev)[:, 1::2, 1::2] if sensor.downsample else represent(ev) for ev in spans)
-        write_sequence(out_dir / str(job), name, plan, frames, halved=sensor.downsample)
-    return True
-
-
-def windows(
-    blocks: Iterable[Events],
-    ends_us: np.ndarray,
-    window_us: int | None = None,
-    window_events: int | None = None,
-) -> Iterator[Events]:
-    """The events of each window, from blocks that are read once.
-
-    Args:
-        blocks: in order of time. All are read, also those after the last window.
-        ends_us [T]: ends of the windows, increasing.
-        window_us: a window holds the events with end − window ≤ t ≤ end; or
-        window_events: the last so many with t ≤ end, fewer where there are no more.
-
-    Yields:
-        T times the events of a window. Only what the next window needs is kept from block to block.
-    """
-
-    def span(t: np.ndarray, end: int) -> slice:
-        stop = int(np.searchsorted(t, end, side="right"))
-        if window_us is None:
-            return slice(max(0, stop - (window_events or 0)), stop)
-        return slice(int(np.searchsorted(t, end - window_us, side="left")), stop)
-
-    kept, i = Events.empty(), 0
-    for block in blocks:
-        if i == len(ends_us) or len(block) == 0:
-            continue
-        kept = Events.concatenate([kept, block])
-        while i < len(ends_us) and kept.t[-1] > ends_us[i]:  # equal: the next block may add to this window
-            yield kept[span(kept.t, ends_us[i])]
-            i += 1
-        if i < len(ends_us):
-            kept = kept[span(kept.t, ends_us[i]).start :]
-    for end in ends_us[i:]:
-        yield kept[span(kept.t, end)]

@@ -9,7 +9,8 @@ Source: Zubić et al., "State Space Models for Event Cameras", CVPR 2024, and RV
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +20,8 @@ from numba import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 
+_AT_ONCE = 4096
+
 
 @njit(nogil=True, cache=True)
 def _quotient(t, t0, span):
@@ -27,72 +30,125 @@ def _quotient(t, t0, span):
 
 
 @njit(nogil=True, cache=True)
-def stacked_histogram_kernel(t, x, y, p, bins, cutoff, out):
-    """Count events into ``out`` uint8 [2·bins, H, W], which is cleared first.
-
-    b = min(⌊bins · (t − t₀) / max(t₁ − t₀, 1)⌋, bins − 1), channel = polarity · bins + b, and a count
-    stays at ``cutoff`` (at most 255) once it gets there.
-
-    Returns the index of the first event outside the frame or out of order, where it stops; −1 without one.
-    """
-    _, H, W = out.shape
-    out[:] = 0
-    if len(t) == 0:
-        return -1
-    t0, span = t[0], max(t[-1] - t[0], 1)
+def _histogram_bin(t, t0, span, bins):
+    """b = min(⌊bins · (t − t₀) / (t₁ − t₀)⌋, bins − 1)."""
     n = np.float32(bins)
-    for i in range(len(t)):
-        if x[i] >= W or y[i] >= H or t[i] < t[max(i - 1, 0)]:
-            return i
-        b = int(min(n * _quotient(t[i], t0, span), n - np.float32(1)))
-        channel = b + bins if p[i] > 0 else b
-        if out[channel, y[i], x[i]] < cutoff:
-            out[channel, y[i], x[i]] += 1
-    return -1
+    return int(min(n * _quotient(t, t0, span), n - np.float32(1)))
 
 
 @njit(nogil=True, cache=True)
-def mixed_density_kernel(t, x, y, p, bins, cutoff, out):
-    """Sum polarities ±1 into ``out`` int8 [bins, H, W], whose later bins are short and hold all before them.
-
-    s = clip((t − t₀) / max(t₁ − t₀, 1), 1e-6, 1 − 1e-6), b = ⌊max(bins − ln s / ln ½, 0)⌋; channel i is the
-    sum of bins 0..i, clamped to ±``cutoff`` (at most 127).
-
-    Returns the index of the first event outside the frame or out of order, where it stops; −1 without one.
-    """
-    _, H, W = out.shape
-    out[:] = 0
-    if len(t) == 0:
-        return -1
-    sums = np.zeros((bins, H, W), np.int32)
-    t0, span = t[0], max(t[-1] - t[0], 1)
+def _density_bin(t, t0, span, bins):
+    """s = clip((t − t₀) / (t₁ − t₀), 1e-6, 1 − 1e-6), b = ⌊max(bins − ln s / ln ½, 0)⌋."""
     n, ln_half = np.float32(bins), np.float32(math.log(0.5))
-    least, most = np.float32(1e-6), np.float32(1 - 1e-6)
+    s = min(max(_quotient(t, t0, span), np.float32(1e-6)), np.float32(1 - 1e-6))
+    # The logarithm in float64, rounded once, is the same on every machine.
+    depth = np.float32(math.log(np.float64(s))) / ln_half
+    return min(int(max(n - depth, np.float32(0))), bins - 1)  # many bins: n − depth may round up to n
+
+
+@njit(nogil=True, cache=True)
+def _count_halved(x, y, p, b, cutoff, out):
+    """Count the events of bin b whose row and column are odd.
+
+    Their places are gathered first, without a branch: three events in four drop out, at random, and a branch
+    on that is foreseen badly.
+    """
+    channels, height, width = out.shape
+    counts = out.reshape(-1)
+    bin_start, polarity = np.uint32(b * height * width), np.uint32(channels // 2 * height * width)
+    places = np.empty(_AT_ONCE, np.uint32)
+    for start in range(0, len(x), _AT_ONCE):
+        n = np.uint64(0)
+        for k in range(start, min(start + _AT_ONCE, len(x))):
+            row = np.uint32(y[k] >> 1) * np.uint32(width)
+            places[n] = bin_start + np.uint32(p[k] > 0) * polarity + row + np.uint32(x[k] >> 1)
+            n += np.uint64(x[k] & y[k] & 1)
+        for place in places[:n]:
+            counts[place] += counts[place] < cutoff
+
+
+@njit(nogil=True, cache=True)
+def stacked_histogram_kernel(t, x, y, p, t0, span, halve, cutoff, out):
+    """Count events into ``out`` uint8 [2·bins, H, W]: a count stays at ``cutoff`` once it gets there.
+
+    Both kernels: the events are in order and inside the frame, t₀ ≤ t ≤ t₀ + span. ``halve`` keeps pixels
+    2i + 1. Stamps grow and every rounding is monotone, so bins are runs of events: where one ends is found by
+    bisection, and the loop over its events needs no stamps.
+    """
+    bins = out.shape[0] // 2
+    i = 0
+    while i < len(t):
+        b = _histogram_bin(t[i], t0, span, bins)
+        low, end = i + 1, len(t)
+        while low < end:
+            middle = (low + end) // 2
+            if _histogram_bin(t[middle], t0, span, bins) == b:
+                low = middle + 1
+            else:
+                end = middle
+        if halve:
+            _count_halved(x[i:end], y[i:end], p[i:end], b, cutoff, out)
+        else:
+            for k in range(i, end):
+                channel = b + bins * (p[k] > 0)
+                count = out[channel, y[k], x[k]]
+                out[channel, y[k], x[k]] = count + (count < cutoff)
+        i = end
+
+
+@njit(nogil=True, cache=True)
+def mixed_density_kernel(t, x, y, p, t0, span, halve, cutoff, out, sums, done):
+    """Add polarities ±1 to ``sums`` int32 [H, W], and keep them, clamped, in ``out`` [bins, H, W] as bins end.
+
+    Channel i is the sum of bins 0..i, so one frame of sums that grows with time serves them all. ``done``
+    of the channels are written; returns how many are then.
+    """
+    bins = len(out)
+    i = 0
+    while i < len(t):
+        b = _density_bin(t[i], t0, span, bins)
+        low, end = i + 1, len(t)
+        while low < end:
+            middle = (low + end) // 2
+            if _density_bin(t[middle], t0, span, bins) == b:
+                low = middle + 1
+            else:
+                end = middle
+        keep_sums(sums, cutoff, out[done:b])
+        done = max(done, b)
+        for k in range(i, end):
+            if not halve:
+                sums[y[k], x[k]] += 1 if p[k] > 0 else -1
+            elif x[k] & y[k] & 1:
+                sums[y[k] >> 1, x[k] >> 1] += 1 if p[k] > 0 else -1
+        i = end
+    return done
+
+
+@njit(nogil=True, cache=True)
+def keep_sums(sums, cutoff, channels):
+    """Write the sums [H, W], clamped to ± ``cutoff``, to each of the channels [n, H, W]."""
+    for c in range(len(channels)):
+        for row in range(sums.shape[0]):
+            for column in range(sums.shape[1]):
+                channels[c, row, column] = min(max(sums[row, column], -cutoff), cutoff)
+
+
+@njit(nogil=True, cache=True)
+def first_misplaced(t, x, y, height, width):
+    """Index of the first event outside the frame or earlier than the one before it; −1 without one."""
     for i in range(len(t)):
-        if x[i] >= W or y[i] >= H or t[i] < t[max(i - 1, 0)]:
+        if x[i] >= width or y[i] >= height or t[i] < t[max(i - 1, 0)]:
             return i
-        s = min(max(_quotient(t[i], t0, span), least), most)
-        # The logarithm in float64, rounded once, is the same on every machine.
-        depth = np.float32(math.log(np.float64(s))) / ln_half
-        b = min(int(max(n - depth, np.float32(0))), bins - 1)  # many bins: n − depth may round up to n
-        sums[b, y[i], x[i]] += 1 if p[i] > 0 else -1
-    for b in range(bins):
-        for row in range(H):
-            for column in range(W):
-                if b > 0:
-                    sums[b, row, column] += sums[b - 1, row, column]
-                out[b, row, column] = min(max(sums[b, row, column], -cutoff), cutoff)
     return -1
 
 
 @dataclass(frozen=True)
-class Representation:
-    """What the two have in common: the frame, the bins, and a kernel that fills an array."""
+class Representation(ABC):
+    """What the two have in common: the frame, the bins, and a way to fill an array."""
 
     name: ClassVar[str]
     dtype: ClassVar[np.dtype]
-    #: kernel(t, x, y, p, bins, cutoff, out) → index of the first misplaced event, or −1
-    kernel: ClassVar[Callable[..., int]]
 
     bins: int = 10
     height: int = 240
@@ -123,9 +179,29 @@ class Representation:
 
     def fill(self, ev: Events, out: np.ndarray) -> None:
         """The same into ``out``, an array (or a frame of one) of that shape and dtype."""
-        bad = self.kernel(ev.t, ev.x, ev.y, ev.p, self.bins, self.count_cutoff, out)
+        bad = first_misplaced(ev.t, ev.x, ev.y, self.height, self.width)
         if bad >= 0:
             raise InputError(_misplaced(ev, bad, self.height, self.width))
+        self.fill_parts([ev], out)
+
+    def fill_parts(self, parts: Sequence[Events], out: np.ndarray, halve: bool = False) -> None:
+        """The same for a window in consecutive parts that are known to be in order and inside the frame.
+
+        Args:
+            parts: as a ``Recording`` with its size gives them; what is not so would write anywhere.
+            out: the frame's array; halved, [channels, height // 2, width // 2].
+            halve: keep pixels 2i + 1 of rows and columns, which is nearest-exact at half size. The bins are
+                those of all events.
+        """
+        parts = [part for part in parts if len(part)]
+        out[:] = 0
+        if parts:
+            t0 = parts[0].t[0]
+            self._add(parts, t0, max(parts[-1].t[-1] - t0, 1), halve, out)
+
+    @abstractmethod
+    def _add(self, parts: Sequence[Events], t0: int, span: int, halve: bool, out: np.ndarray) -> None:
+        """Fill ``out``, which is zero, with parts that are not empty."""
 
     def folder_name(self, window_ms: float | None = None, window_events: int | None = None) -> str:
         """The name of its folder in the published layout, for windows by duration or by count."""
@@ -154,11 +230,14 @@ class StackedHistogram(Representation):
 
     name = "stacked_histogram"
     dtype = np.dtype(np.uint8)
-    kernel = staticmethod(stacked_histogram_kernel)
 
     @property
     def channels(self) -> int:
         return 2 * self.bins
+
+    def _add(self, parts: Sequence[Events], t0: int, span: int, halve: bool, out: np.ndarray) -> None:
+        for ev in parts:
+            stacked_histogram_kernel(ev.t, ev.x, ev.y, ev.p, t0, span, halve, self.count_cutoff, out)
 
 
 @dataclass(frozen=True)
@@ -178,12 +257,19 @@ class MixedDensityStack(Representation):
 
     name = "mixeddensity_stack"
     dtype = np.dtype(np.int8)
-    kernel = staticmethod(mixed_density_kernel)
 
     count_cutoff: int = 32
 
     def folder_name(self, window_ms: float | None = None, window_events: int | None = None) -> str:
         return f"{Representation.folder_name(self, window_ms, window_events)}_cutoff={self.count_cutoff}"
+
+    def _add(self, parts: Sequence[Events], t0: int, span: int, halve: bool, out: np.ndarray) -> None:
+        sums, done = np.zeros(out.shape[1:], np.int32), 0
+        for ev in parts:
+            done = mixed_density_kernel(
+                ev.t, ev.x, ev.y, ev.p, t0, span, halve, self.count_cutoff, out, sums, done
+            )
+        keep_sums(sums, self.count_cutoff, out[done:])
 
 
 #: By the names that the published layout gives them.

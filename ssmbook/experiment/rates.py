@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
@@ -57,6 +58,18 @@ def run_arms(workspace: Workspace, arms: Iterable[Arm] | None = None, progress: 
     arms = workspace.profile.arms if arms is None else tuple(arms)
     rows = []
     cells = [(arm, rate) for arm in arms for rate in arm.rates_hz]
+    # The inputs of all cells that are to be computed come from one reading of the raw set.
+    inputs = {
+        window_and_stride(arm.way, rate)
+        for arm, rate in cells
+        if read_json(
+            _record(
+                workspace, arm.recurrence, arm.carry, *window_and_stride(arm.way, rate), step_scale(arm, rate)
+            )[0]
+        )
+        is None
+    }
+    workspace.prepare(sorted(inputs), ("test",))
     for arm, rate in progress_bar(cells, desc="rates", unit="cell", show=progress):
         window_ms, stride_ms = window_and_stride(arm.way, rate)
         metrics = _cell(workspace, arm.recurrence, arm.carry, window_ms, stride_ms, step_scale(arm, rate))
@@ -78,15 +91,7 @@ def run_arms(workspace: Workspace, arms: Iterable[Arm] | None = None, progress: 
 def _cell(
     workspace: Workspace, recurrence: str, carry: str, window_ms: float, stride_ms: float, scale: float
 ) -> dict[str, float]:
-    weights = hashlib.sha256(workspace.train(recurrence).read_bytes()).hexdigest()
-    key = {
-        "weights": weights,
-        "carry": carry,
-        "window_ms": window_ms,
-        "stride_ms": stride_ms,
-        "step_scale": scale,
-    }
-    path = workspace.run(recurrence) / "rates" / f"{fingerprint(key)}.json"
+    path, key = _record(workspace, recurrence, carry, window_ms, stride_ms, scale)
     if (known := read_json(path)) is not None:
         return known["metrics"]
     streams = workspace.streams("test", window_ms, stride_ms)
@@ -95,6 +100,20 @@ def _cell(
     result = evaluate(model, streams, workspace.sensor, step_scale=scale, progress=label)
     write_json(path, {"metrics": result.metrics, "provenance": provenance(**key)})
     return result.metrics
+
+
+def _record(
+    workspace: Workspace, recurrence: str, carry: str, window_ms: float, stride_ms: float, scale: float
+) -> tuple[Path, dict[str, object]]:
+    """Where a cell is kept, and what it depends on."""
+    key: dict[str, object] = {
+        "weights": hashlib.sha256(workspace.train(recurrence).read_bytes()).hexdigest(),
+        "carry": carry,
+        "window_ms": window_ms,
+        "stride_ms": stride_ms,
+        "step_scale": scale,
+    }
+    return workspace.run(recurrence) / "rates" / f"{fingerprint(key)}.json", key
 
 
 def pivot(table: pd.DataFrame, metric: str = "AP") -> pd.DataFrame:

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from ssmbook.dataset import (
     Sensor,
     find_sequences,
     get_sensor,
-    preprocess,
+    preprocess_sets,
 )
 from ssmbook.detector import PRESETS, Detector, load_checkpoint
 from ssmbook.errors import InputError
@@ -85,20 +85,24 @@ class Workspace:
         self, window_ms: float = BASE_MS, stride_ms: float = BASE_MS, splits: tuple[str, ...] = SPLITS
     ) -> Path:
         """The preprocessed set with that window and stride; made from the raw set where it is missing."""
+        self.prepare([(window_ms, stride_ms)], splits)
+        return self._set_folder(window_ms, stride_ms)
+
+    def prepare(self, settings: Iterable[tuple[float, float]], splits: tuple[str, ...] = SPLITS) -> None:
+        """Make the sets of several windows and strides in ms, those that are missing, from one reading of the
+        raw set."""
+        sets = {
+            folder: {"representation": REPRESENTATION, "window_ms": window_ms, "stride_ms": stride_ms}
+            for window_ms, stride_ms in settings
+            if (folder := self._set_folder(window_ms, stride_ms)) != self.folder
+        }
+        if sets:
+            preprocess_sets(self.raw(), sets, self.profile.sensor, splits, self.workers)
+
+    def _set_folder(self, window_ms: float, stride_ms: float) -> Path:
         if (window_ms, stride_ms) == (BASE_MS, BASE_MS) and (self.folder / "train").is_dir():
             return self.folder  # a preprocessed set as the authors of the data offer it
-        folder = self.folder / "sets" / f"window={window_ms:g}_stride={stride_ms:g}"
-        preprocess(
-            self.raw(),
-            folder,
-            sensor=self.profile.sensor,
-            representation=REPRESENTATION,
-            window_ms=window_ms,
-            stride_ms=stride_ms,
-            splits=splits,
-            workers=self.workers,
-        )
-        return folder
+        return self.folder / "sets" / f"window={window_ms:g}_stride={stride_ms:g}"
 
     def streams(
         self, split: str, window_ms: float = BASE_MS, stride_ms: float = BASE_MS

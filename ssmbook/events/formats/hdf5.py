@@ -17,6 +17,8 @@ from ssmbook.errors import InputError
 from ssmbook.events.files import as_input_error
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 
+_LEAST_CACHE = 1 << 20  # bytes
+
 
 class Hdf5Recording(Recording):
     """Events of an HDF5 file, read a block of each column at a time."""
@@ -52,10 +54,18 @@ class Hdf5Recording(Recording):
 
 
 def _column(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
-    found = file.get(f"events/{name}")
+    name = f"events/{name}"
+    found = file.get(name)
     if not isinstance(found, h5py.Dataset) or found.ndim != 1 or found.dtype.kind not in "bui":
-        raise InputError(f"{path}: no column events/{name} of integers; give a file with events/x, y, p, t")
-    return found
+        raise InputError(f"{path}: no column {name} of integers; give a file with events/x, y, p, t")
+    if found.chunks is None:
+        return found
+    # Chunks need not end where blocks do, nor those of one column where another's do. A cache that holds one
+    # chunk lets each be decompressed once; it must be asked for when the column is opened.
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    access.set_chunk_cache(521, max(found.chunks[0] * found.dtype.itemsize, _LEAST_CACHE), 1.0)
+    del found
+    return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
 
 
 def _scalar(path: Path, file: h5py.File, name: str) -> int | None:

@@ -1,0 +1,108 @@
+"""What a preprocessed set is made with, and the record of it that is kept beside the set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ssmbook.dataset.labels import GRIDS
+from ssmbook.dataset.layout import SPLITS
+from ssmbook.dataset.sensor import Sensor
+from ssmbook.errors import InputError
+from ssmbook.events import REPRESENTATIONS
+from ssmbook.events.files import atomic_write
+from ssmbook.events.representation import Representation
+
+PARAMETERS = "preprocess.json"
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a preprocessed set is made with."""
+
+    sensor: Sensor
+    representation: str
+    window_ms: float | None
+    window_events: int | None
+    stride_ms: float
+    grid: str
+
+    def __post_init__(self) -> None:
+        if self.representation not in REPRESENTATIONS:
+            raise InputError(
+                f"representation is {self.representation!r}; it can be {', '.join(REPRESENTATIONS)}"
+            )
+        if (self.window_ms is None) == (self.window_events is None):
+            raise InputError("give a window by window_ms or by window_events, not both")
+        if self.grid not in GRIDS:
+            raise InputError(f"grid is {self.grid!r}; it can be {', '.join(GRIDS)}")
+        for key, value, kind, least in (
+            ("window_ms", self.window_ms, (int, float), 1e-3),
+            ("window_events", self.window_events, int, 1),
+            ("stride_ms", self.stride_ms, (int, float), 1e-3),
+        ):
+            if value is not None and not (isinstance(value, kind) and least <= value < float("inf")):
+                raise InputError(f"{key} is {value!r}; it must be a number of at least {least}")
+        if self.grid == "published" and 100_000 % self.stride_us != 0:
+            raise InputError(f"stride_ms is {self.stride_ms}; on the published grid it must divide 100 ms")
+
+    @property
+    def stride_us(self) -> int:
+        return round(1000 * self.stride_ms)
+
+    @property
+    def window_us(self) -> int | None:
+        return None if self.window_ms is None else round(1000 * self.window_ms)
+
+    @property
+    def represent(self) -> Representation:
+        """What turns the events of a window into a frame of the sensor's size."""
+        return REPRESENTATIONS[self.representation](height=self.sensor.height, width=self.sensor.width)
+
+    @property
+    def folder_name(self) -> str:
+        """The name of the representation's folder."""
+        return self.represent.folder_name(window_ms=self.window_ms, window_events=self.window_events)
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the frames that are written."""
+        return (self.represent.channels, *self.sensor.frame_size)
+
+
+def claim(out_dir: Path, parameters: Parameters) -> None:
+    """Keep the parameters beside the set, or check that they are those that it is made with."""
+    record = out_dir / PARAMETERS
+    asked = json.loads(json.dumps(asdict(parameters)))
+    if record.exists():
+        try:
+            kept = json.loads(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{record}: cannot be read ({error}); choose another folder") from error
+        differ = _differences(kept, asked)
+        if differ:
+            raise InputError(
+                f"{out_dir}: was made with other parameters ({'; '.join(differ)}); choose another folder"
+            )
+        return
+    if any((out_dir / split).exists() for split in SPLITS):
+        raise InputError(f"{out_dir}: holds a set but no {PARAMETERS}; choose another folder")
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out_dir}: cannot be made ({error.strerror}); choose another folder") from error
+    with atomic_write(record) as file:
+        file.write(f"{json.dumps(asked, indent=2)}\n".encode())
+
+
+def _differences(kept: dict, asked: dict, prefix: str = "") -> list[str]:
+    """What differs between two records, as ``key: a there, b asked``."""
+    rows: list[str] = []
+    for key in sorted(kept.keys() | asked.keys()):
+        a, b = kept.get(key), asked.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            rows += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            rows.append(f"{prefix}{key}: {a} there, {b} asked")
+    return rows

@@ -1,0 +1,115 @@
+"""Calls on other processes: of this machine, or of a Dask cluster's."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_context, parent_process
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from ssmbook.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+class ProcessEnded(Exception):
+    """The process that made a call ended before the call did."""
+
+
+def run_calls(
+    call: Callable[..., Any], arguments: Sequence[tuple], workers: int, client: Client | None
+) -> Iterator[tuple[int, Any]]:
+    """``call(*arguments[i])`` for each i, in any order and place.
+
+    Args:
+        call: a function of a module; what it is given and returns must pickle.
+        workers: processes of this machine; with 1 the calls are made here, one after another.
+        client: of a Dask cluster, which makes them instead.
+
+    Yields:
+        i and the result as each call ends; the exception where its process ended with it.
+    """
+    if client is not None:
+        yield from _on_cluster(call, arguments, client)
+    elif workers == 1 or len(arguments) < 2:
+        yield from ((i, call(*each)) for i, each in enumerate(arguments))
+    else:
+        yield from _on_this_machine(call, arguments, min(workers, len(arguments)))
+
+
+def _on_this_machine(
+    call: Callable[..., Any], arguments: Sequence[tuple], workers: int
+) -> Iterator[tuple[int, Any]]:
+    # A pool for each process, so that one that is killed takes the call that it was at with it, and no other.
+    idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+    pools: list[ProcessPoolExecutor] = []
+
+    def new_pool() -> ProcessPoolExecutor:
+        pools.append(ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with_parent))
+        return pools[-1]
+
+    def one(each: tuple) -> Any:
+        pool = idle.get()
+        try:
+            return pool.submit(call, *each).result()
+        except BrokenProcessPool:
+            pool = new_pool()
+            raise ProcessEnded("its process ended; was there memory enough?") from None
+        finally:
+            idle.put(pool)
+
+    for _ in range(workers):
+        idle.put(new_pool())
+    threads = ThreadPoolExecutor(workers)
+    try:
+        futures = {threads.submit(one, each): i for i, each in enumerate(arguments)}
+        for future in as_completed(futures):
+            yield futures[future], future.exception() or future.result()
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it ends, however it ends; otherwise it would wait forever."""
+    parent = parent_process()
+
+    def wait() -> None:
+        connection.wait([parent.sentinel])  # type: ignore[union-attr]
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _on_cluster(
+    call: Callable[..., Any], arguments: Sequence[tuple], client: Client
+) -> Iterator[tuple[int, Any]]:
+    from distributed import as_completed
+
+    # Not pure: a call that was made in another run is made again.
+    futures = [client.submit(call, *each, pure=False) for each in arguments]
+    numbers = {future.key: i for i, future in enumerate(futures)}
+    try:
+        for future in as_completed(futures):
+            error = future.exception()  # of the cluster: its workers ended again and again
+            yield numbers[future.key], future.result() if error is None else ProcessEnded(str(error))
+    finally:
+        client.cancel(futures)
+
+
+def connect(address: str, timeout_s: float = 10) -> Client:
+    """A client of the Dask scheduler at an address as ``tcp://host:8786``, for a ``with`` block."""
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=timeout_s)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(
+            f"{address}: no Dask scheduler answers ({error}); give the address that it prints"
+        ) from None
