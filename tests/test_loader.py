@@ -1,14 +1,12 @@
 import itertools
-import json
 import warnings
-from collections import Counter
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
 
-from ssmbook.dataset import Batch, EventDataModule, Sensor, find_sequences, preprocess
+from ssmbook.dataset import Batch, EventDataModule, Sensor, find_sequences, loader, preprocess
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events
 
@@ -66,12 +64,12 @@ def test_the_seed_decides_every_batch(data_dir):
 
 def test_workers_change_no_batch(data_dir):
     here, there = (module(data_dir, workers=n, sampling="mixed") for n in (0, 2))
-    loader = there.train_dataloader()
+    batches = there.train_dataloader()
     whole = [*here.train_dataloader()]
-    assert_same([next(iter(loader))], whole[:1])
+    assert_same([next(iter(batches))], whole[:1])
     assert there.state_dict()["seen"] == 1, "what workers have read ahead by now does not count"
-    assert_same(list(loader), whole[1:])
-    assert_same(list(loader), list(here.train_dataloader()))  # the second epoch
+    assert_same(list(batches), whole[1:])
+    assert_same(list(batches), list(here.train_dataloader()))  # the second epoch
 
 
 def test_epochs_differ(data_dir):
@@ -94,7 +92,10 @@ def test_training_goes_on_at_the_very_batch(data_dir, sampling):
         resumed = module(data_dir, sampling=sampling)
         resumed.load_state_dict(state)
         rest = resumed.train_dataloader()
-        assert_same(list(itertools.islice(_forever(rest), 3)), whole[seen : seen + 3])
+        assert_same(list(itertools.islice(_forever(rest), 2)), whole[seen : seen + 2])
+        assert_same(
+            [next(iter(resumed.train_dataloader()))], whole[seen + 2 : seen + 3]
+        )  # made anew by a trainer
 
 
 def test_another_setting_cannot_go_on(data_dir):
@@ -192,39 +193,37 @@ def test_a_trainer_resumes_at_the_very_batch(data_dir, tmp_path, sampling):
         assert_same(rest.trained, wanted[steps:])
 
 
-class _Shares(Recorder):
-    """Writes what a rank was given to a file of its own."""
-
-    def __init__(self, folder):
-        super().__init__()
-        self.folder = folder
-
-    def on_train_end(self):
-        kept = {
-            "trained": [(b.sequences, b.times_us.tolist()) for b in self.trained],
-            "validated": [
-                (b.sequences[slot], t)
-                for b in self.validated
-                for (_, slot), t in zip(b.frames.tolist(), b.times_us.tolist(), strict=True)
-            ],
-        }
-        (self.folder / f"{self.global_rank}.json").write_text(json.dumps(kept))
+def test_a_distributed_trainer_leaves_the_samplers_alone(data_dir):
+    """Lightning puts its own sampler in place of any that is not made for several ranks."""
+    seen = Recorder()
+    trainer(max_steps=2, val_check_interval=2, strategy="ddp", devices=1).fit(
+        seen, datamodule=module(data_dir)
+    )
+    assert_same(seen.trained, list(itertools.islice(module(data_dir).train_dataloader(), 2)))
+    assert_same(seen.validated, list(module(data_dir).val_dataloader()))
 
 
-def test_two_ranks_share_training_and_validation(data_dir, tmp_path):
-    fit = trainer(max_steps=3, devices=2, strategy="ddp_spawn", val_check_interval=1)
-    fit.fit(_Shares(tmp_path), datamodule=module(data_dir))
-    shares = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    # One rank with all four slots trains on the same chunks.
-    together = EventDataModule(data_dir, sequence_length=LENGTH, batch_size=2 * BATCH).train_dataloader()
-    for k, batch in enumerate(itertools.islice(_forever(together), 3)):
-        parts = [share["trained"][k] for share in shares]
-        assert [name for names, _ in parts for name in names] == batch.sequences
-        assert sorted(t for _, times in parts for t in times) == sorted(batch.times_us.tolist())
-    found = Counter(tuple(row) for share in shares for row in share["validated"])
-    wanted = [(s.name, int(t)) for s in find_sequences(data_dir / "val") for t in s.label_times_us]
-    assert set(found) == set(wanted)
-    assert len(set(found.values())) == 1, "each validation has each label frame once"
+def test_a_rank_gets_its_share(data_dir, monkeypatch):
+    whole = EventDataModule(data_dir, sequence_length=LENGTH, batch_size=3 * BATCH, sampling="stream")
+    wanted = next(iter(whole.train_dataloader()))
+    found = []
+    for rank in range(3):
+        monkeypatch.setattr(loader, "_rank_of_ranks", lambda rank=rank: (rank, 3))
+        data = module(data_dir, sampling="stream")
+        batch = next(iter(data.train_dataloader()))
+        assert torch.equal(batch.x, wanted.x[:, rank * BATCH : (rank + 1) * BATCH])
+        found += [
+            (b.sequences[slot], int(t))
+            for b in data.val_dataloader()
+            for (_, slot), t in zip(b.frames.tolist(), b.times_us, strict=True)
+        ]
+    assert sorted(found) == [
+        (s.name, int(t)) for s in find_sequences(data_dir / "val") for t in s.label_times_us
+    ]
+    state = data.state_dict() | {"batch_size": 3 * BATCH}
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="training had ranks = 3, not 1"):
+        whole.load_state_dict(state)
 
 
 @pytest.mark.parametrize("wrong", [{"workers": -1}, {"seed": 0, "representation": "other"}])

@@ -89,7 +89,7 @@ class EventDataModule(L.LightningDataModule):
             seed=self.seed,
             rank=rank,
             ranks=ranks,
-            seen=self._seen,
+            seen=self.state_dict()["seen"],
         )
         return TrainingLoader(Chunks(sequences, self.sequence_length), self._schedule, **self._options())
 
