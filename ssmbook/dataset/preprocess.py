@@ -1,6 +1,7 @@
 """From a folder of raw recordings to a folder of sequences that training reads.
 
-    raw_dir/<split>/<sequence>_bbox.npy  beside  <sequence>_td.dat, _td.dat.h5, _td.h5 or _td.raw
+    raw_dir/<split>/<sequence>_bbox.npy, _bbox.json (COCO) or folder _bbox (YOLO)
+                    beside  <sequence>_td.dat, _td.dat.h5, _td.h5, _td.raw, .raw or _td.npy
     out_dir/<split>/<sequence>/…         the published layout, see ``layout``
     out_dir/preprocess.json              what it was made with
 
@@ -20,16 +21,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ssmbook.dataset.labels import GRIDS, plan_labels
+from ssmbook.dataset.labels import BOX_FILES, GRIDS, plan_labels, read_labels
 from ssmbook.dataset.layout import SPLITS, remove_partial, write_sequence
 from ssmbook.dataset.sensor import Sensor, get_sensor
 from ssmbook.errors import InputError
-from ssmbook.events import REPRESENTATIONS, Events, open_events, read_boxes
+from ssmbook.events import REPRESENTATIONS, Events, open_events
 from ssmbook.events.files import atomic_write
 from ssmbook.progress import progress_bar
 
-BOXES = "_bbox.npy"
-RECORDINGS = ("_td.dat.h5", "_td.h5", "_td.dat", "_td.raw", ".raw")  # the first that is there is read
+RECORDINGS = (
+    "_td.dat.h5",
+    "_td.h5",
+    "_td.dat",
+    "_td.raw",
+    ".raw",
+    ".aedat4",
+    "_td.npy",
+)  # the first that is there is read
 PARAMETERS = "preprocess.json"
 
 # Sequences of Gen1 that the published preprocessing leaves out.
@@ -134,7 +142,7 @@ def preprocess(
     missing. One run at a time writes to an ``out_dir``. Four bad sequences of Gen1 are left out by name.
 
     Args:
-        raw_dir: ``train``, ``val`` and ``test`` (any of them) with recordings and ``*_bbox.npy``.
+        raw_dir: ``train``, ``val`` and ``test`` (any of them) with recordings and their boxes.
         out_dir: made if needed; what is there must have been made with the same parameters.
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
         representation: ``"stacked_histogram"`` or ``"mixeddensity_stack"``.
@@ -196,7 +204,8 @@ def find_jobs(raw_dir: Path, splits: Sequence[str] = SPLITS) -> tuple[list[Job],
         if split not in SPLITS:
             raise InputError(f"split {split!r} is unknown; there are {', '.join(SPLITS)}")
         names = {path.name for path in (raw_dir / split).glob("*") if not path.name.startswith(".")}
-        labelled = {name.removesuffix(BOXES) for name in names if name.endswith(BOXES)} - BAD_SEQUENCES
+        boxes = {n.removesuffix(s): n for s in reversed(BOX_FILES) for n in names if n.endswith(s)}
+        labelled = boxes.keys() - BAD_SEQUENCES
         recorded: dict[str, str] = {}
         for name in sorted(names):
             suffix = next((s for s in RECORDINGS if name.endswith(s)), None)
@@ -205,10 +214,11 @@ def find_jobs(raw_dir: Path, splits: Sequence[str] = SPLITS) -> tuple[list[Job],
         for name in sorted(labelled):
             # Without a recording, the name that is missing is the one that the sets are distributed under.
             recording = recorded.get(name, f"{name}_td.dat")
-            jobs.append(Job(split, name, raw_dir / split / recording, raw_dir / split / f"{name}{BOXES}"))
+            jobs.append(Job(split, name, raw_dir / split / recording, raw_dir / split / boxes[name]))
         unlabelled += [f"{split}/{name}" for name in sorted(recorded.keys() - labelled - BAD_SEQUENCES)]
     if not jobs:
-        raise InputError(f"{raw_dir}: has no *{BOXES} in {', '.join(splits)}; give a folder of raw sequences")
+        wanted = ", ".join(f"*{suffix}" for suffix in BOX_FILES)
+        raise InputError(f"{raw_dir}: has no {wanted} in {', '.join(splits)}; give a folder of raw sequences")
     return jobs, unlabelled
 
 
@@ -280,7 +290,7 @@ def make_sequence(job: Job, out_dir: Path, parameters: Parameters) -> bool:
     """Make one sequence; False if it has no label that counts, and then nothing is written."""
     sensor = parameters.sensor
     try:
-        boxes = read_boxes(job.boxes)
+        boxes = read_labels(job.boxes, sensor)
         plan = plan_labels(
             boxes, sensor, parameters.stride_us, parameters.grid, training=job.split == "train"
         )
