@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from ssmbook.dataset.augment import Transform, draw_stream_transforms, draw_transforms
+from ssmbook.dataset.augment import Straight, Transform, draw_stream_transforms, draw_transforms, move_frames
 from ssmbook.dataset.layout import Sequence
 from ssmbook.errors import InputError
 
@@ -159,17 +160,23 @@ def read_chunk(
     return _without_empty(chunk)
 
 
-def move_chunk(chunk: Chunk, transforms: list[Transform]) -> Chunk:
-    """The chunk after transforms of its frames and boxes; a frame whose boxes all left is unlabelled."""
-    x, labels = chunk.x, chunk.labels
-    height, width = x.shape[-2:]
+def move_chunk(chunk: Chunk, transforms: Iterable[Transform]) -> Chunk:
+    """The chunk after transforms of its frames and boxes."""
     for transform in transforms:
-        x = transform.frames(x)
+        chunk = chunk._replace(x=transform.frames(chunk.x))
+    return move_boxes(chunk, transforms)
+
+
+def move_boxes(chunk: Chunk, transforms: Iterable[Transform]) -> Chunk:
+    """The chunk with its boxes moved and its frames as they are; a frame whose boxes all left is unlabelled."""
+    height, width = chunk.x.shape[-2:]
+    labels = chunk.labels
+    for transform in transforms:
         labels = [transform.boxes(boxes, height, width) for boxes in labels]
-    return _without_empty(chunk._replace(x=x, labels=labels))
+    return _without_empty(chunk._replace(labels=labels))
 
 
-def draw_for(key: ChunkKey, labels: list[np.ndarray], height: int, width: int) -> list[Transform]:
+def draw_for(key: ChunkKey, labels: list[np.ndarray], height: int, width: int) -> list[Straight]:
     """The augmentation of a chunk with those labels, as the seed in its key draws it."""
     if key.seed is None:
         return []
@@ -216,6 +223,7 @@ class Chunks(Dataset):
         self.length = length
         self.most = most
         self._recent: OrderedDict[int, None] = OrderedDict()
+        self._scratch: torch.Tensor | None = None  # [L, C, H, W] before augmentation
 
     def __getitem__(self, keys: list[ChunkKey | None]) -> Batch:
         model = self._opened(next((key.sequence for key in keys if key is not None), 0))
@@ -233,11 +241,14 @@ class Chunks(Dataset):
                 f"{sequence.path}: frames are {sequence.dtype} {sequence.shape}, but those of another sequence "
                 f"{out.numpy().dtype} {tuple(out.shape[1:])}; make one set with one sensor and representation"
             )
-        chunk = read_chunk(sequence, key.start, self.length, key.first, key.stop, out)
-        moved = move_chunk(chunk, draw_for(key, chunk.labels, *out.shape[-2:]))
-        if moved.x is not chunk.x:
-            out.copy_(moved.x)
-        return moved
+        if key.seed is None:
+            return read_chunk(sequence, key.start, self.length, key.first, key.stop, out)
+        if self._scratch is None or self._scratch.shape != out.shape or self._scratch.dtype != out.dtype:
+            self._scratch = torch.empty(out.shape, dtype=out.dtype)
+        chunk = read_chunk(sequence, key.start, self.length, key.first, key.stop, self._scratch)
+        transforms = draw_for(key, chunk.labels, *out.shape[-2:])
+        move_frames(self._scratch.numpy(), transforms, out.numpy())
+        return move_boxes(chunk, transforms)
 
     def _opened(self, i: int) -> Sequence:
         self._recent[i] = None
