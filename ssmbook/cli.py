@@ -55,6 +55,19 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_reproduce)
 
     command = commands.add_parser(
+        "download", help="fetch Gen1, 1 Mpx or the released checkpoints", description=_download.__doc__
+    )
+    command.add_argument("what", choices=["gen1", "gen4", "checkpoints"], help="gen4 is the 1 Mpx set")
+    kind = command.add_mutually_exclusive_group()
+    kind.add_argument("--preprocessed", action="store_true", help="one archive with all splits (default)")
+    kind.add_argument("--raw", action="store_true", help="events and boxes, one archive for each split")
+    command.add_argument("--split", nargs="+", default=None, help="of train, val and test (default: all)")
+    command.add_argument(
+        "--to", default=None, help="folder (default: data/gen1, data/gen4, data/checkpoints)"
+    )
+    command.set_defaults(run=_download)
+
+    command = commands.add_parser(
         "simulate", help="write a simulated raw set in Gen1's format", description=_simulate.__doc__
     )
     command.add_argument("out", help="folder for train/, val/ and test/ with *_td.dat and *_bbox.npy")
@@ -137,6 +150,24 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _download(options: argparse.Namespace) -> None:
+    """Fetch a published set or the released checkpoints. The disk space that is needed is shown first. After an
+    interruption the same command goes on; archives are checked against the crc32 that their authors state,
+    unpacked into train/, val/ and test/ (raw ones below raw/) and removed."""
+    from ssmbook.dataset.published import download_checkpoints, download_set
+
+    folder = options.to or f"data/{options.what}"
+    if options.what == "checkpoints":
+        if options.raw or options.preprocessed or options.split:
+            raise InputError("--raw, --preprocessed and --split choose parts of a set, not checkpoints")
+        for path, crc32 in download_checkpoints(folder).values():
+            print(f"{path}: crc32 {crc32:08x} (its authors state none to compare it with)")
+        return
+    splits = options.split or ("train", "val", "test")
+    for path in download_set(options.what, folder, options.raw, splits):
+        print(path)
 
 
 def _simulate(options: argparse.Namespace) -> None:

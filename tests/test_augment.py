@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from ssmbook.dataset.augment import Flip, Rotate, ZoomIn, ZoomOut, draw_transforms
+from ssmbook.dataset.augment import (
+    Flip,
+    Rotate,
+    ZoomIn,
+    ZoomOut,
+    draw_stream_transforms,
+    draw_transforms,
+    move_frames,
+)
 from ssmbook.events import BOX_DTYPE
 
 H, W = 96, 128
@@ -116,3 +124,43 @@ def test_the_same_seed_draws_the_same():
     box = make_boxes((50, 40, 20, 12))
     a, b = (draw_transforms(np.random.default_rng(3), box, H, W) for _ in range(2))
     assert a == b
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_one_pass_moves_frames_as_the_transforms_do(seed):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(20, 70, size=2).tolist()
+    boxes = make_boxes((2, 3, 8, 9))
+    draw_some = [draw_transforms(rng, boxes, height, width), draw_stream_transforms(rng, height, width)]
+    dtype = [np.uint8, np.int8][seed % 2]
+    frames = rng.integers(0, 100, size=(2, 3, height, width)).astype(dtype)
+    for transforms in (*draw_some, [*draw_some[0], *draw_some[1]]):
+        moved = torch.from_numpy(frames)
+        for transform in transforms:
+            moved = transform.frames(moved)
+        out = np.full((2, 2, 3, height, width), 77, dtype)
+        move_frames(frames, transforms, out[:, 1])
+        np.testing.assert_array_equal(out[:, 1], moved.numpy())
+        assert (out[:, 0] == 77).all()
+
+
+def test_streams_are_flipped_and_zoomed_out_half_of_the_time():
+    rng = np.random.default_rng(0)
+    count = 4000
+    flat = [t for _ in range(count) for t in draw_stream_transforms(rng, H, W)]
+    flips, outs = ([t for t in flat if isinstance(t, kind)] for kind in (Flip, ZoomOut))
+    assert len(flips) + len(outs) == len(flat), "never in"
+    assert len(flips) == pytest.approx(0.5 * count, abs=0.05 * count)
+    assert len(outs) == pytest.approx(0.5 * count, abs=0.05 * count)
+    factors = np.array([zoom.factor for zoom in outs])
+    assert 1 <= factors.min() < 1.01 < 1.19 < factors.max() <= 1.2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_drawn_box_stays_under_its_label_in_streams(seed):
+    rng = np.random.default_rng(seed)
+    box = random_box(rng)
+    frames, moved = draw(box[0]), box
+    for transform in draw_stream_transforms(rng, H, W):
+        frames, moved = transform.frames(frames), transform.boxes(moved, H, W)
+    assert abs(edges(frames) - label_edges(moved[0])).max() <= 2.5

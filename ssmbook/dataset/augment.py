@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numba import njit
 from torch.nn.functional import interpolate
 
-FLIP = 0.5  # how often random chunks are flipped
-ZOOM = 0.8  # how often they are zoomed
-ZOOM_IN = 0.8  # how many of the zooms go in
+FLIP = 0.5  # how often chunks are flipped
+ZOOM = 0.8  # how often random chunks are zoomed
+ZOOM_IN = 0.8  # how many of these zooms go in
+STREAM_ZOOM = 0.5  # how often sequences of streams are zoomed, and only out
 MOST_IN, MOST_OUT = 1.5, 1.2  # largest factors
 
 
@@ -111,17 +113,18 @@ class Rotate:
         return torch.where(inside, moved, torch.zeros_like(moved))
 
 
-Transform = Flip | ZoomIn | ZoomOut | Rotate
+Straight = Flip | ZoomIn | ZoomOut  # what the published augmentations are made of
+Transform = Straight | Rotate
 
 
-def draw_transforms(rng: np.random.Generator, boxes: np.ndarray, height: int, width: int) -> list[Transform]:
+def draw_transforms(rng: np.random.Generator, boxes: np.ndarray, height: int, width: int) -> list[Straight]:
     """The published augmentation of random chunks: which transforms, one after another.
 
     Flip with probability 0.5; zoom with 0.8, in against out as 8 to 2, by a factor uniform in 1–1.5 and
     1–1.2. Zooming in goes to one of the given boxes (those of the chunk's last labelled frame), so that it
     stays in view.
     """
-    transforms: list[Transform] = []
+    transforms: list[Straight] = []
     if rng.random() < FLIP:
         transforms.append(Flip())
         boxes = Flip().boxes(boxes, height, width)
@@ -129,6 +132,51 @@ def draw_transforms(rng: np.random.Generator, boxes: np.ndarray, height: int, wi
         zoom_in = rng.random() < ZOOM_IN
         transforms.append((_draw_zoom_in if zoom_in else _draw_zoom_out)(rng, boxes, height, width))
     return transforms
+
+
+def draw_stream_transforms(rng: np.random.Generator, height: int, width: int) -> list[Straight]:
+    """The published augmentation of a training stream, drawn once for a whole sequence.
+
+    Flip with probability 0.5; zoom out with 0.5 by a factor uniform in 1–1.2. A stream is not zoomed in, for
+    no part of the frame holds its boxes all along.
+    """
+    transforms: list[Straight] = [Flip()] if rng.random() < FLIP else []
+    if rng.random() < STREAM_ZOOM:
+        transforms.append(_draw_zoom_out(rng, np.empty(0), height, width))
+    return transforms
+
+
+def move_frames(frames: np.ndarray, transforms: list[Straight], out: np.ndarray) -> None:
+    """Frames [L, C, H, W] after transforms, into ``out`` [L, C, H, W], each of whose frames is contiguous.
+
+    The same bytes as the transforms' ``frames`` one after another, in one pass: flips and zooms take pixel (i, j)
+    from (rows[i], columns[j]), and where from is what becomes of numbered rows and columns.
+    """
+    H, W = frames.shape[-2:]
+    rows = torch.arange(1.0, H + 1).view(1, 1, H, 1).expand(1, 1, H, W)
+    columns = torch.arange(1.0, W + 1).view(1, 1, 1, W).expand(1, 1, H, W)
+    for transform in transforms:
+        rows, columns = transform.frames(rows), transform.frames(columns)
+    # Numbered from 1, so that 0 is where nothing comes from.
+    from_rows, from_columns = (v[0, 0].amax(dim).int().numpy() - 1 for v, dim in ((rows, 1), (columns, 0)))
+    for frame, moved in zip(frames, out, strict=True):
+        _gather(frame, from_rows, from_columns, moved)
+
+
+@njit(nogil=True, cache=True)
+def _gather(frame, rows, columns, out):
+    """out[c, i, j] = frame[c, rows[i], columns[j]], and 0 where one of them is −1; [C, H, W]."""
+    begin, end = 0, len(columns)  # columns that come from nowhere lie at the edges
+    while begin < end and columns[begin] < 0:
+        begin += 1
+    while end > begin and columns[end - 1] < 0:
+        end -= 1
+    for c in range(frame.shape[0]):
+        for i in range(len(rows)):
+            out[c, i, :] = 0
+            if rows[i] >= 0:
+                for j in range(begin, end):
+                    out[c, i, j] = frame[c, rows[i], columns[j]]
 
 
 def _draw_zoom_in(rng: np.random.Generator, boxes: np.ndarray, height: int, width: int) -> ZoomIn:

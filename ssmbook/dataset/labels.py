@@ -7,15 +7,23 @@ are int64 µs. The rules are those of the published preprocessing of Gen1 and 1 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ssmbook.dataset.sensor import Sensor
 from ssmbook.errors import InputError
+from ssmbook.events import read_boxes, read_coco, read_yolo
 
 FIRST_LABEL_US = 100_000  # label frames start here, so that there is something to see
 JITTER_US = 2_000  # how far a label frame may lie from its grid
 GRIDS = ("exact", "published")
+BOX_FILES = (
+    "_bbox.npy",
+    "_bbox.json",
+    "_bbox",
+)  # Prophesee's, COCO's, a folder of YOLO's; the first one counts
+MOST_WINDOWS_BEFORE = 2_000_000  # before the first label frame: 28 hours at 50 ms
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,22 @@ class LabelPlan:
     frame_times_us: np.ndarray
     window_ends_us: np.ndarray
     window_of_frame: np.ndarray
+
+
+def read_labels(path: Path, sensor: Sensor) -> np.ndarray:
+    """The boxes of a recording as BOX_DTYPE [N], from a file whose name ends as one of ``BOX_FILES``.
+
+    Raises:
+        InputError: as ``read_boxes``, ``read_coco`` and ``read_yolo`` do.
+    """
+    if path.suffix == ".json":
+        return read_coco(path, sensor.classes)
+    if path.is_dir():
+        interval = sensor.label_interval_ms
+        return read_yolo(
+            path, sensor.width, sensor.height, None if interval is None else round(1000 * interval)
+        )
+    return read_boxes(path)
 
 
 def plan_labels(
@@ -154,6 +178,11 @@ def window_ends(
             [max(1, round(d / stride_us)) for d in np.diff(frame_times).tolist()], dtype=np.int64
         )
     first = int(frame_times[0])
+    if first > MOST_WINDOWS_BEFORE * stride_us:
+        raise InputError(
+            f"the first label is {first / 3.6e9:.0f} hours after 0 µs, and windows are laid from 0 on; count the "
+            "times of events and boxes from the start of the recording"
+        )
     before = list(range(first, 0, -stride_us))[1:-1][::-1]
     # Truncating linspace rather than exact division: the published grid is made so.
     between = [

@@ -1,6 +1,7 @@
 """From a folder of raw recordings to a folder of sequences that training reads.
 
-    raw_dir/<split>/<sequence>_bbox.npy  beside  <sequence>_td.dat, _td.dat.h5, _td.h5 or _td.raw
+    raw_dir/<split>/<sequence>_bbox.npy, _bbox.json (COCO) or folder _bbox (YOLO)
+                    beside  <sequence>_td.dat, _td.dat.h5, _td.h5, _td.raw, .raw or _td.npy
     out_dir/<split>/<sequence>/…         the published layout, see ``layout``
     out_dir/preprocess.json              what it was made with
 
@@ -20,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ssmbook.dataset.labels import LabelPlan, plan_labels
+from ssmbook.dataset.labels import BOX_FILES, LabelPlan, plan_labels, read_labels
 from ssmbook.dataset.layout import SPLITS, remove_partial, sequence_writer
 from ssmbook.dataset.parameters import Parameters, claim
 from ssmbook.dataset.processes import run_calls
 from ssmbook.dataset.sensor import Sensor, get_sensor
 from ssmbook.dataset.windows import FrameSink, Windows, write_frames
 from ssmbook.errors import InputError
-from ssmbook.events import open_events, read_boxes
+from ssmbook.events import open_events
 from ssmbook.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 #: For each ``out_dir`` of ``preprocess_sets``, what its set is made with.
 Sets = Mapping[str, Mapping[str, Any]] | Mapping[Path, Mapping[str, Any]]
 
-BOXES = "_bbox.npy"
-RECORDINGS = ("_td.dat.h5", "_td.h5", "_td.dat", "_td.raw", ".raw")  # the first that is there is read
+#: How recordings end; the first that is there is read.
+RECORDINGS = ("_td.dat.h5", "_td.h5", "_td.dat", "_td.raw", ".raw", ".aedat4", "_td.npy")
 
 # Sequences of Gen1 that the published preprocessing leaves out.
 BAD_SEQUENCES = frozenset(
@@ -103,7 +104,7 @@ def preprocess(
     missing. One run at a time writes to an ``out_dir``. Four bad sequences of Gen1 are left out by name.
 
     Args:
-        raw_dir: ``train``, ``val`` and ``test`` (any of them) with recordings and ``*_bbox.npy``.
+        raw_dir: ``train``, ``val`` and ``test`` (any of them) with recordings and their boxes.
         out_dir: made if needed; what is there must have been made with the same parameters.
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
         representation: ``"stacked_histogram"`` or ``"mixeddensity_stack"``.
@@ -205,7 +206,8 @@ def find_jobs(raw_dir: Path, splits: Sequence[str] = SPLITS) -> tuple[list[Job],
         if split not in SPLITS:
             raise InputError(f"split {split!r} is unknown; there are {', '.join(SPLITS)}")
         names = {path.name for path in (raw_dir / split).glob("*") if not path.name.startswith(".")}
-        labelled = {name.removesuffix(BOXES) for name in names if name.endswith(BOXES)} - BAD_SEQUENCES
+        boxes = {n.removesuffix(s): n for s in reversed(BOX_FILES) for n in names if n.endswith(s)}
+        labelled = boxes.keys() - BAD_SEQUENCES
         recorded: dict[str, str] = {}
         for name in sorted(names):
             suffix = next((s for s in RECORDINGS if name.endswith(s)), None)
@@ -214,10 +216,11 @@ def find_jobs(raw_dir: Path, splits: Sequence[str] = SPLITS) -> tuple[list[Job],
         for name in sorted(labelled):
             # Without a recording, the name that is missing is the one that the sets are distributed under.
             recording = recorded.get(name, f"{name}_td.dat")
-            jobs.append(Job(split, name, raw_dir / split / recording, raw_dir / split / f"{name}{BOXES}"))
+            jobs.append(Job(split, name, raw_dir / split / recording, raw_dir / split / boxes[name]))
         unlabelled += [f"{split}/{name}" for name in sorted(recorded.keys() - labelled - BAD_SEQUENCES)]
     if not jobs:
-        raise InputError(f"{raw_dir}: has no *{BOXES} in {', '.join(splits)}; give a folder of raw sequences")
+        wanted = ", ".join(f"*{suffix}" for suffix in BOX_FILES)
+        raise InputError(f"{raw_dir}: has no {wanted} in {', '.join(splits)}; give a folder of raw sequences")
     return jobs, unlabelled
 
 
@@ -307,7 +310,7 @@ def make_sequence(job: Job, targets: Mapping[Path, Parameters]) -> int | None:
 def plan_sequence(job: Job, target: Parameters) -> LabelPlan | None:
     """The label frames and windows of a sequence; None if no label counts."""
     try:
-        boxes = read_boxes(job.boxes)
+        boxes = read_labels(job.boxes, target.sensor)
         return plan_labels(boxes, target.sensor, target.stride_us, target.grid, training=job.split == "train")
     except InputError as error:
         message = str(error)

@@ -1,5 +1,6 @@
 """Raw events in, dense tensors out."""
 
+from ssmbook.events.box_formats import read_coco, read_yolo
 from ssmbook.events.boxes import BOX_DTYPE, clean_boxes, read_boxes, write_boxes
 from ssmbook.events.events import Events
 from ssmbook.events.formats import DatWriter, Recording, open_events
@@ -16,5 +17,7 @@ __all__ = [
     "clean_boxes",
     "open_events",
     "read_boxes",
+    "read_coco",
+    "read_yolo",
     "write_boxes",
 ]
