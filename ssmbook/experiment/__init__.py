@@ -4,6 +4,7 @@ from ssmbook.experiment.evaluate import Evaluation, StreamingEvaluator, evaluate
 from ssmbook.experiment.presets import PROFILES, RATES_HZ, Arm, Profile, get_profile
 from ssmbook.experiment.provenance import provenance, read_json, write_json
 from ssmbook.experiment.rates import pivot, run_arms, step_scale, window_and_stride
+from ssmbook.experiment.stream import Detections, StreamingDetector
 from ssmbook.experiment.tables import PAPER_TABLE_1, write_table
 from ssmbook.experiment.train import DetectionTraining, read_metrics, train
 from ssmbook.experiment.workspace import Workspace
@@ -14,8 +15,10 @@ __all__ = [
     "RATES_HZ",
     "Arm",
     "DetectionTraining",
+    "Detections",
     "Evaluation",
     "Profile",
+    "StreamingDetector",
     "StreamingEvaluator",
     "Workspace",
     "evaluate",
