@@ -8,7 +8,7 @@ import torch
 from test_model import make
 
 from ssmbook.dataset import EvaluationStreams, Sensor, find_sequences, preprocess
-from ssmbook.detector.fold import fold_batch_norm
+from ssmbook.detector.fold import fold
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram
 from ssmbook.experiment import StreamingDetector, evaluate, window_and_stride
@@ -105,7 +105,7 @@ def test_frame_by_frame_equals_the_whole(recurrence):
 def test_folding_leaves_the_model_and_its_predictions():
     model = model_of().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    folded = fold_batch_norm(model)
+    folded = fold(model)
     assert model.training
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssmbook.detector.attention import add_to
 from ssmbook.errors import InputError
 from ssmbook.ssm import S5
 
@@ -42,10 +43,11 @@ class SSMBlock(nn.Module):
         """x [N, L, C] → [N, L, C]; state as the layer's; step_scale a number, [N] or [N, L]."""
         a = self.norm1(x.transpose(0, 1)).transpose(0, 1)  # [N, L, C], time first in memory
         y, state = self.layer(a, state, step_scale)
-        z = F.gelu(y) + a
+        z = add_to(F.gelu(y), a)
         b = self.norm2(z.transpose(0, 1))  # [L, N, C]
-        value, gate = self.encode(b).chunk(2, -1)
-        return (self.decode(value * F.gelu(gate)) + b).transpose(0, 1), state
+        # Two products in place of one and its halves: the gradients need not be joined.
+        value, gate = (F.linear(b, half) for half in self.encode.weight.chunk(2))
+        return add_to(self.decode(value * F.gelu(gate)), b).transpose(0, 1), state
 
 
 class ConvLSTM(nn.Module):

@@ -19,7 +19,7 @@ import torch
 
 from ssmbook.dataset import Sensor, get_sensor
 from ssmbook.detector import Detector, nms
-from ssmbook.detector.fold import fold_batch_norm
+from ssmbook.detector.fold import fold
 from ssmbook.detector.temporal import map_states
 from ssmbook.errors import InputError
 from ssmbook.events import REPRESENTATIONS, Events
@@ -148,7 +148,7 @@ class NetworkStep:
         step_scale: float = 1.0,
         dtype: torch.dtype = torch.uint8,
     ) -> None:
-        self.model, self.step_scale = fold_batch_norm(model), step_scale
+        self.model, self.step_scale = fold(model), step_scale
         self.device = self.model.anchors.device
         self.frame = torch.zeros(1, 1, model.in_channels, *frame_hw, dtype=dtype, device=self.device)
         self.states: Any = None
