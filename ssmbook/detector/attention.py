@@ -8,6 +8,8 @@ Tokens are channels last, [N, H, W, C]. A partition cuts them into groups of p_h
 each other only; everything else in the block acts on single tokens.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -109,15 +111,18 @@ class AttentionBlock(nn.Module):
         split, merge = PARTITIONS[self.kind]
         groups = split(x, self.partition)  # [N·groups, T, C]; all that follows acts within a group or a token
         groups = add_to(self.attention(self.norm1(groups), self.gamma1), groups)
-        enlarge, activation, reduce = self.mlp
+        enlarge, activation, reduce = self._mlp()
         hidden = activation(enlarge(self.norm2(groups)))
         groups = add_to(scaled_linear(reduce, hidden, self.gamma2), groups)
         return merge(groups, self.partition, (x.shape[1], x.shape[2]))
 
+    def _mlp(self) -> tuple[nn.Linear, nn.GELU, nn.Linear]:
+        return cast("tuple[nn.Linear, nn.GELU, nn.Linear]", tuple(self.mlp))
+
     @torch.no_grad()
     def fold_gamma(self) -> None:
         """Make γ₁ and γ₂ part of the layers before them, for a block that is only run."""
-        for layer, gamma in ((self.attention.out, self.gamma1), (self.mlp[2], self.gamma2)):
+        for layer, gamma in ((self.attention.out, self.gamma1), (self._mlp()[2], self.gamma2)):
             if gamma is not None:
                 layer.weight.mul_(gamma[:, None])
                 layer.bias.mul_(gamma)

@@ -22,12 +22,14 @@ from ssmbook.detector import Detector, nms
 from ssmbook.detector.fold import fold
 from ssmbook.detector.temporal import map_states
 from ssmbook.errors import InputError
-from ssmbook.events import REPRESENTATIONS, Events
+from ssmbook.events import BOX_DTYPE, REPRESENTATIONS, Events, Recording
 from ssmbook.events.formats.recording import running_maximum
 from ssmbook.experiment.evaluate import to_boxes
 from ssmbook.experiment.presets import BASE_HZ
 from ssmbook.experiment.rates import window_and_stride
+from ssmbook.progress import progress_bar
 
+PIECE = 1 << 16  # events of a recording that are pushed at once
 LONGEST_GAP_US = 60_000_000  # a jump of the stamps by more is taken for a fault, not for a quiet minute
 
 
@@ -293,3 +295,26 @@ class StreamingDetector:
         frame = self.represent(events)
         # Nearest-exact at half size keeps pixels 2i + 1, as in preprocessing.
         return np.ascontiguousarray(frame[:, 1::2, 1::2]) if self.sensor.downsample else frame
+
+
+def detect_recording(
+    stream: StreamingDetector, recording: Recording, progress: bool = True
+) -> tuple[int, np.ndarray]:
+    """Run a whole recording through a stream: the number of windows, and all boxes, BOX_DTYPE."""
+    found: list[Detections] = []
+    with progress_bar(desc="detect", unit="window", show=progress, leave=False) as bar:
+        for events, now_us in _pieces(recording):
+            detections = stream.push(events, now_us)
+            found += detections
+            bar.update(len(detections))
+    return len(found), np.concatenate([np.zeros(0, BOX_DTYPE), *(d.boxes for d in found)])
+
+
+def _pieces(recording: Recording) -> Iterator[tuple[Events, int | None]]:
+    """A recording piece by piece, so that the bar moves; after its end nothing more can come."""
+    end_us = 0
+    for block in recording.blocks():
+        end_us = int(block.t[-1])
+        for k in range(0, len(block), PIECE):
+            yield block[k : k + PIECE], None
+    yield Events.empty(), end_us
