@@ -31,10 +31,10 @@ Run = Callable[[], object]
 HEAVY = ("mm", "addmm", "bmm", "baddbmm", "convolution", "scaled_dot_product", "linear")  # of the limit
 
 
-def network(preset: str, device: str) -> Detector:
+def network(preset: str, device: str, **options: Any) -> Detector:
     """A detector whose attention counts, with starting weights."""
     torch.manual_seed(0)
-    model = Detector(**PRESETS[preset]).to(device)
+    model = Detector(**PRESETS[preset], **options).to(device)
     for name, parameter in model.named_parameters():
         if "gamma" in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -78,8 +78,8 @@ def plain_training(model: Detector, L: int, device: str) -> Run:
 
 
 def training_of(kind: str, preset: str, L: int, device: str) -> Run:
-    model = network(preset, device)
-    return {"plain": plain_training, "ours": ours_training}[kind](model, L, device)
+    model = network(preset, device, checkpointing=kind == "checkpointing")
+    return (plain_training if kind == "plain" else ours_training)(model, L, device)
 
 
 def streaming_of(kind: str, preset: str, device: str) -> Run:

@@ -33,6 +33,8 @@ class Detector(nn.Module):
         bandlimit, bandlimit_mode: of ``S5``; as published, modes above half of Nyquist's limit are masked
             once, at the start.
         mask_token: learn a vector that stands in for masked tokens.
+        checkpointing: save memory in training by running each block of the backbone again for its gradients,
+            which are the same. How to train, not what: it is not part of ``config``.
 
     Raises:
         InputError: a size that does not fit the others.
@@ -55,6 +57,7 @@ class Detector(nn.Module):
         bandlimit: float | None = 0.5,
         bandlimit_mode: Literal["held", "once"] = "once",
         mask_token: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         # Plain values, from which the same network can be built again.
@@ -83,6 +86,7 @@ class Detector(nn.Module):
             recurrence=recurrence,
             ssm_options={"bandlimit": bandlimit, "bandlimit_mode": bandlimit_mode},
             mask_token=mask_token,
+            checkpointing=checkpointing,
         )
         _, c2, c3, c4 = (embed_dim * multiplier for multiplier in MULTIPLIERS)
         self.neck = PAFPN((c2, c3, c4), fpn_depth)

@@ -307,7 +307,8 @@ def detect_recording(
             detections = stream.push(events, now_us)
             found += detections
             bar.update(len(detections))
-    return len(found), np.concatenate([np.zeros(0, BOX_DTYPE), *(d.boxes for d in found)])
+    boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *(d.boxes for d in found)])
+    return len(found), boxes.astype(BOX_DTYPE)  # numpy drops the bytes between fields when it joins
 
 
 def _pieces(recording: Recording) -> Iterator[tuple[Events, int | None]]:
