@@ -1,13 +1,9 @@
 """The benchmarks run: their checks pass on this machine, and their tables fill, at tiny sizes."""
 
 import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import gpu
+import pytest
 import scan
 
 

@@ -183,6 +183,30 @@ def test_gradients_pass_through_the_state_unless_detached(recurrence):
         assert gradient[1].any()
 
 
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+def test_checkpointing_keeps_less_and_changes_nothing(recurrence):
+    x, targets = counts(4, 1), torch.tensor([[[0.0, 20, 20, 16, 12]]] * 4).double()
+    found = []
+    for checkpointing in (False, True):
+        model = make(recurrence=recurrence, checkpointing=checkpointing).double()
+        kept = {}
+
+        def keep(tensor, kept=kept):
+            kept[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            _, states = model.features(x[:1])
+            features, _ = model.features(x, states)
+        losses = model.loss({i: f[:, 0] for i, f in features.items()}, targets)
+        losses["loss"].backward()
+        found.append(([p.grad for p in model.parameters()], sum(kept.values())))
+    (plain, most), (again, least) = found
+    for a, b in zip(plain, again, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+    assert least < most / 2
+
+
 def test_a_few_steps_learn_one_frame():
     torch.manual_seed(0)
     model = Detector(**SMOKE)

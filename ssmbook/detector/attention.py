@@ -8,6 +8,8 @@ Tokens are channels last, [N, H, W, C]. A partition cuts them into groups of p_h
 each other only; everything else in the block acts on single tokens.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -53,11 +55,34 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (-1, 3 * self.dim_head))  # [groups, T, heads, 3d]
-        q, k, v = qkv.transpose(1, 2).chunk(3, -1)  # each [groups, heads, T, d]
+    def forward(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
+        """x [groups, T, C] → [groups, T, C], times gamma [C] where it is given."""
+        q, k, v = self._project(x)  # each [groups, heads, T, d]
         y = F.scaled_dot_product_attention(q, k, v)
-        return self.out(y.transpose(1, 2).flatten(2))
+        return scaled_linear(self.out, y.transpose(1, 2).flatten(2), gamma)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
+        d = self.dim_head
+        if not torch.is_grad_enabled():
+            return self.qkv(x).unflatten(-1, (-1, 3 * d)).transpose(1, 2).chunk(3, -1)
+        # The order q of all heads, k, v lets the three gradients be laid side by side without another copy.
+        weight, bias = (
+            p.unflatten(0, (-1, 3, d)).transpose(0, 1).flatten(0, 2) for p in (self.qkv.weight, self.qkv.bias)
+        )
+        qkv = F.linear(x, weight, bias).unflatten(-1, (3, -1, d))  # [groups, T, 3, heads, d]
+        return tuple(part.transpose(1, 2) for part in qkv.unbind(2))
+
+
+def scaled_linear(layer: nn.Linear, x: Tensor, gamma: Tensor | None) -> Tensor:
+    """γ ∘ layer(x) as (γ ∘ W) x + γ ∘ b: the scale costs a pass over the weights, not one over the tokens."""
+    if gamma is None:
+        return layer(x)
+    return F.linear(x, gamma[:, None] * layer.weight, gamma * layer.bias)
+
+
+def add_to(change: Tensor, x: Tensor) -> Tensor:
+    """x + change, into the memory of ``change``, which nobody else needs; x keeps its precision."""
+    return change.add_(x) if change.dtype == x.dtype else x + change
 
 
 class AttentionBlock(nn.Module):
@@ -75,16 +100,30 @@ class AttentionBlock(nn.Module):
         self.partition, self.kind = partition, kind
         self.norm1 = nn.Identity() if kind == "window" else nn.LayerNorm(channels)
         self.attention = SelfAttention(channels, dim_head)
-        self.gamma1 = nn.Parameter(torch.full((channels,), GAMMA))
+        self.gamma1: nn.Parameter | None = nn.Parameter(torch.full((channels,), GAMMA))
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = nn.Sequential(
             nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
         )
-        self.gamma2 = nn.Parameter(torch.full((channels,), GAMMA))
+        self.gamma2: nn.Parameter | None = nn.Parameter(torch.full((channels,), GAMMA))
 
     def forward(self, x: Tensor) -> Tensor:
         split, merge = PARTITIONS[self.kind]
         groups = split(x, self.partition)  # [N·groups, T, C]; all that follows acts within a group or a token
-        groups = groups + self.gamma1 * self.attention(self.norm1(groups))
-        groups = groups + self.gamma2 * self.mlp(self.norm2(groups))
+        groups = add_to(self.attention(self.norm1(groups), self.gamma1), groups)
+        enlarge, activation, reduce = self._mlp()
+        hidden = activation(enlarge(self.norm2(groups)))
+        groups = add_to(scaled_linear(reduce, hidden, self.gamma2), groups)
         return merge(groups, self.partition, (x.shape[1], x.shape[2]))
+
+    def _mlp(self) -> tuple[nn.Linear, nn.GELU, nn.Linear]:
+        return cast("tuple[nn.Linear, nn.GELU, nn.Linear]", tuple(self.mlp))
+
+    @torch.no_grad()
+    def fold_gamma(self) -> None:
+        """Make γ₁ and γ₂ part of the layers before them, for a block that is only run."""
+        for layer, gamma in ((self.attention.out, self.gamma1), (self._mlp()[2], self.gamma2)):
+            if gamma is not None:
+                layer.weight.mul_(gamma[:, None])
+                layer.bias.mul_(gamma)
+        self.gamma1 = self.gamma2 = None

@@ -4,10 +4,12 @@ Source: RVT (arXiv 2212.05598), figure 3; S5-ViT (arXiv 2402.15584) puts a state
 the LSTM. Widths are embed_dim · (1, 2, 4, 8), strides 4, 8, 16, 32.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ssmbook.detector.attention import AttentionBlock
 from ssmbook.detector.temporal import make_recurrence, over_pixels
@@ -26,6 +28,7 @@ class Stage(nn.Module):
         dim_head, partition: of the attention.
         recurrence, ssm_options: see ``make_recurrence``.
         mask_token: whether masked positions are replaced by a learnt vector after the LayerNorm.
+        checkpointing: for the gradients, keep the inputs of the three blocks only and run each again.
     """
 
     def __init__(
@@ -39,8 +42,10 @@ class Stage(nn.Module):
         recurrence: str,
         ssm_options: dict[str, Any],
         mask_token: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         self.downsample = nn.Conv2d(in_channels, channels, 2 * stride - 1, stride, stride - 1, bias=False)
         self.norm = nn.LayerNorm(channels)
         self.mask_token = nn.Parameter(torch.zeros(channels)) if mask_token else None
@@ -55,8 +60,13 @@ class Stage(nn.Module):
         tokens = self.norm(self.downsample(x).permute(0, 2, 3, 1))  # [L·B, h, w, C]
         if token_mask is not None and self.mask_token is not None:
             tokens = torch.where(token_mask[..., None], self.mask_token, tokens)
-        tokens = self.grid(self.window(tokens))
-        return over_pixels(self.recurrence, tokens.unflatten(0, (-1, B)), state, step_scale)
+        tokens = self._run(self.grid, self._run(self.window, tokens))
+        return self._run(over_pixels, self.recurrence, tokens.unflatten(0, (-1, B)), state, step_scale)
+
+    def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return function(*arguments)
 
 
 class Backbone(nn.Module):
@@ -75,6 +85,7 @@ class Backbone(nn.Module):
         recurrence: str,
         ssm_options: dict[str, Any],
         mask_token: bool,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
@@ -89,6 +100,7 @@ class Backbone(nn.Module):
                 recurrence=recurrence,
                 ssm_options=ssm_options,
                 mask_token=mask_token and i == 0,
+                checkpointing=checkpointing,
             )
             self.stages.append(stage)
             in_channels = channels

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmbook.detector.backbone import MULTIPLIERS, STRIDES, Backbone
@@ -32,6 +33,8 @@ class Detector(nn.Module):
         bandlimit, bandlimit_mode: of ``S5``; as published, modes above half of Nyquist's limit are masked
             once, at the start.
         mask_token: learn a vector that stands in for masked tokens.
+        checkpointing: save memory in training by running each block of the backbone again for its gradients,
+            which are the same. How to train, not what: it is not part of ``config``.
 
     Raises:
         InputError: a size that does not fit the others.
@@ -54,6 +57,7 @@ class Detector(nn.Module):
         bandlimit: float | None = 0.5,
         bandlimit_mode: Literal["held", "once"] = "once",
         mask_token: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         # Plain values, from which the same network can be built again.
@@ -82,6 +86,7 @@ class Detector(nn.Module):
             recurrence=recurrence,
             ssm_options={"bandlimit": bandlimit, "bandlimit_mode": bandlimit_mode},
             mask_token=mask_token,
+            checkpointing=checkpointing,
         )
         _, c2, c3, c4 = (embed_dim * multiplier for multiplier in MULTIPLIERS)
         self.neck = PAFPN((c2, c3, c4), fpn_depth)
@@ -160,11 +165,14 @@ class Detector(nn.Module):
     def _images(self, x: Tensor) -> Tensor:
         """x [L, B, C, h, w] → float [L·B, C, H, W], padded to the model's size, channels last in memory."""
         h, w = x.shape[3:]
-        x = x.flatten(0, 1).permute(0, 2, 3, 1)  # [L·B, h, w, C]
-        make = torch.empty if (h, w) == self.input_hw else torch.zeros
-        images = make(len(x), *self.input_hw, self.in_channels, dtype=self.anchors.dtype, device=x.device)
-        images[:, :h, :w] = x  # pads, converts and reorders in one pass
-        return images.permute(0, 3, 1, 2)
+        H, W = self.input_hw
+        x = x.flatten(0, 1)
+        if torch.compiler.is_compiling():  # no writing into views, which not every exporter follows
+            return F.pad(x.to(self.anchors.dtype), (0, W - w, 0, H - h))
+        make = torch.empty if (h, w) == (H, W) else torch.zeros
+        images = make(len(x), H, W, self.in_channels, dtype=x.dtype, device=x.device)
+        images[:, :h, :w] = x.permute(0, 2, 3, 1)  # pads and reorders; bytes, where the counts are bytes
+        return images.to(self.anchors.dtype).permute(0, 3, 1, 2)
 
     def _raw(self, features: Features) -> Tensor:
         """{2, 3, 4: [..., C, h, w]} → [M, A, 5 + classes], M the product of the leading axes."""

@@ -37,6 +37,9 @@ class CSPBlock(nn.Module):
 
 def upsample(x: Tensor) -> Tensor:
     """Twice the size, every pixel repeated."""
+    if torch.compiler.is_compiling():  # ONNX has no nearest-exact
+        M, C, h, w = x.shape
+        return x[:, :, :, None, :, None].expand(M, C, h, 2, w, 2).reshape(M, C, 2 * h, 2 * w)
     return F.interpolate(x, scale_factor=2.0, mode="nearest-exact")
 
 

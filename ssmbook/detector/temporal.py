@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssmbook.detector.attention import add_to
 from ssmbook.errors import InputError
 from ssmbook.ssm import S4, S4D, S5
 
@@ -47,10 +48,11 @@ class SSMBlock(nn.Module):
             state = state.unflatten(-1, self.layer.state_shape)
         y, state = self.layer(a, state, step_scale)
         state = state.flatten(1)
-        z = F.gelu(y) + a
+        z = add_to(F.gelu(y), a)
         b = self.norm2(z.transpose(0, 1))  # [L, N, C]
-        value, gate = self.encode(b).chunk(2, -1)
-        return (self.decode(value * F.gelu(gate)) + b).transpose(0, 1), state
+        # Two products in place of one and its halves: the gradients need not be joined.
+        value, gate = (F.linear(b, half) for half in self.encode.weight.chunk(2))
+        return add_to(self.decode(value * F.gelu(gate)), b).transpose(0, 1), state
 
 
 class ConvLSTM(nn.Module):

@@ -4,7 +4,9 @@ from ssmbook.experiment.evaluate import Evaluation, StreamingEvaluator, evaluate
 from ssmbook.experiment.presets import PROFILES, RATES_HZ, Arm, Profile, get_profile
 from ssmbook.experiment.provenance import provenance, read_json, write_json
 from ssmbook.experiment.rates import pivot, run_arms, step_scale, window_and_stride
+from ssmbook.experiment.stream import Detections, StreamingDetector, detect_recording
 from ssmbook.experiment.tables import PAPER_TABLE_1, write_table
+from ssmbook.experiment.timing import recorded_frames, synthetic_frames, time_detector
 from ssmbook.experiment.train import DetectionTraining, read_metrics, train
 from ssmbook.experiment.workspace import Workspace
 
@@ -14,10 +16,13 @@ __all__ = [
     "RATES_HZ",
     "Arm",
     "DetectionTraining",
+    "Detections",
     "Evaluation",
     "Profile",
+    "StreamingDetector",
     "StreamingEvaluator",
     "Workspace",
+    "detect_recording",
     "evaluate",
     "evaluate_boxes",
     "get_profile",
@@ -25,8 +30,11 @@ __all__ = [
     "provenance",
     "read_json",
     "read_metrics",
+    "recorded_frames",
     "run_arms",
     "step_scale",
+    "synthetic_frames",
+    "time_detector",
     "to_boxes",
     "train",
     "window_and_stride",

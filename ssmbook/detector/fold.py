@@ -1,0 +1,27 @@
+"""A trained detector made ready to run: what follows a linear layer and is linear too becomes part of it."""
+
+import copy
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ssmbook.detector.attention import AttentionBlock
+from ssmbook.detector.model import Detector
+from ssmbook.detector.neck import ConvBlock
+
+
+def fold(model: Detector) -> Detector:
+    """A copy in evaluation mode, without gradients, whose convolutions hold their BatchNorm and whose attention
+    blocks hold their γ.
+
+    Its predictions are those of ``model.eval()`` up to rounding. It is for running only: its ``state_dict`` has
+    other names, and further training would be without BatchNorm.
+    """
+    folded = copy.deepcopy(model).eval().requires_grad_(False)
+    for block in folded.modules():
+        if isinstance(block, ConvBlock):
+            conv = fuse_conv_bn_eval(block.conv, block.norm)
+            block.conv, block[1], block[2] = conv, nn.Identity(), nn.SiLU(inplace=True)
+        elif isinstance(block, AttentionBlock):
+            block.fold_gamma()
+    return folded
