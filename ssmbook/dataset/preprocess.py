@@ -23,7 +23,7 @@ import numpy as np
 
 from ssmbook.dataset.labels import BOX_FILES, LabelPlan, plan_labels, read_labels
 from ssmbook.dataset.layout import SPLITS, remove_partial, sequence_writer
-from ssmbook.dataset.parameters import Parameters, claim
+from ssmbook.dataset.parameters import PARAMETERS, Parameters, claim
 from ssmbook.dataset.processes import run_calls
 from ssmbook.dataset.sensor import Sensor, get_sensor
 from ssmbook.dataset.windows import FrameSink, Windows, write_frames
@@ -230,9 +230,12 @@ def _missing(job: Job, targets: Mapping[Path, Parameters]) -> dict[Path, Paramet
 
 
 def _remove_partial(targets: Mapping[Path, Parameters], jobs: Sequence[Job]) -> None:
+    """Delete what runs that ended in the middle have left."""
     for out in targets:
         for split in {job.split for job in jobs}:
             remove_partial(out / split)
+        for path in out.glob(f".{PARAMETERS}.*.tmp"):
+            path.unlink(missing_ok=True)
 
 
 def _run(

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import connection, get_context, parent_process
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -97,10 +98,16 @@ def _on_cluster(
     numbers = {future.key: i for i, future in enumerate(futures)}
     try:
         for future in as_completed(futures):
-            error = future.exception()  # of the cluster: its workers ended again and again
-            yield numbers[future.key], future.result() if error is None else ProcessEnded(str(error))
+            try:
+                result = future.result()
+            except (
+                Exception
+            ) as error:  # of the cluster: its workers ended again and again, or its scheduler did
+                result = ProcessEnded(" ".join(str(error).split()))
+            yield numbers[future.key], result
     finally:
-        client.cancel(futures)
+        with suppress(Exception):  # a scheduler that is gone has nothing to cancel
+            client.cancel(futures)
 
 
 def connect(address: str, timeout_s: float = 10) -> Client:
