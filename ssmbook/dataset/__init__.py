@@ -6,7 +6,7 @@ What needs torch is imported when it is first asked for: a process that preproce
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ssmbook.dataset.layout import Sequence, find_sequences
+from ssmbook.dataset.layout import Sequence, describe, find_sequences, stride_of
 from ssmbook.dataset.preprocess import SequencesFailed, preprocess
 from ssmbook.dataset.sensor import Sensor, get_sensor
 
@@ -32,9 +32,11 @@ __all__ = [
     "Sequence",
     "SequencesFailed",
     "TrainingSchedule",
+    "describe",
     "find_sequences",
     "get_sensor",
     "preprocess",
+    "stride_of",
 ]
 
 
