@@ -20,11 +20,13 @@ data_dir: str = ""  # where data and runs lie; data/<profile> by default
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import yaml
 
 from ssmbook import plots
-from ssmbook.dataset import find_sequences, get_sensor
+from ssmbook.dataset import EvaluationStreams, describe, find_sequences, get_sensor, preprocess
 from ssmbook.events import MixedDensityStack, StackedHistogram, open_events
 from ssmbook.experiment import Workspace
+from ssmbook.experiment.workspace import book_root
 
 plots.style()
 book = Workspace(profile, data_dir)
@@ -92,9 +94,7 @@ sequence.timestamps_us[:5].tolist(), sequence.label_frames[:5].tolist(), sequenc
 
 # %%
 for split in ("train", "val", "test"):
-    sequences = find_sequences(folder / split)
-    windows, labelled = sum(map(len, sequences)), sum(len(s.label_frames) for s in sequences)
-    print(f"{split}: {len(sequences)} sequences, {windows} windows, {labelled} of them labelled")
+    print(f"{split}: {describe(find_sequences(folder / split))}")
 
 # %%
 fig, axes = plt.subplots(1, 4, figsize=(plots.WIDTH_IN, 2.0))
@@ -103,3 +103,68 @@ for ax, i in zip(axes, np.linspace(0, len(sequence.label_frames) - 1, 4).astype(
     plots.show_histogram(ax, frame, f"{sequence.label_times_us[i] / 1e6:.2f} s")
     plots.show_boxes(ax, sequence.labels_at(i), book.sensor.classes)
 _ = plots.save(fig, book.figures / "sequence.png")
+
+# %% [markdown]
+# ## Your own recordings
+#
+# A camera of yours needs one YAML file and one folder:
+#
+# - the YAML gives `width`, `height` and `classes`; with numbered label files also `label_interval_ms`;
+# - the folder has `train`, `val` and `test` (any of them) with recordings, `<name>_td.dat`, `.h5`, `.raw` or `.npy`,
+#   and beside each its boxes: `<name>_bbox.npy` as Prophesee's, `<name>_bbox.json` in COCO's format, or a folder
+#   `<name>_bbox` with a YOLO txt for each labelled frame.
+#
+# COCO and YOLO know no time, so it is stated: an image of a COCO file has `timestamp_us`, or `frame` with a
+# `frame_rate` in Hz in the file's `info`; a YOLO file is named by its time, `000100000us.txt`, or by a number counted in
+# label intervals. Times of events and boxes are µs from the start of the recording.
+#
+# Here it is done with five windows of PEDRo (Boretti et al., CVPR workshops 2023), people seen by a moving
+# DAVIS346, where they are at hand, and else with windows of the recordings above. Each is 40 ms of events, an array of
+# $t, x, y, p$, and the boxes at its end.
+
+# %%
+pedro = book_root().parent / "shared" / "recordings" / "pedro"
+own = book.folder / "own" / ("pedro" if pedro.is_dir() else "simulated")
+if pedro.is_dir():
+    camera = {"width": 346, "height": 260, "classes": ["person"]}
+    texts = sorted(pedro.glob("yolo/*/*.txt"))
+    arrays = [np.load(pedro / "numpy" / p.parent.name / f"{p.stem}.npy") for p in texts]
+    clips = {p.stem: (a, p.read_text()) for p, a in zip(texts, arrays, strict=True)}
+else:
+    camera = {"width": width, "height": height, "classes": list(book.sensor.classes)}
+    clips = {}
+    for i, t in enumerate(sequence.label_times_us[-5:].tolist(), len(sequence.label_times_us) - 5):
+        with open_events(path) as recording:
+            ev = recording.read(t - 40_000, t + 1)
+        boxes = sequence.labels_at(i)
+        shares = [(b["x"] + b["w"] / 2, b["y"] + b["h"] / 2, b["w"], b["h"]) for b in boxes]
+        rows = zip(boxes["class_id"], np.array(shares) / [width, height, width, height], strict=True)
+        text = "\n".join(f"{c} {' '.join(map(str, row))}" for c, row in rows)
+        clips[f"clip{i}"] = np.stack([ev.t, ev.x, ev.y, ev.p], axis=1), text
+
+# %% [markdown]
+# On disk each window becomes a recording that ends at 100 ms, its label frame.
+
+# %%
+for name, (events, text) in clips.items():
+    labels = own / "raw" / "val" / f"{name}_bbox"
+    labels.mkdir(parents=True, exist_ok=True)
+    (labels / "000100000us.txt").write_text(text)
+    events[:, 0] += 100_000 - events[-1, 0]
+    np.save(labels.with_name(f"{name}_td.npy"), events)
+_ = (own / "camera.yaml").write_text(yaml.safe_dump(camera))
+
+# %% [markdown]
+# Windows are laid backwards from the label in strides; with a stride of 100 ms that gives one for each recording.
+
+# %%
+summary = preprocess(own / "raw", own / "set", sensor=own / "camera.yaml", window_ms=40, stride_ms=100)
+len(summary.done) + len(summary.skipped)
+
+# %%
+batch = EvaluationStreams(find_sequences(own / "set" / "val"), length=1, batch_size=5)[0]
+fig, axes = plt.subplots(1, 5, figsize=(plots.WIDTH_IN, 1.6))
+for (_, slot), boxes in zip(batch.frames.tolist(), batch.labels, strict=True):
+    plots.show_histogram(axes[slot], batch.x[0, slot].numpy(), batch.sequences[slot])
+    plots.show_boxes(axes[slot], boxes, camera["classes"])
+_ = plots.save(fig, book.figures / "own.png")

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ssmbook.dataset.estimate import estimate
-from ssmbook.dataset.layout import Sequence, find_sequences
+from ssmbook.dataset.layout import Sequence, describe, find_sequences, stride_of
 from ssmbook.dataset.preprocess import SequencesFailed, preprocess, preprocess_sets
 from ssmbook.dataset.sensor import Sensor, get_sensor
 
@@ -33,11 +33,13 @@ __all__ = [
     "Sequence",
     "SequencesFailed",
     "TrainingSchedule",
+    "describe",
     "estimate",
     "find_sequences",
     "get_sensor",
     "preprocess",
     "preprocess_sets",
+    "stride_of",
 ]
 
 
