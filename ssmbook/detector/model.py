@@ -1,5 +1,6 @@
 """The detector: backbone with a carried state, neck, head."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -133,12 +134,18 @@ class Detector(nn.Module):
         raw = self._raw(features)
         return scores_and_boxes(raw, self.anchors).unflatten(0, features[2].shape[:-3])
 
-    def loss(self, features: Features, targets: Tensor) -> dict[str, Tensor]:
+    def loss(
+        self,
+        features: Features,
+        targets: Tensor,
+        reduce_count: Callable[[int], float | Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """The training loss of labelled frames, see ``detection_loss``.
 
         Args:
             features: {2, 3, 4: [M, C, h, w]}.
             targets: [M, G, 5]: class, cx, cy, w, h in pixels of ``input_hw``; rows that sum to 0 are padding.
+            reduce_count: see ``detection_loss``.
 
         Returns:
             Scalars: loss, iou_loss, conf_loss, cls_loss, l1_loss, num_fg.
@@ -154,7 +161,9 @@ class Detector(nn.Module):
             )
         if targets.numel() and not 0 <= (largest := targets[..., 0].max()) < self.num_classes:
             raise InputError(f"targets hold class {largest:g}; the model has {self.num_classes} classes")
-        return detection_loss(self._raw(features), self.anchors, targets.to(self.anchors))
+        raw = self._raw(features)
+        with torch.autocast(raw.device.type, enabled=False):  # the loss is float32, whatever the network is
+            return detection_loss(raw, self.anchors, targets.to(self.anchors), reduce_count)
 
     def _images(self, x: Tensor) -> Tensor:
         """x [L, B, C, h, w] → float [L·B, C, H, W], padded to the model's size, channels last in memory."""

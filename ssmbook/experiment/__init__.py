@@ -1,11 +1,14 @@
 """What a chapter or a GPU node runs: profiles, training, evaluation, rates, and their records."""
 
-from ssmbook.experiment.evaluate import Evaluation, StreamingEvaluator, evaluate, evaluate_boxes, to_boxes
+from ssmbook.experiment.evaluate import Evaluation, StreamingEvaluator, evaluate, to_boxes
+from ssmbook.experiment.objective import learning_rate_for
 from ssmbook.experiment.presets import PROFILES, RATES_HZ, Arm, Profile, get_profile
+from ssmbook.experiment.protocol import Scores, evaluate_boxes, score_boxes
 from ssmbook.experiment.provenance import provenance, read_json, write_json
 from ssmbook.experiment.rates import pivot, run_arms, step_scale, window_and_stride
+from ssmbook.experiment.run_folder import read_metrics
 from ssmbook.experiment.tables import PAPER_TABLE_1, write_table
-from ssmbook.experiment.train import DetectionTraining, read_metrics, train
+from ssmbook.experiment.train import train
 from ssmbook.experiment.workspace import Workspace
 
 __all__ = [
@@ -13,19 +16,21 @@ __all__ = [
     "PROFILES",
     "RATES_HZ",
     "Arm",
-    "DetectionTraining",
     "Evaluation",
     "Profile",
+    "Scores",
     "StreamingEvaluator",
     "Workspace",
     "evaluate",
     "evaluate_boxes",
     "get_profile",
+    "learning_rate_for",
     "pivot",
     "provenance",
     "read_json",
     "read_metrics",
     "run_arms",
+    "score_boxes",
     "step_scale",
     "to_boxes",
     "train",

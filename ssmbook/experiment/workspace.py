@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -153,15 +152,9 @@ class Workspace:
             self.data_module(),
             self.run(recurrence),
             sensor=self.profile.sensor,
-            steps=settings.steps,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            warmup=settings.warmup,
-            clip=settings.clip,
-            validate_every=settings.validate_every,
-            seed=settings.seed,
+            training=settings,
             accelerator=accelerator,
-            parameters={"profile": self.profile.name, "training": asdict(settings)},
+            parameters={"profile": self.profile.name},
         )
 
     def model(self, recurrence: str = "s5", carry: str = "exact") -> Detector:
