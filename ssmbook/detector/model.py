@@ -1,5 +1,6 @@
 """The detector: backbone with a carried state, neck, head."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from ssmbook.detector.backbone import MULTIPLIERS, STRIDES, Backbone
 from ssmbook.detector.boxes import anchor_grid
 from ssmbook.detector.head import YOLOXHead, detection_loss, scores_and_boxes
 from ssmbook.detector.neck import PAFPN
+from ssmbook.detector.presets import input_sizes
 from ssmbook.errors import InputError
 
 Features = dict[int, Tensor]
@@ -218,9 +220,17 @@ def _check(config: dict[str, Any]) -> None:
         raise InputError(f"dim_head {config['dim_head']} does not divide embed_dim {config['embed_dim']}")
     if config["carry"] not in ("exact", "published"):
         raise InputError(f"carry is {config['carry']!r}; it must be 'exact' or 'published'")
-    for size, group in zip(config["input_hw"], config["partition"], strict=True):
-        if min(size, group) < 1 or size % (STRIDES[-1] * group):
-            raise InputError(
-                f"partition {config['partition']} does not divide an input of {config['input_hw']}: each side"
-                f" must be a multiple of {STRIDES[-1]} times the partition's"
-            )
+    sizes, groups = config["input_hw"], config["partition"]
+    if min(*sizes, *groups) < 1:
+        raise InputError(f"input_hw is {sizes} and partition {groups}; each side must be at least 1")
+    if any(size % (STRIDES[-1] * group) for size, group in zip(sizes, groups, strict=True)):
+        fit = input_sizes(*sizes)
+        next_sizes = tuple(
+            math.ceil(size / (STRIDES[-1] * group)) * STRIDES[-1] * group
+            for size, group in zip(sizes, groups, strict=True)
+        )
+        raise InputError(
+            f"partition {groups} does not divide an input of {sizes}: each side must be a multiple of {STRIDES[-1]} "
+            f"times the partition's. With this partition take input_hw={next_sizes}; or take "
+            f"input_hw={fit['input_hw']} and partition={fit['partition']}. Frames are padded"
+        )

@@ -1,6 +1,9 @@
 """What a chapter or a GPU node runs: profiles, training, evaluation, rates, and their records."""
 
+from ssmbook.experiment.box_files import save_boxes
+from ssmbook.experiment.breakdown import ap_by_rest, ap_by_size, time_at_rest
 from ssmbook.experiment.evaluate import Evaluation, StreamingEvaluator, evaluate, to_boxes
+from ssmbook.experiment.evaluate_file import evaluate_checkpoint, score_table
 from ssmbook.experiment.objective import learning_rate_for
 from ssmbook.experiment.presets import PROFILES, RATES_HZ, Arm, Profile, get_profile
 from ssmbook.experiment.protocol import Scores, evaluate_boxes, score_boxes
@@ -21,8 +24,11 @@ __all__ = [
     "Scores",
     "StreamingEvaluator",
     "Workspace",
+    "ap_by_rest",
+    "ap_by_size",
     "evaluate",
     "evaluate_boxes",
+    "evaluate_checkpoint",
     "get_profile",
     "learning_rate_for",
     "pivot",
@@ -30,8 +36,11 @@ __all__ = [
     "read_json",
     "read_metrics",
     "run_arms",
+    "save_boxes",
     "score_boxes",
+    "score_table",
     "step_scale",
+    "time_at_rest",
     "to_boxes",
     "train",
     "window_and_stride",

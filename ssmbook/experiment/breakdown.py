@@ -9,6 +9,7 @@ reason alone: compare models within a kind rather than kinds with each other, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def ap_by_rest(result: Evaluation, edges_s: Sequence[float], moved_px: float = M
     Returns:
         As ``ap_by_size``.
     """
-    truth, found, counts = counted(
+    _, found, counts = counted(
         result.ground_truth, result.detections, result.sensor, result.sensor.downsample
     )
     rest = np.concatenate([np.zeros(0), *time_at_rest(result.ground_truth, result.sequences, moved_px)])
@@ -59,7 +60,7 @@ def _table(
     truth, found, _ = counted(result.ground_truth, result.detections, result.sensor, result.sensor.downsample)
     precision, recall = precision_table(truth, found, ignored, outside, len(result.sensor.classes))
     rows = []
-    for v, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for v, (low, high) in enumerate(pairwise(edges)):
         parts = {"AP": precision[..., v], "AP_50": precision[0, ..., v], "recall_50": recall[0, :, v]}
         means = {name: float(p[p > -1].mean()) if (p > -1).any() else -1.0 for name, p in parts.items()}
         rows.append({"from": low, "to": high, "boxes": int((~ignored[v]).sum()), **means})

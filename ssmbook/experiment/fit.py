@@ -149,7 +149,7 @@ class Fit:
         torch.nn.utils.clip_grad_value_(self.model.parameters(), self.training.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.rate = self.schedule.get_last_lr()[0]
+        self.rate = float(self.schedule.get_last_lr()[0])
         self.schedule.step()
         self.step, self.states, self.position = self.step + 1, states, self.data.state_dict()
         return losses, windows * self.fabric.world_size

@@ -157,8 +157,10 @@ PROFILES = {
 }
 
 
-def get_profile(name: str) -> Profile:
-    """The profile of that name; an InputError that lists the names if there is none."""
+def get_profile(name: str | Profile) -> Profile:
+    """The profile of that name; an InputError that lists the names if there is none. A profile as it is."""
+    if isinstance(name, Profile):
+        return name
     if name not in PROFILES:
         raise InputError(f"there is no profile {name!r}; the profiles are {', '.join(PROFILES)}")
     return PROFILES[name]
