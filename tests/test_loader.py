@@ -1,3 +1,8 @@
+import itertools
+import json
+import warnings
+from collections import Counter
+
 import lightning as L
 import numpy as np
 import pytest
@@ -60,17 +65,47 @@ def test_the_seed_decides_every_batch(data_dir):
 
 
 def test_workers_change_no_batch(data_dir):
-    here, there = (module(data_dir, workers=workers).train_dataloader() for workers in (0, 1))
-    assert_same(list(here), list(there))
-    assert_same(list(here), list(there))  # the second epoch
+    here, there = (module(data_dir, workers=n, sampling="mixed") for n in (0, 2))
+    loader = there.train_dataloader()
+    whole = [*here.train_dataloader()]
+    assert_same([next(iter(loader))], whole[:1])
+    assert there.state_dict()["seen"] == 1, "what workers have read ahead by now does not count"
+    assert_same(list(loader), whole[1:])
+    assert_same(list(loader), list(here.train_dataloader()))  # the second epoch
 
 
-def test_epochs_differ_and_come_back(data_dir):
+def test_epochs_differ(data_dir):
     loader = module(data_dir).train_dataloader()
     first, second = list(loader), list(loader)
     assert any(not torch.equal(a.x, b.x) for a, b in zip(first, second, strict=True))
-    loader.sampler.set_epoch(0)
-    assert_same(list(loader), first)
+
+
+@pytest.mark.parametrize("sampling", ["random", "stream", "mixed"])
+def test_training_goes_on_at_the_very_batch(data_dir, sampling):
+    """Interrupted anywhere, also in the middle of an epoch: the state in, the rest of the batches out."""
+    loader = module(data_dir, sampling=sampling).train_dataloader()
+    whole = [*loader, *loader, *loader]
+    for seen in (0, 1, len(loader), len(loader) + 1):
+        interrupted = module(data_dir, sampling=sampling)
+        for _ in itertools.islice(_forever(interrupted.train_dataloader()), seen):
+            pass
+        state = interrupted.state_dict()
+        assert state["seen"] == seen
+        resumed = module(data_dir, sampling=sampling)
+        resumed.load_state_dict(state)
+        rest = resumed.train_dataloader()
+        assert_same(list(itertools.islice(_forever(rest), 3)), whole[seen : seen + 3])
+
+
+def test_another_setting_cannot_go_on(data_dir):
+    state = module(data_dir, seed=1).state_dict()
+    with pytest.raises(InputError, match="training had seed = 1, not 0"):
+        module(data_dir).load_state_dict(state)
+
+
+def _forever(loader):
+    while True:
+        yield from loader
 
 
 def test_an_epoch_holds_each_chunk_once(data_dir):
@@ -92,9 +127,10 @@ def _last_frames(batch):
     return [row for row in rows if row[0][0] == LENGTH - 1]
 
 
-@pytest.mark.parametrize("split", ["val", "test"])
-def test_evaluation_covers_every_label_frame(data_dir, split):
-    loader = getattr(module(data_dir), f"{split}_dataloader")()
+@pytest.mark.parametrize(("split", "workers"), [("val", 0), ("test", 0), ("test", 2)])
+def test_evaluation_covers_every_label_frame(data_dir, split, workers):
+    """With two workers and two slots there are fewer sequences than workers × slots."""
+    loader = getattr(module(data_dir, workers=workers), f"{split}_dataloader")()
     found = [
         (b.sequences[slot], int(t))
         for b in loader
@@ -104,33 +140,91 @@ def test_evaluation_covers_every_label_frame(data_dir, split):
     assert sorted(found) == sorted(wanted)
 
 
-def test_a_trainer_runs_on_it(data_dir):
-    seen = []
+class Recorder(L.LightningModule):
+    """Keeps the batches that it is trained and validated with."""
 
-    class Model(L.LightningModule):
-        def training_step(self, batch, _):
-            seen.append(batch)
-            return self.weight * batch.targets.mean()
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.trained, self.validated = [], []
 
-        def validation_step(self, batch, _):
-            assert batch.x.device == self.device
+    def training_step(self, batch, _):
+        self.trained.append(batch)
+        return self.weight * batch.targets.mean()
 
-        def configure_optimizers(self):
-            self.weight = torch.nn.Parameter(torch.ones(()))
-            return torch.optim.SGD([self.weight], 0.1)
+    def validation_step(self, batch, _):
+        assert batch.x.device == self.device
+        self.validated.append(batch)
 
-    trainer = L.Trainer(
-        max_epochs=2,
-        accelerator="cpu",
+    def configure_optimizers(self):
+        return torch.optim.SGD([self.weight], 0.1)
+
+
+def trainer(**options):
+    options = {"accelerator": "cpu", "num_sanity_val_steps": 0, **options}
+    return L.Trainer(
+        max_epochs=-1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
-    data = module(data_dir)
-    trainer.fit(Model(), datamodule=data)
-    loader = data.train_dataloader()
-    assert_same(seen, [*loader, *loader])
+
+
+@pytest.mark.parametrize("sampling", ["random", "mixed"])
+def test_a_trainer_resumes_at_the_very_batch(data_dir, tmp_path, sampling):
+    loader = module(data_dir, sampling=sampling).train_dataloader()
+    epoch = len(loader)
+    wanted = list(itertools.islice(_forever(loader), 2 * epoch + 2))
+    whole = Recorder()
+    trainer(max_steps=2 * epoch + 2).fit(whole, datamodule=module(data_dir, sampling=sampling))
+    assert_same(whole.trained, wanted)
+    for steps in (1, epoch, epoch + 1):
+        first = trainer(max_steps=steps)
+        first.fit(Recorder(), datamodule=module(data_dir, sampling=sampling))
+        first.save_checkpoint(tmp_path / "last.ckpt")
+        rest = Recorder()
+        second = trainer(max_steps=2 * epoch + 2)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*not resumable.*")
+            second.fit(rest, datamodule=module(data_dir, sampling=sampling), ckpt_path=tmp_path / "last.ckpt")
+        assert_same(rest.trained, wanted[steps:])
+
+
+class _Shares(Recorder):
+    """Writes what a rank was given to a file of its own."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_train_end(self):
+        kept = {
+            "trained": [(b.sequences, b.times_us.tolist()) for b in self.trained],
+            "validated": [
+                (b.sequences[slot], t)
+                for b in self.validated
+                for (_, slot), t in zip(b.frames.tolist(), b.times_us.tolist(), strict=True)
+            ],
+        }
+        (self.folder / f"{self.global_rank}.json").write_text(json.dumps(kept))
+
+
+def test_two_ranks_share_training_and_validation(data_dir, tmp_path):
+    fit = trainer(max_steps=3, devices=2, strategy="ddp_spawn", val_check_interval=1)
+    fit.fit(_Shares(tmp_path), datamodule=module(data_dir))
+    shares = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    # One rank with all four slots trains on the same chunks.
+    together = EventDataModule(data_dir, sequence_length=LENGTH, batch_size=2 * BATCH).train_dataloader()
+    for k, batch in enumerate(itertools.islice(_forever(together), 3)):
+        parts = [share["trained"][k] for share in shares]
+        assert [name for names, _ in parts for name in names] == batch.sequences
+        assert sorted(t for _, times in parts for t in times) == sorted(batch.times_us.tolist())
+    found = Counter(tuple(row) for share in shares for row in share["validated"])
+    wanted = [(s.name, int(t)) for s in find_sequences(data_dir / "val") for t in s.label_times_us]
+    assert set(found) == set(wanted)
+    assert len(set(found.values())) == 1, "each validation has each label frame once"
 
 
 @pytest.mark.parametrize("wrong", [{"workers": -1}, {"seed": 0, "representation": "other"}])

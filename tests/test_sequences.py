@@ -2,55 +2,28 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from sequence_files import NAME, C, H, W, write, write_some
 
-from ssmbook.dataset import EvaluationStreams, RandomChunks, find_sequences
+from ssmbook.dataset import Chunks, EvaluationStreams, find_sequences
 from ssmbook.dataset.labels import LabelPlan
 from ssmbook.dataset.layout import write_sequence
-from ssmbook.dataset.sequences import Chunk, box_targets, make_batch, move_chunk, read_chunk
+from ssmbook.dataset.schedule import random_chunks
+from ssmbook.dataset.sequences import (
+    Chunk,
+    ChunkKey,
+    box_targets,
+    draw_for,
+    make_batch,
+    move_chunk,
+    read_chunk,
+)
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE
-
-NAME = "stacked_histogram_dt=50_nbins=1"
-C, H, W = 2, 6, 8
-
-
-def write(folder, number, label_frames, windows):
-    """A sequence whose window i is filled with i + 1 and has as many boxes as ``label_frames[i]`` says.
-
-    Boxes carry the number of their sequence as track_id.
-    """
-    frames = sorted(label_frames)
-    boxes = np.zeros(sum(label_frames.values()), BOX_DTYPE)
-    counts = [label_frames[i] for i in frames]
-    boxes["t"] = np.repeat([1000 * (i + 1) for i in frames], counts)
-    boxes["x"], boxes["y"], boxes["w"], boxes["h"] = 1, 2, 3, 2
-    boxes["class_id"] = np.arange(len(boxes)) % 2
-    boxes["track_id"] = number
-    plan = LabelPlan(
-        boxes=boxes,
-        first_box=np.cumsum([0, *counts])[:-1],
-        frame_times_us=np.array([1000 * (i + 1) for i in frames]),
-        window_ends_us=1000 * np.arange(1, windows + 1),
-        window_of_frame=np.array(frames),
-    )
-    write_sequence(
-        folder / f"seq{number}", NAME, plan, (np.full((C, H, W), i + 1, np.uint8) for i in range(windows))
-    )
 
 
 @pytest.fixture(scope="module")
 def sequences(tmp_path_factory):
-    """Seven sequences of 3 to 40 windows with label frames here and there, the last window always one."""
-    folder = tmp_path_factory.mktemp("set")
-    rng = np.random.default_rng(0)
-    for number, windows in enumerate([12, 40, 3, 25, 7, 18, 33]):
-        labelled = {int(i) for i in rng.choice(windows, size=max(1, windows // 4), replace=False)}
-        write(folder, number, {i: int(rng.integers(1, 4)) for i in labelled | {windows - 1}}, windows)
-    return find_sequences(folder)
-
-
-def all_label_frames(sequences):
-    return sorted((s.name, int(t)) for s in sequences for t in s.label_times_us)
+    return write_some(tmp_path_factory.mktemp("set"))
 
 
 # Chunks and batches
@@ -112,32 +85,51 @@ def test_chunks_of_other_shapes_are_an_error(sequences):
         make_batch([a, b])
 
 
-# Random chunks
+# Reading by key
 
 
-@pytest.mark.parametrize("length", [1, 5, 12])
-def test_random_chunks_end_at_each_label_frame_that_has_room(sequences, length):
-    chunks = RandomChunks(sequences, length)
-    wanted = sorted((s.name, int(i)) for s in sequences for i in s.label_frames if i + 1 >= length)
-    found = []
-    for chunk in (chunks[i] for i in range(len(chunks))):
-        assert chunk.first
-        assert chunk.frames[-1] == length - 1
-        assert (chunk.x > 0).all()
-        found.append((chunk.sequence, int(chunk.x[-1, 0, 0, 0]) - 1))
-    assert sorted(found) == wanted
+def test_batches_of_keys_equal_chunks_side_by_side(sequences):
+    """The frames go straight to their place; the slow way reads, moves and stacks chunk by chunk."""
+    rng = np.random.default_rng(0)
+    reader = Chunks(sequences, 6, most=2)
+    for _ in range(20):
+        keys = []
+        for stream in rng.random(4) < 0.5:
+            i = int(rng.integers(len(sequences)))
+            start = int(rng.integers(len(sequences[i])))
+            stop = int(rng.integers(start + 1, len(sequences[i]) + 1))
+            seed = int(rng.integers(99)) if rng.random() < 0.7 else None
+            keys.append(
+                ChunkKey(i, start, min(stop, start + 6), bool(rng.random() < 0.5), seed, bool(stream))
+            )
+        keys[int(rng.integers(4))] = None
+        chunks = []
+        for key in keys:
+            if key is None:
+                chunks.append(None)
+                continue
+            chunk = read_chunk(sequences[key.sequence], key.start, 6, key.first, key.stop)
+            chunks.append(move_chunk(chunk, draw_for(key, chunk.labels, H, W)))
+        assert_same_batch(reader[keys], make_batch(chunks))
+
+
+def assert_same_batch(one, two):
+    for key in ("x", "targets", "frames", "first", "times_us", "elapsed_us"):
+        assert torch.equal(getattr(one, key), getattr(two, key)), key
+    assert one.sequences == two.sequences
+    for a, b in zip(one.labels, two.labels, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_seed_decides_the_augmentation(sequences):
-    chunks = RandomChunks(sequences, 3)
-    plain = chunks[4]
-    augmented = [chunks[4, seed] for seed in range(8)]
+    reader = Chunks(sequences, 3)
+    key = random_chunks(sequences, 3)[4]
+    plain = reader[[key]]
+    augmented = [reader[[key._replace(seed=seed)]] for seed in range(8)]
     assert any(not np.array_equal(a.labels[-1], plain.labels[-1]) for a in augmented)
-    for seed, chunk in enumerate(augmented):
-        again = chunks[4, seed]
-        assert torch.equal(again.x, chunk.x)
-        np.testing.assert_array_equal(again.labels[-1], chunk.labels[-1])
-        assert chunk.frames[-1] == 2, "the last labelled frame keeps a box"
+    for seed, batch in enumerate(augmented):
+        assert_same_batch(reader[[key._replace(seed=seed)]], batch)
+        assert batch.frames[-1].tolist() == [2, 0], "the last labelled frame keeps a box"
 
 
 def test_a_frame_whose_boxes_left_is_unlabelled(sequences):
@@ -151,62 +143,42 @@ def test_a_frame_whose_boxes_left_is_unlabelled(sequences):
     boxes = np.zeros(1, BOX_DTYPE)
     later = boxes.copy()
     later["t"] = 2000
-    chunk = Chunk(torch.zeros(2, C, H, W), [0, 1], [boxes, later], [0, 2000], True, "a")
+    elapsed = np.zeros(2, np.int64)
+    chunk = Chunk(torch.zeros(2, C, H, W), [0, 1], [boxes, later], [0, 2000], elapsed, True, "a")
     moved = move_chunk(chunk, [Away()])
     assert (moved.frames, moved.times_us, len(moved.labels)) == ([1], [2000], 1)
 
 
-def test_no_room_for_a_chunk_is_an_error(sequences):
-    with pytest.raises(InputError, match="has 41 windows up to it"):
-        RandomChunks(sequences, 41)
+def test_sequences_of_other_shapes_are_an_error(tmp_path, sequences):
+    plan = LabelPlan(
+        np.zeros(1, BOX_DTYPE), np.zeros(1, int), np.ones(1, int), np.ones(1, int), np.zeros(1, int)
+    )
+    write_sequence(tmp_path / "small", NAME, plan, [np.zeros((C, H, W - 1), np.uint8)])
+    mixed = [*sequences[:1], *find_sequences(tmp_path)]
+    with pytest.raises(InputError, match=r"small.* frames are uint8 \(2, 6, 7\)"):
+        Chunks(mixed, 1)[[ChunkKey(0, 0, 1), ChunkKey(1, 0, 1)]]
 
 
-# Evaluation streams
+# The grid of a sequence
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 9])
-@pytest.mark.parametrize("length", [1, 5, 21])
-def test_every_label_frame_comes_exactly_once(sequences, batch_size, length):
-    streams = EvaluationStreams(sequences, length, batch_size)
-    found = [
-        (batch.sequences[b], int(t))
-        for batch in streams
-        for (_, b), t in zip(batch.frames.tolist(), batch.times_us, strict=True)
-    ]
-    assert sorted(found) == all_label_frames(sequences)
-    assert len(list(streams)) == len(streams)
+def test_the_stride_is_found_and_gaps_are_seen(tmp_path):
+    write(tmp_path, 0, {1: 1, 8: 1}, 9)
+    write(tmp_path, 1, {0: 1}, 1)
+    ends = tmp_path / "seq0/event_representations_v2" / NAME / "timestamps_us.npy"
+    np.save(ends, 1000 * np.array([1, 2, 3, 4, 9, 10, 11, 13, 14]))
+    sequence, single = find_sequences(tmp_path)
+    assert (sequence.stride_us, single.stride_us) == (1000, None)
+    assert (sequence.gaps().tolist(), single.gaps().tolist()) == ([4, 7], [])
+    assert sequence.elapsed_us(0, 5).tolist() == [1000, 1000, 1000, 1000, 5000]
+    assert sequence.elapsed_us(4, 11).tolist() == [5000, 1000, 1000, 2000, 1000, 1000, 1000]
+    assert single.elapsed_us(0, 2).tolist() == [0, 0]
+    batch = Chunks([sequence, single], 4)[[ChunkKey(0, 2, 6), ChunkKey(1, 0, 1), None]]
+    assert batch.elapsed_us.T.tolist() == [[1000, 1000, 5000, 1000], [0] * 4, [0] * 4]
+    assert batch.step_scale(2000).T.tolist() == [[0.5, 0.5, 2.5, 0.5], [1] * 4, [1] * 4]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 9])
-def test_a_slot_runs_through_whole_sequences(sequences, batch_size):
-    length = 5
-    streamed = {}
-    for batch in EvaluationStreams(sequences, length, batch_size):
-        assert batch.x.shape == (length, batch_size, C, H, W)
-        for b, name in enumerate(batch.sequences):
-            windows = batch.x[:, b, 0, 0, 0].tolist()
-            if name == "":
-                assert batch.first[b]
-                assert not any(windows)
-                continue
-            assert batch.first[b] == (name not in streamed), "first marks the first chunk of a sequence"
-            slot, seen = streamed.setdefault(name, (b, []))
-            assert slot == b
-            seen += windows
-    assert set(streamed) == {s.name for s in sequences}
-    for sequence in sequences:
-        begin = max(0, int(sequence.label_frames[0]) - (length - 1))
-        seen = streamed[sequence.name][1]
-        expected = list(range(begin + 1, len(sequence) + 1))
-        assert seen[: len(expected)] == expected
-        assert seen[len(expected) :] == [0] * (len(seen) - len(expected))
-        assert len(seen) - len(expected) < length
-
-
-def test_slots_have_about_equal_work(sequences):
-    streams = EvaluationStreams(sequences, 5, 3)
-    work = [len(slot) for slot in streams.slots]
-    assert max(work) - min(work) <= 2
+# Files
 
 
 def open_files():
@@ -217,10 +189,11 @@ def test_files_are_closed_again(tmp_path):
     for number in range(40):
         write(tmp_path, number, {1: 1}, 2)
     before = open_files()
-    chunks = RandomChunks(find_sequences(tmp_path), 2)
-    for i in range(len(chunks)):
-        chunks[i]
-    assert 0 < open_files() - before <= 32
+    sequences = find_sequences(tmp_path)
+    chunks = Chunks(sequences, 2, most=8)
+    for key in random_chunks(sequences, 2):
+        chunks[[key]]
+    assert open_files() - before == 8
     chunks.close()
     assert open_files() == before
     streams = EvaluationStreams(find_sequences(tmp_path), 2, 3)

@@ -12,23 +12,26 @@ from ssmbook.dataset.sensor import Sensor, get_sensor
 
 if TYPE_CHECKING:
     from ssmbook.dataset.loader import EventDataModule
-    from ssmbook.dataset.sequences import Batch, EvaluationStreams, RandomChunks
+    from ssmbook.dataset.schedule import EvaluationStreams, TrainingSchedule
+    from ssmbook.dataset.sequences import Batch, Chunks
 
 _LAZY = {
     "Batch": "sequences",
-    "EvaluationStreams": "sequences",
+    "Chunks": "sequences",
+    "EvaluationStreams": "schedule",
     "EventDataModule": "loader",
-    "RandomChunks": "sequences",
+    "TrainingSchedule": "schedule",
 }
 
 __all__ = [
     "Batch",
+    "Chunks",
     "EvaluationStreams",
     "EventDataModule",
-    "RandomChunks",
     "Sensor",
     "Sequence",
     "SequencesFailed",
+    "TrainingSchedule",
     "find_sequences",
     "get_sensor",
     "preprocess",

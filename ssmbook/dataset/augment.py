@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-FLIP = 0.5  # how often random chunks are flipped
-ZOOM = 0.8  # how often they are zoomed
-ZOOM_IN = 0.8  # how many of the zooms go in
+FLIP = 0.5  # how often chunks are flipped
+ZOOM = 0.8  # how often random chunks are zoomed
+ZOOM_IN = 0.8  # how many of these zooms go in
+STREAM_ZOOM = 0.5  # how often sequences of streams are zoomed, and only out
 MOST_IN, MOST_OUT = 1.5, 1.2  # largest factors
 
 
@@ -128,6 +129,18 @@ def draw_transforms(rng: np.random.Generator, boxes: np.ndarray, height: int, wi
     if rng.random() < ZOOM:
         zoom_in = rng.random() < ZOOM_IN
         transforms.append((_draw_zoom_in if zoom_in else _draw_zoom_out)(rng, boxes, height, width))
+    return transforms
+
+
+def draw_stream_transforms(rng: np.random.Generator, height: int, width: int) -> list[Transform]:
+    """The published augmentation of a training stream, drawn once for a whole sequence.
+
+    Flip with probability 0.5; zoom out with 0.5 by a factor uniform in 1–1.2. A stream is not zoomed in, for
+    no part of the frame holds its boxes all along.
+    """
+    transforms: list[Transform] = [Flip()] if rng.random() < FLIP else []
+    if rng.random() < STREAM_ZOOM:
+        transforms.append(_draw_zoom_out(rng, np.empty(0), height, width))
     return transforms
 
 

@@ -131,12 +131,42 @@ class Sequence:
         """(C, H, W) of its frames."""
         return self._data().shape[1:]
 
-    def frames(self, start: int, stop: int) -> np.ndarray:
-        """The frames of windows start..stop − 1, [stop − start, C, H, W] as they are stored."""
+    @property
+    def dtype(self) -> np.dtype:
+        """Of its frames: uint8 or int8."""
+        return self._data().dtype
+
+    @property
+    def stride_us(self) -> int | None:
+        """Median time between the ends of successive windows; None where there is but one window."""
+        return int(np.median(np.diff(self.timestamps_us))) if len(self) > 1 else None
+
+    def elapsed_us(self, start: int, stop: int) -> np.ndarray:
+        """[stop − start]: from the end of the window before to the end of each window start..stop − 1.
+
+        The first window of the sequence and windows after its end have the stride, or 0 where it has none.
+        """
+        elapsed = np.full(stop - start, self.stride_us or 0, np.int64)
+        ends = self.timestamps_us[max(start - 1, 0) : stop]
+        begin = int(start == 0)
+        elapsed[begin : begin + len(ends) - 1] = np.diff(ends)
+        return elapsed
+
+    def gaps(self) -> np.ndarray:
+        """The windows that end more than 1.5 strides after the one before, so that time is missing between."""
+        return np.flatnonzero(np.diff(self.timestamps_us) > 1.5 * (self.stride_us or 0)) + 1
+
+    def frames(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
+        """The frames of windows start..stop − 1, [stop − start, C, H, W] as they are stored.
+
+        ``out`` takes them, if given; each of its frames is contiguous.
+        """
         data = self._data()
-        out = np.empty((stop - start, *data.shape[1:]), data.dtype)
+        if out is None:
+            out = np.empty((stop - start, *data.shape[1:]), data.dtype)
         try:
-            data.read_direct(out, np.s_[start:stop])
+            for i, frame in enumerate(out, start):
+                data.read_direct(frame, np.s_[i])
         except (OSError, TypeError, ValueError) as error:
             raise InputError(f"{self.path}: windows {start}..{stop - 1} cannot be read ({error})") from error
         return out
@@ -148,6 +178,15 @@ class Sequence:
             for key in "xywh":
                 boxes[key] /= 2
         return crop_boxes(boxes, *self.shape[1:])
+
+    @property
+    def classes(self) -> np.ndarray:
+        """[N] class id of each box, in order of time."""
+        return self._boxes["class_id"]
+
+    def first_box(self, windows: np.ndarray) -> np.ndarray:
+        """For each of some windows: the index of the first box at a label frame in it or after it."""
+        return self._box_span[np.searchsorted(self.label_frames, windows)]
 
     def close(self) -> None:
         """Close the frame file; the next use opens it again."""

@@ -1,48 +1,20 @@
-"""Data for a Lightning trainer: random chunks in training, streams in validation and test."""
+"""Data for a trainer: random chunks, streams or both in training, streams in validation and test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+import torch.distributed as dist
+from torch.utils.data import DataLoader, DistributedSampler
 
 from ssmbook.dataset.layout import find_sequences
-from ssmbook.dataset.sequences import Batch, EvaluationStreams, RandomChunks, check_counts, make_batch
+from ssmbook.dataset.schedule import EvaluationStreams, TrainingSchedule, split_slots
+from ssmbook.dataset.sequences import Batch, Chunks, as_it_is, check_counts
 from ssmbook.errors import InputError
-
-
-class SeededShuffle(Sampler):
-    """The items of a dataset in a new order each epoch, each with a seed of its own for its augmentation.
-
-    Everything follows from (seed, epoch): the number of workers has no say. ``set_epoch`` chooses the
-    epoch of the next pass (a trainer calls it); without it epochs count up. The first pass leaves out
-    ``skip`` items: a training that goes on does not see them twice.
-    """
-
-    def __init__(self, count: int, seed: int, augment: bool, skip: int = 0) -> None:
-        self.count = count
-        self.seed = seed
-        self.augment = augment
-        self.skip = skip
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int | tuple[int, int]]:
-        rng = np.random.default_rng((self.seed, self.epoch))
-        self.epoch += 1
-        skip, self.skip = self.skip, 0
-        order = rng.permutation(self.count)[skip:].tolist()
-        seeds = rng.integers(2**63, size=self.count)[skip:].tolist()
-        return iter(zip(order, seeds, strict=True) if self.augment else order)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
 
 
 class EventDataModule(L.LightningDataModule):
@@ -55,8 +27,20 @@ class EventDataModule(L.LightningDataModule):
         batch_size: chunks of a training batch, slots of an evaluation batch, B.
         representation: name of its folder; None: the only one that is there.
         workers: processes that read ahead; 0: none.
-        augment: flip and zoom training chunks at random.
+        augment: flip and zoom at random in training: each random chunk, and each sequence of a stream.
         seed: of order and augmentation.
+        sampling: of training batches: ``"random"``: chunks that end at a label frame, each epoch in a new
+            order; ``"stream"``: each slot runs through all sequences in an order of its own, chunk after chunk,
+            and ``Batch.first`` says where the next one starts; ``"mixed"``: both, in different slots, random
+            ones first.
+        random_share: of the slots in a mixed batch, rounded; at least one of each kind.
+        weighted: draw random chunks with replacement, by the sum over their boxes of 1 / (boxes of that class).
+
+    With several ranks, each has its own ``batch_size`` slots, and training chunks and evaluated sequences are
+    dealt to all ranks. The same seed gives the same batches whatever the number of workers.
+
+    ``state_dict`` says how many training batches were taken; after ``load_state_dict``, training goes on with the
+    very next one. A trainer's checkpoints hold it.
     """
 
     def __init__(
@@ -68,9 +52,13 @@ class EventDataModule(L.LightningDataModule):
         workers: int = 0,
         augment: bool = True,
         seed: int = 0,
+        sampling: str = "random",
+        random_share: float = 0.5,
+        weighted: bool = False,
     ) -> None:
         super().__init__()
         check_counts(sequence_length=sequence_length, batch_size=batch_size)
+        split_slots(batch_size, sampling, random_share)
         if workers < 0:
             raise InputError(f"workers is {workers}; it must be at least 0")
         self.data_dir = Path(data_dir)
@@ -80,23 +68,54 @@ class EventDataModule(L.LightningDataModule):
         self.workers = workers
         self.augment = augment
         self.seed = seed
+        self.sampling = sampling
+        self.random_share = random_share
+        self.weighted = weighted
+        self._schedule: TrainingSchedule | None = None
+        self._seen = 0
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Random chunks, shuffled anew each epoch; a short last batch is dropped unless alone.
-
-        A trainer that resumes within an epoch gets the batches that it has not seen.
-        """
+        """Training batches from the first that was not taken to the end of its epoch; then epoch after epoch."""
         sequences = find_sequences(self.data_dir / "train", self.representation)
-        chunks = RandomChunks(sequences, self.sequence_length)
-        seen = 0 if self.trainer is None else self.trainer.global_step * self.trainer.accumulate_grad_batches
-        skip = seen % max(len(chunks) // self.batch_size, 1) * self.batch_size
-        return self._loader(
-            chunks,
-            batch_size=self.batch_size,
-            sampler=SeededShuffle(len(chunks), self.seed, self.augment, skip),
-            collate_fn=make_batch,
-            drop_last=len(chunks) >= self.batch_size,
+        rank, ranks = _rank_of_ranks()
+        self._schedule = TrainingSchedule(
+            sequences,
+            self.sequence_length,
+            self.batch_size,
+            sampling=self.sampling,
+            random_share=self.random_share,
+            weighted=self.weighted,
+            augment=self.augment,
+            seed=self.seed,
+            rank=rank,
+            ranks=ranks,
+            seen=self._seen,
         )
+        return TrainingLoader(Chunks(sequences, self.sequence_length), self._schedule, **self._options())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands: how many batches were taken, and what they follow from."""
+        seen = self._seen if self._schedule is None else self._schedule.seen
+        return {"seen": seen, **self._settings()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken.
+
+        Raises:
+            InputError: it comes from a module with other settings, whose batches are others.
+        """
+        for name, value in self._settings().items():
+            if state_dict.get(name) != value:
+                raise InputError(
+                    f"training had {name} = {state_dict.get(name)!r}, not {value!r}; go on with the same, or anew"
+                )
+        self._seen = state_dict["seen"]
+        if self._schedule is not None:
+            self._schedule.seen = self._seen
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("sequence_length", "batch_size", "augment", "seed", "sampling", "random_share", "weighted")
+        return {**{name: getattr(self, name) for name in names}, "ranks": _rank_of_ranks()[1]}
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Streams over the validation split."""
@@ -108,22 +127,58 @@ class EventDataModule(L.LightningDataModule):
 
     def _streams(self, split: str) -> DataLoader[Batch]:
         sequences = find_sequences(self.data_dir / split, self.representation)
-        streams = EvaluationStreams(sequences, self.sequence_length, self.batch_size)
-        return self._loader(streams, batch_size=None, collate_fn=_as_it_is)
+        streams = EvaluationStreams(sequences, self.sequence_length, self.batch_size, *_rank_of_ranks())
+        return DataLoader(streams, sampler=_InOrder(streams), **self._options())
 
-    def _loader(self, dataset, **options) -> DataLoader[Batch]:
-        # Spawned rather than forked: HDF5 and thread pools do not survive a fork.
-        context = "spawn" if self.workers else None
-        return DataLoader(
-            dataset,
-            num_workers=self.workers,
-            multiprocessing_context=context,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            **options,
-        )
+    def _options(self) -> dict[str, Any]:
+        return {
+            "batch_size": None,  # the datasets give whole batches
+            "collate_fn": as_it_is,
+            "num_workers": self.workers,
+            # Spawned rather than forked: HDF5 and thread pools do not survive a fork.
+            "multiprocessing_context": "spawn" if self.workers else None,
+            "persistent_workers": self.workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
 
 
-def _as_it_is(batch: Batch) -> Batch:
-    """Streams give batches already; the default would turn their boxes into tensors."""
-    return batch
+class TrainingLoader(DataLoader):
+    """Batches of a schedule, which counts those that were taken: what workers read ahead does not count.
+
+    Its ``state_dict`` tells Lightning that it resumes by itself.
+    """
+
+    def __init__(self, chunks: Chunks, schedule: TrainingSchedule, **options: Any) -> None:
+        super().__init__(chunks, sampler=schedule, **options)
+        self.schedule = schedule
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            self.schedule.seen += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.schedule.seen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.schedule.seen = state_dict["seen"]
+
+
+class _InOrder(DistributedSampler):
+    """All items of a dataset that is one rank's share already; Lightning leaves a DistributedSampler as it is."""
+
+    def __init__(self, dataset: EvaluationStreams) -> None:
+        super().__init__(dataset, num_replicas=1, rank=0)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+
+def _rank_of_ranks() -> tuple[int, int]:
+    """This process's rank and how many there are, where a trainer runs on several."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()

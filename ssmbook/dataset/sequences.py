@@ -1,22 +1,40 @@
-"""Chunks of sequences for training and evaluation.
+"""Chunks of sequences, and the batches that they make.
 
-Random chunks: L windows that end at a label frame, for training. Evaluation streams: every sequence from
-before its first label frame to its end, chunk after chunk, so that a state can be carried.
+Which chunks make a batch is decided elsewhere (``schedule``), in one process; here they are read, each from
+its key alone, by any number of processes.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
-from ssmbook.dataset.augment import Transform, draw_transforms
+from ssmbook.dataset.augment import Transform, draw_stream_transforms, draw_transforms
 from ssmbook.dataset.layout import Sequence
 from ssmbook.errors import InputError
+
+
+class ChunkKey(NamedTuple):
+    """Which chunk, and how it is augmented.
+
+    sequence: its number among the sequences.
+    start, stop: its windows start..stop − 1; zeros follow up to the chunk's length.
+    first: a new sequence starts here.
+    seed: of the augmentation; None: as it is.
+    stream: draw the augmentation of streams, not that of random chunks.
+    """
+
+    sequence: int
+    start: int
+    stop: int
+    first: bool = True
+    seed: int | None = None
+    stream: bool = False
 
 
 class Chunk(NamedTuple):
@@ -26,6 +44,7 @@ class Chunk(NamedTuple):
     frames: list[int]  # F increasing l
     labels: list[np.ndarray]  # F arrays of BOX_DTYPE, in pixels of the frame, none empty
     times_us: list[int]  # F
+    elapsed_us: np.ndarray  # [L]
     first: bool  # a new sequence starts here
     sequence: str  # its name
 
@@ -40,6 +59,8 @@ class Batch(NamedTuple):
     labels: M arrays of BOX_DTYPE: the boxes of the targets with t in µs and x, y, w, h in pixels.
     times_us [M]: int64, always on the CPU.
     sequences: name of each slot's sequence; "" where the slot has run out.
+    elapsed_us [L, B]: from the end of the window before to that of this one, int64, always on the CPU; a
+        sequence's first window and padding have its stride, or 0 where a sequence has but one window.
     """
 
     x: torch.Tensor
@@ -49,6 +70,7 @@ class Batch(NamedTuple):
     labels: list[np.ndarray]
     times_us: torch.Tensor
     sequences: list[str]
+    elapsed_us: torch.Tensor
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The batch with what the network needs on a device."""
@@ -56,6 +78,14 @@ class Batch(NamedTuple):
             v.to(device, non_blocking=non_blocking) for v in (self.x, self.targets, self.frames, self.first)
         )
         return self._replace(x=x, targets=targets, frames=frames, first=first)
+
+    def step_scale(self, base_us: float) -> torch.Tensor:
+        """[L, B]: time since the window before in units of ``base_us``, the stride that was trained with.
+
+        So a state-space layer's time scale follows the rate and steps over gaps; 1 where it is not known.
+        """
+        elapsed = self.elapsed_us.to(torch.float32)
+        return torch.where(elapsed > 0, elapsed / base_us, 1.0).to(self.x.device)
 
 
 def make_batch(chunks: list[Chunk | None]) -> Batch:
@@ -66,18 +96,27 @@ def make_batch(chunks: list[Chunk | None]) -> Batch:
         names = ", ".join(f"{chunk.sequence} {tuple(chunk.x.shape)}" for chunk in real)
         raise InputError(f"chunks of one batch differ in shape: {names}")
     padding = torch.zeros_like(real[0].x)
+    x = torch.stack([padding if chunk is None else chunk.x for chunk in chunks], dim=1)
+    return _batch(x, chunks)
+
+
+def _batch(x: torch.Tensor, chunks: list[Chunk | None]) -> Batch:
+    """The batch whose frames x [L, B, C, H, W] are in place already."""
     labelled = [(b, i, chunk) for b, chunk in enumerate(chunks) if chunk for i in range(len(chunk.frames))]
     labelled.sort(key=lambda entry: (entry[2].frames[entry[1]], entry[0]))  # by (l, b)
     pairs = [(chunk.frames[i], b) for b, i, chunk in labelled]
     labels = [chunk.labels[i] for _, i, chunk in labelled]
+    nothing = np.zeros(len(x), np.int64)
+    elapsed = [nothing if chunk is None else chunk.elapsed_us for chunk in chunks]
     return Batch(
-        x=torch.stack([padding if chunk is None else chunk.x for chunk in chunks], dim=1),  # [L, B, C, H, W]
+        x=x,
         targets=box_targets(labels),
         frames=torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2),
         first=torch.tensor([chunk is None or chunk.first for chunk in chunks]),
         labels=labels,
         times_us=torch.tensor([chunk.times_us[i] for _, i, chunk in labelled], dtype=torch.int64),
         sequences=["" if chunk is None else chunk.sequence for chunk in chunks],
+        elapsed_us=torch.from_numpy(np.stack(elapsed, axis=1)),
     )
 
 
@@ -90,18 +129,30 @@ def box_targets(labels: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(targets)
 
 
-def read_chunk(sequence: Sequence, start: int, length: int, first: bool = True) -> Chunk:
-    """Windows start..start + length − 1 of a sequence with their labels; zeros after its end."""
-    stop = min(start + length, len(sequence))
-    x = torch.from_numpy(sequence.frames(start, stop))
-    if len(x) < length:
-        x = torch.cat([x, x.new_zeros(length - len(x), *x.shape[1:])])
+def read_chunk(
+    sequence: Sequence,
+    start: int,
+    length: int,
+    first: bool = True,
+    stop: int | None = None,
+    out: torch.Tensor | None = None,
+) -> Chunk:
+    """Windows start..start + length − 1 of a sequence with their labels; zeros from its end, or ``stop``, on.
+
+    ``out`` [L, C, H, W] takes the frames; each of its frames is contiguous.
+    """
+    stop = min(start + length, len(sequence) if stop is None else stop)
+    if out is None:
+        out = torch.from_numpy(np.empty((length, *sequence.shape), sequence.dtype))
+    sequence.frames(start, stop, out=out[: stop - start].numpy())
+    out[stop - start :] = 0
     span = range(*np.searchsorted(sequence.label_frames, [start, stop]).tolist())
     chunk = Chunk(
-        x=x,
+        x=out,
         frames=(sequence.label_frames[span.start : span.stop] - start).tolist(),
         labels=[sequence.labels_at(i) for i in span],
         times_us=sequence.label_times_us[span.start : span.stop].tolist(),
+        elapsed_us=sequence.elapsed_us(start, start + length),
         first=first,
         sequence=sequence.name,
     )
@@ -116,6 +167,16 @@ def move_chunk(chunk: Chunk, transforms: list[Transform]) -> Chunk:
         x = transform.frames(x)
         labels = [transform.boxes(boxes, height, width) for boxes in labels]
     return _without_empty(chunk._replace(x=x, labels=labels))
+
+
+def draw_for(key: ChunkKey, labels: list[np.ndarray], height: int, width: int) -> list[Transform]:
+    """The augmentation of a chunk with those labels, as the seed in its key draws it."""
+    if key.seed is None:
+        return []
+    rng = np.random.default_rng(key.seed)
+    if key.stream:
+        return draw_stream_transforms(rng, height, width)
+    return draw_transforms(rng, labels[-1], height, width) if labels else []
 
 
 def _without_empty(chunk: Chunk) -> Chunk:
@@ -134,106 +195,68 @@ def check_counts(**counts: int) -> None:
             raise InputError(f"{name} is {count}; it must be at least 1")
 
 
-class _OpenSequences:
-    """Keeps the sequences used last open, and closes the others, so that long runs hold few files."""
+def as_it_is(batch: Batch) -> Batch:
+    """A loader's collate function: the dataset gives batches already.
 
-    def __init__(self, sequences: list[Sequence], most: int) -> None:
+    It stands here because each process that reads imports the module where it is defined.
+    """
+    return batch
+
+
+class Chunks(Dataset):
+    """Reads batches: an item is a ``Batch``, asked for by a list of keys, one for each slot; None is padding.
+
+    It depends on its keys alone, so that processes may read ahead. The sequences used last stay open, at
+    most ``most`` of them, so that long runs hold few files.
+    """
+
+    def __init__(self, sequences: list[Sequence], length: int, most: int = 128) -> None:
+        check_counts(length=length)
         self.sequences = sequences
+        self.length = length
         self.most = most
-        self.recent: OrderedDict[int, None] = OrderedDict()
+        self._recent: OrderedDict[int, None] = OrderedDict()
 
-    def __getitem__(self, i: int) -> Sequence:
-        self.recent[i] = None
-        self.recent.move_to_end(i)
-        if len(self.recent) > self.most:
-            self.sequences[self.recent.popitem(last=False)[0]].close()
+    def __getitem__(self, keys: list[ChunkKey | None]) -> Batch:
+        model = self._opened(next((key.sequence for key in keys if key is not None), 0))
+        x = _new_frames((self.length, len(keys), *model.shape), model.dtype)
+        chunks = [self._read(key, x[:, b]) for b, key in enumerate(keys)]
+        return _batch(x, chunks)
+
+    def _read(self, key: ChunkKey | None, out: torch.Tensor) -> Chunk | None:
+        if key is None:
+            out.zero_()
+            return None
+        sequence = self._opened(key.sequence)
+        if (sequence.shape, sequence.dtype) != (tuple(out.shape[1:]), out.numpy().dtype):
+            raise InputError(
+                f"{sequence.path}: frames are {sequence.dtype} {sequence.shape}, but those of another sequence "
+                f"{out.numpy().dtype} {tuple(out.shape[1:])}; make one set with one sensor and representation"
+            )
+        chunk = read_chunk(sequence, key.start, self.length, key.first, key.stop, out)
+        moved = move_chunk(chunk, draw_for(key, chunk.labels, *out.shape[-2:]))
+        if moved.x is not chunk.x:
+            out.copy_(moved.x)
+        return moved
+
+    def _opened(self, i: int) -> Sequence:
+        self._recent[i] = None
+        self._recent.move_to_end(i)
+        if len(self._recent) > self.most:
+            self.sequences[self._recent.popitem(last=False)[0]].close()
         return self.sequences[i]
 
     def close(self) -> None:
-        for i in self.recent:
-            self.sequences[i].close()
-        self.recent.clear()
-
-
-class RandomChunks(Dataset):
-    """Chunks of ``length`` windows that end at a label frame, in a fixed order; a sampler shuffles them.
-
-    Label frames with fewer than ``length`` windows up to them are left out; all labels inside a chunk count.
-    An item is asked for by its index, or by (index, seed), and then it is augmented as the seed draws.
-    """
-
-    def __init__(self, sequences: list[Sequence], length: int) -> None:
-        check_counts(length=length)
-        self.length = length
-        self.items = [
-            (i, int(end) + 1 - length)
-            for i, sequence in enumerate(sequences)
-            for end in sequence.label_frames
-            if end + 1 >= length
-        ]
-        if not self.items:
-            raise InputError(
-                f"no label frame of {len(sequences)} sequences has {length} windows up to it; use fewer"
-            )
-        self._open = _OpenSequences(sequences, most=32)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Chunk:
-        index, seed = key if isinstance(key, tuple) else (key, None)
-        i, start = self.items[index]
-        chunk = read_chunk(self._open[i], start, self.length)
-        if seed is None or not chunk.labels:
-            return chunk
-        return move_chunk(
-            chunk, draw_transforms(np.random.default_rng(seed), chunk.labels[-1], *chunk.x.shape[-2:])
-        )
-
-    def close(self) -> None:
         """Close the frame files; the next item opens what it needs."""
-        self._open.close()
+        for i in self._recent:
+            self.sequences[i].close()
+        self._recent.clear()
 
 
-class EvaluationStreams(Dataset):
-    """Batches in order for streaming evaluation: each label frame exactly once.
-
-    Sequences are dealt to ``batch_size`` slots, the longest first, each to the slot with the least to do. A
-    slot runs through its sequences, each in consecutive chunks of ``length`` windows from length − 1 windows
-    before its first label frame (or its start) to its end, padded with zeros. ``first`` marks the chunk that
-    starts a sequence. A slot that has run out gives padding: no label, name "", ``first`` true.
-
-    An item is a ``Batch``; items depend on their index alone, so that workers may read ahead.
-    """
-
-    def __init__(self, sequences: list[Sequence], length: int, batch_size: int) -> None:
-        check_counts(length=length, batch_size=batch_size)
-        self.length = length
-        slots: list[list[tuple[int, int, bool]]] = [[] for _ in range(batch_size)]  # (sequence, start, first)
-        for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])):
-            labelled = sequences[i].label_frames
-            if len(labelled) == 0:
-                continue
-            begin = max(0, int(labelled[0]) - (length - 1))
-            slot = min(slots, key=len)
-            slot += [(i, start, start == begin) for start in range(begin, len(sequences[i]), length)]
-        self.slots = slots
-        self._open = _OpenSequences(sequences, most=batch_size)
-
-    def __len__(self) -> int:
-        return max(map(len, self.slots))
-
-    def __getitem__(self, step: int) -> Batch:
-        if step >= len(self):
-            raise IndexError(step)
-        return make_batch([self._chunk(*slot[step]) if step < len(slot) else None for slot in self.slots])
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (self[step] for step in range(len(self)))
-
-    def _chunk(self, i: int, start: int, first: bool) -> Chunk:
-        return read_chunk(self._open[i], start, self.length, first)
-
-    def close(self) -> None:
-        """Close the frame files; the next batch opens what it needs."""
-        self._open.close()
+def _new_frames(shape: tuple[int, ...], dtype: np.dtype) -> torch.Tensor:
+    """An uninitialised tensor; in a loader's process in shared memory, where it is needed in the end."""
+    empty = torch.from_numpy(np.empty(0, dtype))
+    if get_worker_info() is None:
+        return empty.new_empty(shape)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return empty.set_(storage).view(shape)
