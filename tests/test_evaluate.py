@@ -8,7 +8,7 @@ from ssmbook.dataset import get_sensor
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE
 from ssmbook.experiment import evaluate_boxes, to_boxes
-from ssmbook.experiment.evaluate import METRICS, prophesee_filter
+from ssmbook.experiment.protocol import METRICS, prophesee_filter
 
 
 def boxes(*rows: tuple, t: int = 1_000_000) -> np.ndarray:

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "ssm": {"errors"},
     "detector": {"errors", "ssm"},
     "plots": {"errors", "events"},
-    "experiment": {"errors", "progress", "events", "dataset", "ssm", "detector"},
+    "experiment": {"errors", "progress", "events", "plots", "dataset", "ssm", "detector"},
     "book": {"errors", "experiment"},
     "cli": {"errors", "events", "dataset", "detector", "experiment", "book"},
     "__main__": {"cli"},

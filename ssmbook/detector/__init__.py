@@ -1,16 +1,25 @@
 """The detector: events in, boxes out, a state carried along."""
 
 from ssmbook.detector.boxes import nms
-from ssmbook.detector.checkpoint import get_preset, load_checkpoint, save_checkpoint
+from ssmbook.detector.checkpoint import (
+    find_preset,
+    fine_tune,
+    get_preset,
+    load_checkpoint,
+    save_checkpoint,
+)
 from ssmbook.detector.model import Detector
-from ssmbook.detector.presets import PRESETS
+from ssmbook.detector.presets import PRESETS, input_sizes
 from ssmbook.detector.temporal import detach_states, reset_states
 
 __all__ = [
     "PRESETS",
     "Detector",
     "detach_states",
+    "find_preset",
+    "fine_tune",
     "get_preset",
+    "input_sizes",
     "load_checkpoint",
     "nms",
     "reset_states",

@@ -61,6 +61,7 @@ RENAMES = [
     (r"obj_preds\.", "objectness_out."),
     (r"\.bn\.", ".norm."),
 ]
+CLASS_LAYER = "head.class_out."
 # Found in a file, these give its recurrence away.
 TRACES = {"s5": "recurrence.layer.Lambda", "convlstm": "recurrence.gates.weight"}
 
@@ -90,12 +91,13 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str | Path, preset: str = "gen1-small", **overrides: Any) -> Detector:
+def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overrides: Any) -> Detector:
     """A detector with the weights of a file: ours, or released by S5-ViT or RVT.
 
     Args:
         path: the checkpoint.
-        preset: a name in ``PRESETS``, the sizes of a released checkpoint's network; ours hold their own.
+        preset: a name in ``PRESETS``, the sizes of a released checkpoint's network, or None: the one that
+            fits the weights, see ``find_preset``. Ours hold their own.
         overrides: arguments of ``Detector`` that differ, such as ``carry``, ``embed_dim``, ``dim_head``,
             ``fpn_depth``, ``num_classes``, ``input_hw``, ``partition``. ``recurrence`` and ``mask_token`` are
             found from the file.
@@ -107,15 +109,7 @@ def load_checkpoint(path: str | Path, preset: str = "gen1-small", **overrides: A
         InputError: no such file, not a checkpoint, damaged; something in it would have to be called; its
             weights do not fit the network (the message lists names and shapes).
     """
-    content = read_checkpoint(path)
-    weights = content.get("state_dict", content)
-    if not isinstance(weights, dict) or not any(isinstance(w, Tensor) for w in weights.values()):
-        raise InputError(f"{path}: the file holds no weights (no tensors under 'state_dict')")
-    if content.get("format") == FORMAT:
-        config = content["config"]
-    else:
-        weights = _from_published(weights)
-        config = {**get_preset(preset), **_found(weights)}
+    config, weights = _config_and_weights(path, preset)
     unknown = overrides.keys() - inspect.signature(Detector).parameters.keys()
     if unknown:
         raise InputError(f"a Detector has no argument {min(unknown)!r}")
@@ -123,6 +117,70 @@ def load_checkpoint(path: str | Path, preset: str = "gen1-small", **overrides: A
     _check_fit(weights, model, path)
     model.load_state_dict(weights)
     return model
+
+
+def fine_tune(
+    path: str | Path,
+    num_classes: int,
+    input_hw: tuple[int, int],
+    partition: tuple[int, int],
+    preset: str | None = None,
+) -> Detector:
+    """A detector for other classes or another sensor, begun from the weights of a file.
+
+    The head's class layer is new, with its starting weights; all others are the file's, whatever the size of
+    the input: attention acts within groups, and the recurrence at every pixel. The rest of the network is as
+    ``load_checkpoint`` makes it.
+
+    Args:
+        path, preset: see ``load_checkpoint``.
+        num_classes, input_hw, partition: of the new detector; ``input_sizes`` gives the latter two.
+    """
+    config, weights = _config_and_weights(path, preset)
+    sizes = {"num_classes": num_classes, "input_hw": input_hw, "partition": partition}
+    model = Detector(**{**config, **sizes})
+    fresh = {name: w for name, w in model.state_dict().items() if name.startswith(CLASS_LAYER)}
+    weights = {**weights, **fresh}
+    _check_fit(weights, model, path)
+    model.load_state_dict(weights)
+    return model
+
+
+def find_preset(path: str | Path) -> str:
+    """The preset whose width, depth and number of classes the weights of a released checkpoint have.
+
+    Raises:
+        InputError: none has; the message says what the file holds.
+    """
+    weights = _config_and_weights(path, "gen1-small")[1]
+    stem, classes = (
+        weights.get(name) for name in ("backbone.stages.0.downsample.weight", f"{CLASS_LAYER}0.weight")
+    )
+    if stem is None or classes is None:
+        raise InputError(f"{path}: the weights are not those of a detector of S5-ViT or RVT")
+    bottlenecks = sum(
+        bool(re.fullmatch(r"neck\.down3\.bottlenecks\.\d+\.0\.conv\.weight", n)) for n in weights
+    )
+    found = len(stem), bottlenecks, len(classes)
+    for name, sizes in PRESETS.items():
+        if found == (sizes["embed_dim"], round(3 * sizes["fpn_depth"]), sizes["num_classes"]):
+            return name
+    raise InputError(
+        f"{path}: no preset has embed_dim {found[0]}, {found[1]} bottlenecks in the neck and {found[2]} classes; "
+        f"the presets are {', '.join(PRESETS)}"
+    )
+
+
+def _config_and_weights(path: str | Path, preset: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The arguments of a file's detector, and its weights under our names."""
+    content = read_checkpoint(path)
+    weights = content.get("state_dict", content)
+    if not isinstance(weights, dict) or not any(isinstance(w, Tensor) for w in weights.values()):
+        raise InputError(f"{path}: the file holds no weights (no tensors under 'state_dict')")
+    if content.get("format") == FORMAT:
+        return content["config"], weights
+    weights = _from_published(weights)
+    return {**get_preset(find_preset(path) if preset is None else preset), **_found(weights)}, weights
 
 
 def get_preset(name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The head and its loss: YOLOX (arXiv 2107.08430), decoupled, without anchor boxes."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +55,12 @@ def scores_and_boxes(raw: Tensor, anchors: Tensor) -> Tensor:
     return torch.cat([decode(raw[..., :4], anchors), raw[..., 4:].sigmoid()], -1)
 
 
-def detection_loss(raw: Tensor, anchors: Tensor, targets: Tensor) -> dict[str, Tensor]:
+def detection_loss(
+    raw: Tensor,
+    anchors: Tensor,
+    targets: Tensor,
+    reduce_count: Callable[[int], float | Tensor] | None = None,
+) -> dict[str, Tensor]:
     """The loss of a batch of labelled frames, 5 · box + objectness + class.
 
     Over the foreground anchors of SimOTA, box: 1 − IoU², class: BCE against onehot · IoU; over all anchors,
@@ -65,6 +71,8 @@ def detection_loss(raw: Tensor, anchors: Tensor, targets: Tensor) -> dict[str, T
         raw: [M, A, 5 + classes], logits.
         anchors: [A, 3].
         targets: [M, G, 5]: class, cx, cy, w, h in pixels; rows that sum to 0 are padding.
+        reduce_count: turns this batch's number of foreground anchors into what the sums are divided by,
+            where a batch is spread over processes; by default it is at least 1.
 
     Returns:
         loss, iou_loss (with its factor 5), conf_loss, cls_loss, l1_loss (0), num_fg (foreground anchors per
@@ -79,7 +87,7 @@ def detection_loss(raw: Tensor, anchors: Tensor, targets: Tensor) -> dict[str, T
     matched = targets[frame, row[frame, anchor]]  # [F, 5]
     onehot = F.one_hot(matched[:, 0].long(), classes.shape[-1])
 
-    count = max(1, len(frame))
+    count = max(1, len(frame)) if reduce_count is None else reduce_count(len(frame))
     overlap = box_iou(boxes[frame, anchor], matched[:, 1:])
     iou_loss = 5 * (1 - overlap.square()).sum() / count
     wanted = onehot * iou[frame, anchor, None].to(raw)

@@ -1,5 +1,7 @@
 """The detector: backbone with a carried state, neck, head."""
 
+import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -10,6 +12,7 @@ from ssmbook.detector.backbone import MULTIPLIERS, STRIDES, Backbone
 from ssmbook.detector.boxes import anchor_grid
 from ssmbook.detector.head import YOLOXHead, detection_loss, scores_and_boxes
 from ssmbook.detector.neck import PAFPN
+from ssmbook.detector.presets import input_sizes
 from ssmbook.errors import InputError
 
 Features = dict[int, Tensor]
@@ -139,12 +142,18 @@ class Detector(nn.Module):
         raw = self._raw(features)
         return scores_and_boxes(raw, self.anchors).unflatten(0, features[2].shape[:-3])
 
-    def loss(self, features: Features, targets: Tensor) -> dict[str, Tensor]:
+    def loss(
+        self,
+        features: Features,
+        targets: Tensor,
+        reduce_count: Callable[[int], float | Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """The training loss of labelled frames, see ``detection_loss``.
 
         Args:
             features: {2, 3, 4: [M, C, h, w]}.
             targets: [M, G, 5]: class, cx, cy, w, h in pixels of ``input_hw``; rows that sum to 0 are padding.
+            reduce_count: see ``detection_loss``.
 
         Returns:
             Scalars: loss, iou_loss, conf_loss, cls_loss, l1_loss, num_fg.
@@ -160,7 +169,9 @@ class Detector(nn.Module):
             )
         if targets.numel() and not 0 <= (largest := targets[..., 0].max()) < self.num_classes:
             raise InputError(f"targets hold class {largest:g}; the model has {self.num_classes} classes")
-        return detection_loss(self._raw(features), self.anchors, targets.to(self.anchors))
+        raw = self._raw(features)
+        with torch.autocast(raw.device.type, enabled=False):  # the loss is float32, whatever the network is
+            return detection_loss(raw, self.anchors, targets.to(self.anchors), reduce_count)
 
     def _images(self, x: Tensor) -> Tensor:
         """x [L, B, C, h, w] → float [L·B, C, H, W], padded to the model's size, channels last in memory."""
@@ -218,9 +229,17 @@ def _check(config: dict[str, Any]) -> None:
         raise InputError(f"dim_head {config['dim_head']} does not divide embed_dim {config['embed_dim']}")
     if config["carry"] not in ("exact", "published"):
         raise InputError(f"carry is {config['carry']!r}; it must be 'exact' or 'published'")
-    for size, group in zip(config["input_hw"], config["partition"], strict=True):
-        if min(size, group) < 1 or size % (STRIDES[-1] * group):
-            raise InputError(
-                f"partition {config['partition']} does not divide an input of {config['input_hw']}: each side"
-                f" must be a multiple of {STRIDES[-1]} times the partition's"
-            )
+    sizes, groups = config["input_hw"], config["partition"]
+    if min(*sizes, *groups) < 1:
+        raise InputError(f"input_hw is {sizes} and partition {groups}; each side must be at least 1")
+    if any(size % (STRIDES[-1] * group) for size, group in zip(sizes, groups, strict=True)):
+        fit = input_sizes(*sizes)
+        next_sizes = tuple(
+            math.ceil(size / (STRIDES[-1] * group)) * STRIDES[-1] * group
+            for size, group in zip(sizes, groups, strict=True)
+        )
+        raise InputError(
+            f"partition {groups} does not divide an input of {sizes}: each side must be a multiple of {STRIDES[-1]} "
+            f"times the partition's. With this partition take input_hw={next_sizes}; or take "
+            f"input_hw={fit['input_hw']} and partition={fit['partition']}. Frames are padded"
+        )

@@ -1,9 +1,10 @@
-"""Network sizes by name, as arguments of ``Detector``. Data only.
+"""Network sizes by name, as arguments of ``Detector``, and the rule that gives a sensor's.
 
 Gen1 is 240 × 304, padded to 256 × 320; 1 Mpx ("gen4") is 360 × 640 once halved, padded to 384 × 640. The
 partition is the input / 32 on Gen1 and / 64 on 1 Mpx: stage 4 is one group of 8 × 10, or four of 6 × 10.
 """
 
+import math
 from typing import Any
 
 BASE = {"embed_dim": 64, "dim_head": 32, "fpn_depth": 0.67}  # widths 64, 128, 256, 512; head 128
@@ -39,3 +40,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_classes": 2,
     },
 }
+
+
+def input_sizes(height: int, width: int) -> dict[str, tuple[int, int]]:
+    """``input_hw`` and ``partition`` for frames of any size, by the rule that gives the presets'.
+
+    The input is the least multiple of 32 · k that holds the frame, and the partition is input / (32 · k), with the
+    least k for which no side of it is above 10: k = 1 on Gen1, 2 on 1 Mpx.
+    """
+    k = max(1, math.ceil(max(height, width) / 320))
+    partition = math.ceil(height / (32 * k)), math.ceil(width / (32 * k))
+    return {"input_hw": (32 * k * partition[0], 32 * k * partition[1]), "partition": partition}

@@ -1,28 +1,20 @@
-"""The Prophesee protocol: box filters, then COCO's average precision, over streams of frames.
-
-Source: the evaluation of the Gen1 and 1 Mpx automotive detection sets, as the event-camera detectors
-report it. Only labelled frames count; what the filters leave is scored by pycocotools.
-"""
+"""Evaluation of a detector over streams of frames, its state carried along, by the Prophesee protocol."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+import torch.distributed as dist
 
 from ssmbook.dataset import Batch, Sensor, get_sensor
 from ssmbook.detector import Detector, nms, reset_states
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE
+from ssmbook.experiment.protocol import Scores, score_boxes
 from ssmbook.progress import progress_bar
-
-METRICS = ("AP", "AP_50", "AP_75", "AP_S", "AP_M", "AP_L")
 
 
 def to_boxes(
@@ -57,100 +49,25 @@ def to_boxes(
     return frames
 
 
-def prophesee_filter(boxes: np.ndarray, sensor: Sensor, downsampled: bool = False) -> np.ndarray:
-    """The boxes that count: later than the first half second, and not too small.
-
-    ``t > sensor.skip_us``, ``w² + h² ≥ diagonal²``, ``w ≥ side`` and ``h ≥ side``; the lengths are halved
-    when the frames are the sensor's at half size.
-    """
-    scale = 0.5 if downsampled else 1.0
-    diagonal, side = scale * sensor.eval_min_diagonal, scale * sensor.eval_min_side
-    w, h = boxes["w"], boxes["h"]
-    keep = (boxes["t"] > sensor.eval_skip_us) & (w**2 + h**2 >= diagonal**2) & (w >= side) & (h >= side)
-    return boxes[keep]
-
-
-def evaluate_boxes(
-    ground_truth: Sequence[np.ndarray],
-    detections: Sequence[np.ndarray],
-    sensor: str | Sensor = "gen1",
-    height: int = 240,
-    width: int = 304,
-    downsampled: bool = False,
-) -> dict[str, float]:
-    """Average precision of detections by the Prophesee protocol.
-
-    Args:
-        ground_truth, detections: one array of ``BOX_DTYPE`` per labelled frame, in the same order;
-            detections are ranked by ``class_confidence``.
-        sensor: its classes and evaluation filters.
-        height, width: of the evaluated frame in pixels.
-        downsampled: the frame is the sensor's at half size, so the filters are halved.
-
-    Returns:
-        ``AP`` (over IoU 0.50:0.05:0.95), ``AP_50``, ``AP_75`` and ``AP_S``, ``AP_M``, ``AP_L`` (COCO's size
-        classes) in 0..1; −1 where no ground truth is left to score, as COCO has it.
-    """
-    sensor = get_sensor(sensor)
-    if len(ground_truth) != len(detections):
-        raise InputError(f"{len(ground_truth)} frames of ground truth, but {len(detections)} of detections")
-    images: list[dict] = []
-    annotations: list[dict] = []
-    results: list[dict] = []
-    for truth, found in zip(ground_truth, detections, strict=True):
-        truth = prophesee_filter(truth, sensor, downsampled)
-        if len(truth) == 0:  # a frame without a box to find is not counted, whatever is detected in it
-            continue
-        image_id = len(images) + 1
-        images.append({"id": image_id, "height": height, "width": width})
-        # COCO takes an annotation with id 0 for "not matched": ids start at 1.
-        annotations += [
-            {**row, "id": len(annotations) + i, "iscrowd": 0}
-            for i, row in enumerate(_coco_rows(truth, image_id), 1)
-        ]
-        found = prophesee_filter(found, sensor, downsampled)
-        scores = found["class_confidence"].tolist()
-        results += [{**row, "score": s} for row, s in zip(_coco_rows(found, image_id), scores, strict=True)]
-    if not annotations:
-        return dict.fromkeys(METRICS, -1.0)
-    categories = [{"id": i, "name": name} for i, name in enumerate(sensor.classes, 1)]
-    return _coco_metrics({"images": images, "annotations": annotations, "categories": categories}, results)
-
-
-def _coco_rows(boxes: np.ndarray, image_id: int) -> list[dict]:
-    x, y, w, h = (boxes[name].astype(np.float64) for name in "xywh")
-    xywh = np.stack([x, y, w, h], axis=1).tolist()
-    return [
-        {"image_id": image_id, "category_id": int(c) + 1, "bbox": box, "area": box[2] * box[3]}
-        for box, c in zip(xywh, boxes["class_id"], strict=True)
-    ]
-
-
-def _coco_metrics(dataset: dict, results: list[dict]) -> dict[str, float]:
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports to stdout
-        truth = COCO()
-        truth.dataset = {"info": {}, **dataset}
-        truth.createIndex()
-        found = COCO()
-        for i, row in enumerate(results, 1):
-            row.update(id=i, iscrowd=0)
-        found.dataset = {"info": {}, **dataset, "annotations": results}
-        found.createIndex()
-        scorer = COCOeval(truth, found, "bbox")
-        scorer.evaluate()
-        scorer.accumulate()
-        scorer.summarize()
-    return dict(zip(METRICS, (float(s) for s in scorer.stats[:6]), strict=True))
-
-
 @dataclass(frozen=True)
 class Evaluation:
-    """What a streaming evaluation found: one array of boxes per labelled frame, and the metrics of all."""
+    """What a streaming evaluation found, one array of boxes per labelled frame, and the score of all.
 
-    metrics: dict[str, float]
+    Frames are in the order of their sequences' names and of time, however they were dealt to batches.
+    """
+
+    scores: Scores
     ground_truth: list[np.ndarray]
     detections: list[np.ndarray]
     sequences: list[str]  # the name of each frame's sequence
+    height: int  # of the frames
+    width: int
+    sensor: Sensor
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """``AP`` and its kin in 0..1, as ``evaluate_boxes`` gives them."""
+        return self.scores.metrics
 
 
 class StreamingEvaluator:
@@ -199,12 +116,30 @@ class StreamingEvaluator:
 
     def result(self) -> Evaluation:
         """The score of all that was pushed."""
-        if not self.truth:
+        return self._score([(self.sequences, self.truth, self.found, (self.height, self.width))])
+
+    def gather(self) -> Evaluation:
+        """The score of all that was pushed in any process: of all boxes at once, not a mean of scores."""
+        own = self.sequences, self.truth, self.found, (self.height, self.width)
+        if not dist.is_initialized():
+            return self._score([own])
+        parts: list = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, own)
+        return self._score(parts)
+
+    def _score(self, parts: list) -> Evaluation:
+        frames = [
+            frame for names, truth, found, _ in parts for frame in zip(names, truth, found, strict=True)
+        ]
+        if not frames:
             raise InputError("no labelled frame was evaluated: the split is empty")
-        metrics = evaluate_boxes(
-            self.truth, self.found, self.sensor, self.height, self.width, self.sensor.downsample
-        )
-        return Evaluation(metrics, self.truth, self.found, self.sequences)
+        # A frame that several processes saw counts once.
+        by_time = {(name, int(truth["t"][0])): (truth, found) for name, truth, found in frames}
+        keys = sorted(by_time)
+        truth, found = ([by_time[key][i] for key in keys] for i in (0, 1))
+        height, width = max(size for *_, size in parts)
+        scores = score_boxes(truth, found, self.sensor, self.sensor.downsample)
+        return Evaluation(scores, truth, found, [name for name, _ in keys], height, width, self.sensor)
 
 
 def evaluate(

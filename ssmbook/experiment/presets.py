@@ -38,14 +38,18 @@ class Training:
     """Hyper-parameters; the defaults are those of the released code on Gen1 (facts of the paper's repository)."""
 
     steps: int = 400_000
-    batch_size: int = 8
+    batch_size: int = 8  # chunks of one step, over all devices and accumulated batches
+    accumulate: int = 1  # batches, one after another, that make a step
     sequence_length: int = 21
     learning_rate: float = 2e-4  # for batch 8; at another effective batch b: 2e-4 · √(b / 8)
     weight_decay: float = 0.0
     warmup: float = 0.005  # share of the steps in which the rate rises to its maximum, linearly
     clip: float = 1.0  # gradients are clipped by value
     augment: bool = True  # flip and zoom, as published
-    validate_every: int = 10_000
+    precision: str = "fp32"  # without TF32; or bf16, fp16
+    validate_every: int = 10_000  # steps
+    save_every: int = 1_000  # steps between states from which a training goes on
+    patience: int = 0  # validations without a better AP after which it stops; 0: it does not
     workers: int = 8
     seed: int = 0
 
@@ -173,8 +177,10 @@ PROFILES = {
 }
 
 
-def get_profile(name: str) -> Profile:
-    """The profile of that name; an InputError that lists the names if there is none."""
+def get_profile(name: str | Profile) -> Profile:
+    """The profile of that name; an InputError that lists the names if there is none. A profile as it is."""
+    if isinstance(name, Profile):
+        return name
     if name not in PROFILES:
         raise InputError(f"there is no profile {name!r}; the profiles are {', '.join(PROFILES)}")
     return PROFILES[name]

@@ -11,12 +11,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from ssmbook.dataset import (
     Batch,
@@ -27,7 +28,7 @@ from ssmbook.dataset import (
     get_sensor,
     preprocess_sets,
 )
-from ssmbook.detector import PRESETS, Detector, load_checkpoint
+from ssmbook.detector import PRESETS, Detector, fine_tune, input_sizes, load_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.events.simulate import simulate_set
 from ssmbook.experiment.presets import BASE_MS, Profile, get_profile
@@ -47,18 +48,19 @@ class Workspace:
     """The folders of one profile, and what makes their contents. Nothing that is there is made again.
 
     Args:
-        profile: a name of ``PROFILES``.
+        profile: a name of ``PROFILES``, or one of your own.
         data_dir: where data and runs lie; ``data/<profile>`` of the book by default. For a real set, the
             folder that holds ``raw/{train,val,test}``, or the preprocessed set itself.
         workers: processes that simulate and preprocess.
     """
 
-    def __init__(self, profile: str, data_dir: str | Path = "", workers: int = 2) -> None:
+    def __init__(self, profile: str | Profile, data_dir: str | Path = "", workers: int = 2) -> None:
         self.profile: Profile = get_profile(profile)
         root = book_root()
-        self.folder = Path(data_dir) if data_dir else root / "data" / profile
-        self.tables = root / "data" / "tables" / profile
-        self.figures = root / "figures" / profile
+        name = self.profile.name
+        self.folder = Path(data_dir) if data_dir else root / "data" / name
+        self.tables = root / "data" / "tables" / name
+        self.figures = root / "figures" / name
         self.workers = workers
 
     @property
@@ -113,13 +115,19 @@ class Workspace:
         sequences = find_sequences(self.preprocessed(window_ms, stride_ms, splits) / split)
         return EvaluationStreams(sequences, settings.sequence_length, settings.batch_size)
 
-    def data_module(self) -> EventDataModule:
-        """The set that the profile trains and validates on, as batches."""
+    def data_module(self, processes: int = 1) -> EventDataModule:
+        """The set that the profile trains and validates on, as the batches of one of some processes."""
         settings = self.profile.training
+        parts = processes * settings.accumulate
+        if settings.batch_size % parts:
+            raise InputError(
+                f"a batch of {settings.batch_size} cannot be shared by {processes} processes × "
+                f"{settings.accumulate} accumulated batches; choose a multiple of {parts}"
+            )
         return EventDataModule(
             self.preprocessed(),
             sequence_length=settings.sequence_length,
-            batch_size=settings.batch_size,
+            batch_size=settings.batch_size // parts,
             workers=settings.workers,
             augment=settings.augment,
             seed=settings.seed,
@@ -144,28 +152,48 @@ class Workspace:
         """The folder of one training."""
         return self.folder / "runs" / recurrence
 
-    def new_model(self, recurrence: str = "s5") -> Detector:
-        """The profile's detector with its starting weights, drawn from the training's seed."""
-        torch.manual_seed(self.profile.training.seed)
-        return Detector(**{**PRESETS[self.profile.model], "recurrence": recurrence})
+    def new_model(self, recurrence: str = "s5", init: str | Path = "") -> Detector:
+        """The profile's detector for its sensor, with starting weights drawn from the training's seed.
 
-    def train(self, recurrence: str = "s5", accelerator: str = "auto") -> Path:
-        """The checkpoint of the profile's training; trains, or goes on training, where it is missing."""
-        settings = self.profile.training
+        Args:
+            recurrence: see ``Detector``.
+            init: a checkpoint to begin from, ours or released, see ``fine_tune``; it decides the recurrence.
+        """
+        torch.manual_seed(self.profile.training.seed)
+        sizes = {**input_sizes(*self.sensor.frame_size), "num_classes": len(self.sensor.classes)}
+        if init:
+            return fine_tune(init, **sizes)
+        return Detector(**{**PRESETS[self.profile.model], **sizes, "recurrence": recurrence})
+
+    def train(
+        self,
+        recurrence: str = "s5",
+        accelerator: str = "auto",
+        devices: int = 1,
+        nodes: int = 1,
+        logger: str = "csv",
+        init: str | Path = "",
+        name: str = "",
+    ) -> Path:
+        """The checkpoint of the profile's training; trains, or goes on training, where it is missing.
+
+        Args:
+            recurrence, init: see ``new_model``.
+            accelerator, devices, nodes, logger: see ``ssmbook.experiment.train``.
+            name: of the run's folder; the recurrence by default.
+        """
+        begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
         return train(
-            self.new_model(recurrence),
-            self.data_module(),
-            self.run(recurrence),
+            self.new_model(recurrence, init),
+            self.data_module(devices * nodes),
+            self.run(name or recurrence),
             sensor=self.profile.sensor,
-            steps=settings.steps,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            warmup=settings.warmup,
-            clip=settings.clip,
-            validate_every=settings.validate_every,
-            seed=settings.seed,
+            training=self.profile.training,
             accelerator=accelerator,
-            parameters={"profile": self.profile.name, "training": asdict(settings)},
+            devices=devices,
+            nodes=nodes,
+            logger=logger,
+            parameters={"profile": self.profile.name, **begun},
         )
 
     def model(self, recurrence: str = "s5", carry: str = "exact") -> Detector:

@@ -5,7 +5,7 @@ import pytest
 
 from ssmbook.events import BOX_DTYPE
 from ssmbook.experiment import evaluate_boxes
-from ssmbook.experiment.evaluate import METRICS
+from ssmbook.experiment.protocol import METRICS
 
 
 def frames(boxes: np.ndarray, frame: np.ndarray, count: int) -> list[np.ndarray]:

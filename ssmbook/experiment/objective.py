@@ -1,0 +1,84 @@
+"""What a training minimises and by which rule: losses of chunks, AdamW, the one-cycle schedule, precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ssmbook.detector import Detector, detach_states
+from ssmbook.errors import InputError
+
+#: What products are computed in. fp32 is without TF32, as the published figures are.
+PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a model computes with that precision."""
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}; it can be {', '.join(PRECISIONS)}")
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
+class TrainingStep(nn.Module):
+    """Chunks in, losses and the states after them out; a module, so that DDP can wrap it.
+
+    Args:
+        model: the detector.
+        precision: a name of ``PRECISIONS``; weights stay float32.
+    """
+
+    def __init__(self, model: Detector, precision: str = "fp32") -> None:
+        super().__init__()
+        self.model, self.precision = model, precision
+
+    def forward(
+        self, x: Tensor, frames: Tensor, targets: Tensor, states: Any = None
+    ) -> tuple[dict[str, Tensor], Any]:
+        """x [L, B, C, H, W], frames [M, 2], targets [M, G, 5], the states [B, …] that the chunks begin with."""
+        with autocast(x.device, self.precision):
+            features, states = self.model.features(x, states, frames=frames)
+            losses = self.model.loss(features, targets, self._count)
+        return losses, detach_states(states)
+
+    def _count(self, foreground: int) -> float | Tensor:
+        """Foreground anchors of all processes, at least 1, per process.
+
+        DDP averages gradients over W processes: (1/W) Σ_r s_r / (n/W) = Σ_r s_r / n, with s_r the sum of
+        process r's losses and n all foreground anchors: what one process gives with the whole batch.
+        """
+        if not dist.is_initialized():
+            return max(1, foreground)
+        total = torch.tensor(float(foreground), device=self.model.anchors.device)
+        dist.all_reduce(total)
+        return total.clamp(min=1) / dist.get_world_size()
+
+
+def learning_rate_for(batch_size: int, base: float = 2e-4) -> float:
+    """The rule for another batch: base · √(b / 8), where b chunks make one optimiser step in all."""
+    return base * (batch_size / 8) ** 0.5
+
+
+def one_cycle(
+    optimizer: torch.optim.Optimizer, learning_rate: float, steps: int, warmup: float
+) -> torch.optim.lr_scheduler.OneCycleLR:
+    """Linear up over ``warmup`` of the steps from 1/20 of the rate, linear down to 1/200,000 of it."""
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=learning_rate,
+        total_steps=steps,
+        pct_start=warmup,
+        div_factor=20,
+        final_div_factor=1e4,
+        anneal_strategy="linear",
+        cycle_momentum=False,
+    )
+
+
+def exact_float32() -> None:
+    """Products in full float32 on any GPU: no TF32 in matrix products or convolutions (for the process)."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
