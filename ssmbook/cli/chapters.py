@@ -1,0 +1,63 @@
+"""Commands that run the book: reproduce, refresh."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ssmbook.cli.values import literal
+
+
+def add(commands: Any) -> None:
+    """Add the commands of this module to a parser."""
+    command = commands.add_parser(
+        "reproduce",
+        help="run the chapters and regenerate the tables and figures",
+        description=_reproduce.__doc__,
+    )
+    command.add_argument(
+        "chapters", nargs="*", help="beginnings of chapter names, e.g. 05 06; all by default"
+    )
+    command.add_argument("--profile", default="demo", help="smoke, demo, gen1-small, … (default: demo)")
+    command.add_argument("--data-dir", default="", help="where data and runs lie (default: data/<profile>)")
+    command.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a chapter's parameter, as in papermill; may be repeated",
+    )
+    command.set_defaults(run=_reproduce)
+
+    command = commands.add_parser(
+        "refresh", help="for authors: renew the committed chapters' outputs", description=_refresh.__doc__
+    )
+    command.add_argument("chapters", nargs="*", help="beginnings of chapter names; all by default")
+    command.set_defaults(run=_refresh)
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    """Run the chapters with papermill in one profile. What is done already is not done again: after an
+    interruption the same command goes on. Executed copies lie in <data>/book; the tables and figures are
+    listed at the end."""
+    from ssmbook.book import outputs, reproduce
+    from ssmbook.experiment.workspace import Workspace
+
+    parameters = {name: literal(value) for name, value in options.parameters}
+    copies = reproduce(options.profile, options.chapters, options.data_dir, parameters)
+    print("Executed chapters:")
+    for path in copies:
+        print(f"  {path}")
+    print("Tables and figures:")
+    for path in outputs(Workspace(options.profile, options.data_dir)):
+        print(f"  {path}")
+
+
+def _refresh(options: argparse.Namespace) -> None:
+    """Execute the committed chapters in place, in the smoke profile."""
+    from ssmbook.book import refresh
+
+    for path in refresh(options.chapters):
+        print(path)

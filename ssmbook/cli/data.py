@@ -1,0 +1,225 @@
+"""Commands that make and look at data: download, simulate, preprocess, info."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from ssmbook.errors import InputError
+
+
+def add(commands: Any) -> None:
+    """Add the commands of this module to a parser."""
+    command = commands.add_parser(
+        "download", help="fetch Gen1, 1 Mpx or the released checkpoints", description=_download.__doc__
+    )
+    command.add_argument("what", choices=["gen1", "gen4", "checkpoints"], help="gen4 is the 1 Mpx set")
+    kind = command.add_mutually_exclusive_group()
+    kind.add_argument("--preprocessed", action="store_true", help="one archive with all splits (default)")
+    kind.add_argument("--raw", action="store_true", help="events and boxes, one archive for each split")
+    command.add_argument("--split", nargs="+", default=None, help="of train, val and test (default: all)")
+    command.add_argument(
+        "--to", default=None, help="folder (default: data/gen1, data/gen4, data/checkpoints)"
+    )
+    command.set_defaults(run=_download)
+
+    command = commands.add_parser(
+        "simulate", help="write a simulated raw set in Gen1's format", description=_simulate.__doc__
+    )
+    command.add_argument("out", help="folder for train/, val/ and test/ with *_td.dat and *_bbox.npy")
+    command.add_argument("--profile", default="demo", help="whose scenes: smoke or demo (default: demo)")
+    command.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    command.set_defaults(run=_simulate)
+
+    command = commands.add_parser(
+        "preprocess", help="turn raw recordings and boxes into sequences", description=_preprocess.__doc__
+    )
+    command.add_argument("raw", help="folder with train/, val/ and test/ of recordings and *_bbox.npy files")
+    command.add_argument(
+        "out", help="folder for the sequences, or for a folder of each set if there are several"
+    )
+    command.add_argument("--sensor", default="gen1", help="gen1, gen4, or a YAML file (default: gen1)")
+    command.add_argument(
+        "--representation",
+        type=_list_of(str),
+        default=["stacked_histogram"],
+        help="stacked_histogram (default) or mixeddensity_stack; several with commas",
+    )
+    command.add_argument(
+        "--window-ms", type=_list_of(float), help="window in ms (default: 50); several with commas"
+    )
+    command.add_argument(
+        "--window-events",
+        type=_list_of(int),
+        help="window as a number of events instead; several with commas",
+    )
+    command.add_argument(
+        "--stride-ms",
+        type=_list_of(float),
+        default=[50.0],
+        help="time between windows in ms (default: 50); with commas, one for each window",
+    )
+    command.add_argument("--grid", default="exact", help="exact, or published: that of the released script")
+    command.add_argument("--workers", type=int, default=2, help="processes of this machine (default: 2)")
+    command.add_argument(
+        "--scheduler",
+        metavar="tcp://…",
+        help="make the sequences on the Dask cluster of this scheduler instead",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what it would read and write, and do nothing"
+    )
+    command.set_defaults(run=_preprocess)
+
+    command = commands.add_parser("info", help="what a recording holds", description=_info.__doc__)
+    command.add_argument("recordings", nargs="+", help="DAT, EVT2, EVT3, AEDAT4, HDF5 or npy files")
+    command.set_defaults(run=_info)
+
+
+def _download(options: argparse.Namespace) -> None:
+    """Fetch a published set or the released checkpoints. The disk space that is needed is shown first. After an
+    interruption the same command goes on; archives are checked against the crc32 that their authors state,
+    unpacked into train/, val/ and test/ (raw ones below raw/) and removed."""
+    from ssmbook.dataset.published import download_checkpoints, download_set
+
+    folder = options.to or f"data/{options.what}"
+    if options.what == "checkpoints":
+        if options.raw or options.preprocessed or options.split:
+            raise InputError("--raw, --preprocessed and --split choose parts of a set, not checkpoints")
+        for path, crc32 in download_checkpoints(folder).values():
+            print(f"{path}: crc32 {crc32:08x} (its authors state none to compare it with)")
+        return
+    splits = options.split or ("train", "val", "test")
+    for path in download_set(options.what, folder, options.raw, splits):
+        print(path)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    """Write a profile's simulated driving scenes as raw files in Gen1's own format. Finished sequences are
+    kept; the same seed gives the same bytes."""
+    from ssmbook.events.simulate import simulate_set
+    from ssmbook.experiment.presets import PROFILES, get_profile
+
+    simulation = get_profile(options.profile).simulation
+    if simulation is None:
+        simulated = ", ".join(name for name, profile in PROFILES.items() if profile.simulation)
+        raise InputError(f"profile {options.profile!r} has no simulation; {simulated} have one")
+    simulate_set(
+        options.out,
+        simulation.scene,
+        simulation.pixel,
+        simulation.sequences,
+        simulation.seed,
+        options.workers,
+    )
+    print(options.out)
+
+
+def _list_of(kind: type) -> Any:
+    """What reads values between commas."""
+
+    def values(text: str) -> list[Any]:
+        return [kind(each) for each in text.split(",")]
+
+    values.__name__ = f"list of {kind.__name__}"  # argparse names it in its messages
+    return values
+
+
+def _preprocess(options: argparse.Namespace) -> int:
+    """Turn raw recordings (*_td.dat, *_td.dat.h5, *_td.h5, *.raw) and their *_bbox.npy into sequences of
+    dense tensors in the published layout. Sequences that are whole are kept, so after an interruption the
+    same command goes on. Several windows, strides or representations are made from one reading:
+    --window-ms 50,25,5 --stride-ms 50,25,5 makes three sets. Sequences that fail are listed at the end, with
+    exit code 1; the others are made."""
+    from contextlib import nullcontext
+
+    from ssmbook.dataset import SequencesFailed, preprocess_sets
+    from ssmbook.dataset.processes import connect
+
+    sets = _sets(options)
+    if options.dry_run:
+        return _dry_run(options, sets)
+    with connect(options.scheduler) if options.scheduler else nullcontext() as client:
+        try:
+            summary = preprocess_sets(
+                options.raw, sets, options.sensor, workers=options.workers, client=client
+            )
+        except SequencesFailed as failed:
+            _print_failures(failed.failures)
+            print(f"made: {len(failed.summary.done)}; the same command tries the rest again", file=sys.stderr)
+            return 1
+    print(
+        f"{len(summary.done)} sequences made, {len(summary.skipped)} were there, "
+        f"{len(summary.without_labels)} have no label that counts: {', '.join(map(str, sets))}"
+    )
+    return 0
+
+
+def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The sets that were asked for: each representation with each pair of window and stride."""
+    if options.window_ms is not None and options.window_events is not None:
+        raise InputError("--window-ms and --window-events exclude each other")
+    key = "window_ms" if options.window_events is None else "window_events"
+    windows, strides = getattr(options, key) or [50.0], options.stride_ms
+    if 1 not in (len(windows), len(strides)) and len(windows) != len(strides):
+        raise InputError(
+            f"{len(windows)} windows and {len(strides)} strides; give as many of both, or one of either"
+        )
+    pairs = [
+        (windows[i % len(windows)], strides[i % len(strides)]) for i in range(max(len(windows), len(strides)))
+    ]
+    sets = {
+        f"{name}_{key.removesuffix('_ms')}={window:g}_stride={stride:g}": {
+            "representation": name,
+            key: window,
+            "stride_ms": stride,
+            "grid": options.grid,
+        }
+        for name in options.representation
+        for window, stride in pairs
+    }
+    if len(sets) == 1:
+        return {options.out: next(iter(sets.values()))}
+    return {f"{options.out}/{name}": settings for name, settings in sets.items()}
+
+
+def _dry_run(options: argparse.Namespace, sets: dict[str, dict[str, Any]]) -> int:
+    from ssmbook.dataset import estimate
+
+    failures: dict[str, str] = {}
+    for out, found in estimate(options.raw, sets, options.sensor).items():
+        print(
+            f"{out}: {found.sequences:,} sequences to make, {found.hours:.2f} h up to their last labels, "
+            f"{found.windows:,} windows; {found.bytes_in / 1e9:.3f} GB in, about {found.bytes_out / 1e9:.3f} GB out"
+        )
+        failures |= found.failures
+    print("Bytes out: windows × the mean size of the first 8 of 5 sequences. Nothing was written.")
+    _print_failures(failures)
+    return 1 if failures else 0
+
+
+def _print_failures(failures: dict[str, str]) -> None:
+    """A table of the sequences that failed and why, on stderr."""
+    if failures:
+        print(f"{len(failures)} sequences failed:", file=sys.stderr)
+    longest = max(map(len, failures), default=0)
+    for name, reason in sorted(failures.items()):
+        print(f"  {name:{longest}}  {reason}", file=sys.stderr)
+
+
+def _info(options: argparse.Namespace) -> None:
+    """Format, size, duration and number of events of recordings; the whole file is read and checked."""
+    from ssmbook.events import open_events
+
+    for path in options.recordings:
+        with open_events(path) as recording:
+            events = on = 0
+            for block in recording.blocks():
+                events += len(block)
+                on += int(block.p.sum())
+            size = f"{recording.width} × {recording.height}" if recording.width else "size not stated"
+            seconds = (recording.end_us - recording.start_us) / 1e6
+        print(
+            f"{path}: {size}, {events:,} events, {on:,} of them ON, {seconds:.6f} s from {recording.start_us} µs"
+        )

@@ -1,0 +1,136 @@
+"""Commands that run a trained detector: detect, time, export."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ssmbook.cli.values import literal
+from ssmbook.errors import InputError
+
+
+def add(commands: Any) -> None:
+    """Add the commands of this module to a parser."""
+    command = commands.add_parser("detect", help="find the boxes in a recording", description=_detect.__doc__)
+    command.add_argument("recording", help="a DAT, EVT2, EVT3, AEDAT4, HDF5 or npy file")
+    _add_checkpoint(command)
+    command.add_argument("--out", required=True, help="the file for the boxes, *_bbox.npy")
+    command.add_argument("--sensor", default="gen1", help="gen1, gen4 or a YAML file (default: gen1)")
+    command.add_argument("--rate", type=float, default=20.0, help="windows a second (default: 20)")
+    command.add_argument(
+        "--way", default="sliding", help="to run faster than 20 Hz: sliding, true or held (default: sliding)"
+    )
+    command.add_argument(
+        "--keep-step", action="store_true", help="leave step_scale at 1; else it is 20 / rate"
+    )
+    command.add_argument("--confidence", type=float, default=0.1, help="least score (default: 0.1)")
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.set_defaults(run=_detect)
+
+    command = commands.add_parser(
+        "time", help="how long a detector takes for one window", description=_time.__doc__
+    )
+    _add_checkpoint(command)
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--windows", type=int, default=200, help="how many to time (default: 200)")
+    command.add_argument("--recording", help="real events to time on; synthetic counts without it")
+    command.add_argument(
+        "--sensor", default="gen1", help="of the recording: gen1, gen4 or a YAML file (default: gen1)"
+    )
+    command.set_defaults(run=_time)
+
+    command = commands.add_parser(
+        "export", help="write a detector as an ONNX file for other runtimes", description=_export.__doc__
+    )
+    _add_checkpoint(command)
+    command.add_argument("out", help="the file, step.onnx")
+    command.add_argument(
+        "--sensor", default="gen1", help="whose frames: gen1, gen4 or a YAML file (default: gen1)"
+    )
+    command.add_argument("--batch", type=int, default=1, help="cameras side by side (default: 1)")
+    command.add_argument(
+        "--step-scale",
+        default="1.0",
+        help="time between windows in units of that in training, or 'input' to set it at every step (default: 1.0)",
+    )
+    command.set_defaults(run=_export)
+
+
+def _add_checkpoint(command: argparse.ArgumentParser) -> None:
+    command.add_argument("checkpoint", help="ours, or one released by S5-ViT or RVT")
+    command.add_argument(
+        "--preset",
+        help="sizes of a released checkpoint's network (default: those that fit its weights)",
+    )
+
+
+def _detect(options: argparse.Namespace) -> None:
+    """Run a detector over a recording as it would run live, and write the boxes of all windows as Prophesee's
+    npy: t is the end of the window in µs, x, y, w, h are pixels of the frame (halved on 1 Mpx)."""
+    from ssmbook.detector import load_checkpoint
+    from ssmbook.events import open_events, write_boxes
+    from ssmbook.experiment import StreamingDetector, detect_recording
+
+    model = load_checkpoint(options.checkpoint, options.preset).to(_device(options.device))
+    stream = StreamingDetector(
+        model,
+        options.sensor,
+        rate_hz=options.rate,
+        way=options.way,
+        follow=not options.keep_step,
+        confidence=options.confidence,
+    )
+    with open_events(options.recording, stream.sensor.width, stream.sensor.height) as recording:
+        windows, boxes = detect_recording(stream, recording)
+    write_boxes(options.out, boxes)
+    print(f"{options.out}: {len(boxes)} boxes in {windows} windows")
+
+
+def _time(options: argparse.Namespace) -> None:
+    """Time a detector by the paper's protocol: batch 1, windows of 50 ms, one after another. "network" is a frame
+    of counts in the device's memory to predictions there; "network and post-processing" goes on to boxes in the
+    host's memory. Median, 5 % and 95 % quantile."""
+    from ssmbook.detector import load_checkpoint
+    from ssmbook.events import open_events
+    from ssmbook.experiment import recorded_frames, synthetic_frames, time_detector
+
+    model = load_checkpoint(options.checkpoint, options.preset).to(_device(options.device))
+    if options.recording is None:
+        table = time_detector(model, synthetic_frames(model), options.windows)
+    else:
+        with open_events(options.recording) as recording:
+            frames = recorded_frames(recording.windows(50_000), model, options.sensor)
+            table = time_detector(model, frames, options.windows)
+    print(f"{_device_name(options.device)}, batch 1, float32")
+    print(table.round(3).to_string(index=False))
+
+
+def _export(options: argparse.Namespace) -> None:
+    """Write one step of a detector as ONNX: a frame of counts (uint8) and the states go in, predictions and new
+    states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
+    from ssmbook.dataset import get_sensor
+    from ssmbook.detector import load_checkpoint
+    from ssmbook.detector.export import export_onnx
+
+    scale = None if options.step_scale == "input" else literal(options.step_scale)
+    if scale is not None and not isinstance(scale, int | float):
+        raise InputError(f"--step-scale is {options.step_scale!r}; give a number or 'input'")
+    model = load_checkpoint(options.checkpoint, options.preset)
+    frame_hw = get_sensor(options.sensor).frame_size
+    print(export_onnx(model, options.out, frame_hw, batch=options.batch, step_scale=scale))
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("torch sees no GPU; use --device cpu")
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"device is {name!r}; it can be cpu or cuda")
+    return name
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"

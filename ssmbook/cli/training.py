@@ -1,0 +1,143 @@
+"""Commands that train a detector and score it: train, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the commands of this module to a parser."""
+    _add_train(commands)
+    _add_evaluate(commands)
+
+
+_SETTINGS: tuple[tuple[str, type, str], ...] = (
+    ("steps", int, "optimiser steps"),
+    ("batch_size", int, "chunks of one step, over all devices; the learning rate follows as √batch"),
+    ("accumulate", int, "batches, one after another, that make a step"),
+    ("learning_rate", float, "the maximum of the cycle"),
+    ("precision", str, "fp32 (without TF32), bf16 or fp16"),
+    ("validate_every", int, "steps between validations"),
+    ("patience", int, "stop after so many validations without a better AP; 0: never"),
+    ("workers", int, "processes that read"),
+    ("seed", int, "of weights, order and augmentation"),
+)
+
+
+def _add_train(commands: Any) -> None:
+    command = commands.add_parser(
+        "train",
+        help="train a detector, on one device or many; the same command goes on after a stop",
+        description=_train.__doc__,
+    )
+    add = command.add_argument
+    add(
+        "--profile",
+        default="demo",
+        help="data, network and hyper-parameters: demo, gen1-small, … (default: demo)",
+    )
+    add("--data-dir", default="", help="where data and runs lie (default: data/<profile>)")
+    add("--recurrence", default="s5", help="s5, convlstm or none (default: s5)")
+    add(
+        "--init",
+        default="",
+        metavar="CKPT",
+        help="fine-tune this checkpoint, ours or released; new class layer",
+    )
+    add("--sensor", default="", help="another sensor than the profile's: the path of its YAML file")
+    add("--name", default="", help="of the run's folder under runs/ (default: from the options)")
+    add("--accelerator", default="auto", help="auto, cpu or gpu (default: auto)")
+    add("--devices", type=int, default=1, help="processes on each node, a device each (default: 1)")
+    add("--nodes", type=int, default=1, help="machines, each started by srun or torchrun (default: 1)")
+    add("--logger", default="csv", help="beside metrics.csv: tensorboard or wandb")
+    for name, kind, words in _SETTINGS:
+        add(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"{words} (default: the profile's)")
+    command.set_defaults(run=_train)
+
+
+def _add_evaluate(commands: Any) -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="average precision of a checkpoint, ours or released, on a preprocessed set",
+        description=_evaluate.__doc__,
+    )
+    add = command.add_argument
+    add("checkpoint", help="ours (model.ckpt, best.ckpt, last.ckpt), S5-ViT's or RVT's")
+    add("--data", required=True, help="the preprocessed set, with train/, val/ and test/")
+    add("--preset", default="", help="network of a released checkpoint (default: found from its weights)")
+    add("--carry", default="", help="exact or published (default: both for S5, exact for the others)")
+    add("--split", default="test", help="test, val or train (default: test)")
+    add(
+        "--score",
+        default="class",
+        help="what ranks detections: class, as published, or product (default: class)",
+    )
+    add("--sensor", default="", help="gen1, gen4 or a YAML file (default: the checkpoint's)")
+    add("--sequence-length", type=int, default=0, help="windows of a chunk (default: as in training)")
+    add("--batch-size", type=int, default=8, help="sequences side by side (default: 8)")
+    add("--device", default="", help="cpu, cuda, … (default: a GPU where there is one)")
+    add("--save-boxes", default="", metavar="DIR", help="write detections as Prophesee npy and COCO json")
+    command.set_defaults(run=_evaluate)
+
+
+def _train(options: argparse.Namespace) -> None:
+    """Train a profile's detector. Stopped by a signal or killed, the same command goes on, and on a CPU it ends with
+    the same weights bit for bit. Under srun or torchrun, --devices and --nodes say how many processes train together;
+    the batch is shared by them, so that the result does not depend on their number. The run lies in
+    <data>/runs/<name>: model.ckpt, best.ckpt, last.ckpt, metrics.csv and panels/."""
+    from dataclasses import replace
+
+    from ssmbook.experiment.presets import get_profile
+    from ssmbook.experiment.workspace import Workspace
+
+    profile = get_profile(options.profile)
+    changed = {n: getattr(options, n) for n, *_ in _SETTINGS if getattr(options, n) is not None}
+    if "batch_size" in changed and "learning_rate" not in changed:
+        base = profile.training
+        changed["learning_rate"] = base.learning_rate * (changed["batch_size"] / base.batch_size) ** 0.5
+    profile = replace(profile, training=replace(profile.training, **changed))
+    if options.sensor:
+        profile = replace(profile, sensor=options.sensor)
+    shown = [f"{n}={getattr(options, n)}" for n, *_ in _SETTINGS if getattr(options, n) is not None]
+    shown += [f"{n}={Path(v).stem}" for n in ("init", "sensor") if (v := getattr(options, n))]
+    workspace = Workspace(profile, options.data_dir)
+    path = workspace.train(
+        options.recurrence,
+        options.accelerator,
+        options.devices,
+        options.nodes,
+        options.logger,
+        options.init,
+        options.name or "_".join([options.recurrence, *shown]),
+    )
+    print(path)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    """Average precision × 100 by the Prophesee protocol. The mAP that is published for S5-ViT was measured with
+    chunks that each start from zero and detections ranked by class score alone: expect it in the row
+    "published". In the row "exact" the state is carried through each recording."""
+    from ssmbook.experiment.box_files import save_boxes
+    from ssmbook.experiment.evaluate_file import evaluate_checkpoint, score_table
+
+    results = evaluate_checkpoint(
+        options.checkpoint,
+        options.data,
+        preset=options.preset,
+        carry=options.carry,
+        split=options.split,
+        score=options.score,
+        sensor=options.sensor,
+        sequence_length=options.sequence_length,
+        batch_size=options.batch_size,
+        device=options.device,
+    )
+    table = score_table(results)
+    table.index.name = "carry"
+    print(table.round(2).to_string(na_rep="–"))
+    for way, result in results.items():
+        if options.save_boxes:
+            save_boxes(result, Path(options.save_boxes) / way)
+            print(Path(options.save_boxes) / way)
