@@ -4,6 +4,7 @@ from ssmbook.experiment.box_files import save_boxes
 from ssmbook.experiment.breakdown import ap_by_rest, ap_by_size, time_at_rest
 from ssmbook.experiment.evaluate import Evaluation, StreamingEvaluator, evaluate, to_boxes
 from ssmbook.experiment.evaluate_file import evaluate_checkpoint, score_table
+from ssmbook.experiment.module import DetectionTraining
 from ssmbook.experiment.objective import learning_rate_for
 from ssmbook.experiment.presets import PROFILES, RATES_HZ, Arm, Profile, get_profile
 from ssmbook.experiment.protocol import Scores, evaluate_boxes, score_boxes
@@ -21,6 +22,7 @@ __all__ = [
     "PROFILES",
     "RATES_HZ",
     "Arm",
+    "DetectionTraining",
     "Detections",
     "Evaluation",
     "Profile",

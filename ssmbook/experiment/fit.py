@@ -22,7 +22,7 @@ from ssmbook.detector.temporal import map_states
 from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import StreamingEvaluator
 from ssmbook.experiment.loggers import make_loggers
-from ssmbook.experiment.objective import TrainingStep, autocast, one_cycle
+from ssmbook.experiment.objective import TrainingStep, autocast, optimizer_and_schedule
 from ssmbook.experiment.panels import Panels
 from ssmbook.experiment.presets import Training
 from ssmbook.experiment.run_folder import (
@@ -76,10 +76,7 @@ class Fit:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place below the detector itself
         self.model = model
         self.module = fabric.setup_module(TrainingStep(model, training.precision)).train()
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-        )
-        self.schedule = one_cycle(self.optimizer, training.learning_rate, training.steps, training.warmup)
+        self.optimizer, self.schedule = optimizer_and_schedule(model, training)
         # fp16 alone needs its loss scaled, or small gradients vanish.
         self.scaler = torch.amp.GradScaler(fabric.device.type, enabled=training.precision == "fp16")
         self.step, self.validated = 0, 0  # steps done; the step of the last validation

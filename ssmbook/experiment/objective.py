@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssmbook.detector import Detector, detach_states
 from ssmbook.errors import InputError
+from ssmbook.experiment.presets import Training
 
 #: What products are computed in. fp32 is without TF32, as the published figures are.
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,20 +63,25 @@ def learning_rate_for(batch_size: int, base: float = 2e-4) -> float:
     return base * (batch_size / 8) ** 0.5
 
 
-def one_cycle(
-    optimizer: torch.optim.Optimizer, learning_rate: float, steps: int, warmup: float
-) -> torch.optim.lr_scheduler.OneCycleLR:
-    """Linear up over ``warmup`` of the steps from 1/20 of the rate, linear down to 1/200,000 of it."""
-    return torch.optim.lr_scheduler.OneCycleLR(
+def optimizer_and_schedule(
+    model: nn.Module, training: Training
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
+    """AdamW, and one cycle: linear up over ``warmup`` of the steps from 1/20 of the learning rate, linear down to
+    1/200,000 of it."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
-        max_lr=learning_rate,
-        total_steps=steps,
-        pct_start=warmup,
+        max_lr=training.learning_rate,
+        total_steps=training.steps,
+        pct_start=training.warmup,
         div_factor=20,
         final_div_factor=1e4,
         anneal_strategy="linear",
         cycle_momentum=False,
     )
+    return optimizer, schedule
 
 
 def exact_float32() -> None:
