@@ -90,7 +90,7 @@ class Workspace:
         if (window_ms, stride_ms) == (BASE_MS, BASE_MS) and (self.folder / "train").is_dir():
             return self.folder  # a preprocessed set as the authors of the data offer it
         folder = self.folder / "sets" / f"window={window_ms:g}_stride={stride_ms:g}"
-        if rank_zero_only.rank:
+        if getattr(rank_zero_only, "rank", 0):
             return folder  # of several processes the first makes it; they wait for it before they train
         preprocess(
             self.raw(),
@@ -128,6 +128,7 @@ class Workspace:
             batch_size=settings.batch_size // parts,
             workers=settings.workers,
             augment=settings.augment,
+            sampling=settings.sampling,
             seed=settings.seed,
         )
 
@@ -158,10 +159,11 @@ class Workspace:
             init: a checkpoint to begin from, ours or released, see ``fine_tune``; it decides the recurrence.
         """
         torch.manual_seed(self.profile.training.seed)
-        sizes = {**input_sizes(*self.sensor.frame_size), "num_classes": len(self.sensor.classes)}
+        sizes, classes = input_sizes(*self.sensor.frame_size), len(self.sensor.classes)
         if init:
-            return fine_tune(init, **sizes)
-        return Detector(**{**PRESETS[self.profile.model], **sizes, "recurrence": recurrence})
+            return fine_tune(init, classes, sizes["input_hw"], sizes["partition"])
+        preset = PRESETS[self.profile.model]
+        return Detector(**{**preset, **sizes, "num_classes": classes, "recurrence": recurrence})
 
     def train(
         self,
