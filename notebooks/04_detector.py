@@ -23,8 +23,8 @@ data_dir: str = ""  # where data and runs lie; data/<profile> by default
 import pandas as pd
 import torch
 
-from ssmbook.detector import PRESETS, Detector, nms
-from ssmbook.experiment import PAPER_TABLE_1, Workspace, write_table
+from ssmbook.detector import input_sizes, nms
+from ssmbook.experiment import PAPER_TABLE_1, Workspace, sizes_table, write_table
 
 book = Workspace(profile, data_dir)
 _ = torch.manual_seed(0)
@@ -32,19 +32,25 @@ _ = torch.manual_seed(0)
 # %% [markdown]
 # ## Sizes
 #
-# Presets are plain keyword arguments. The parameter counts below are counted, not quoted.
+# Presets are plain keyword arguments. Parameters and operations below are counted, not quoted.
 
 # %%
-rows = []
-for name, arguments in PRESETS.items():
-    for recurrence in ("s5", "convlstm"):
-        model = Detector(**{**arguments, "recurrence": recurrence})
-        count = sum(parameter.numel() for parameter in model.parameters())
-        height, width = arguments["input_hw"]
-        rows.append((name, recurrence, f"{height} × {width}", count))
-sizes = pd.DataFrame(rows, columns=["preset", "recurrence", "input", "parameters"])
-_ = write_table(book.tables / "parameters.csv", sizes, profile=profile)
-sizes
+presets = ["gen1-tiny", "gen1-small", "gen1-base", "gen4-tiny", "gen4-small", "gen4-base"]
+sizes = sizes_table(presets)
+_ = write_table(book.tables / "sizes.csv", sizes, profile=profile)
+sizes.round(2)
+
+# %% [markdown]
+# A GFLOP is $10^9$ multiplications or additions, for one frame at batch 1. Released weights fit these
+# networks: `load_checkpoint` takes the files of S5-ViT and RVT (which has the sizes above with a ConvLSTM),
+# of which only tensors are read and nothing is run.
+#
+# The size of the input and the attention's groups follow the sensor by one rule: the input is the least
+# multiple of $32k$ that holds the frame, and a group has input / $32k$ tokens, with the least $k$ for which no
+# side of it is above 10. So a camera of any size has a network:
+
+# %%
+pd.DataFrame({f"{h} × {w}": input_sizes(h, w) for h, w in [(240, 304), (360, 640), (260, 346), (480, 640)]}).T
 
 # %% [markdown]
 # For comparison, figures **quoted from Table 1 of the paper** (T4 GPU, batch 1, 20 Hz); the last column

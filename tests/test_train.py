@@ -1,6 +1,7 @@
 """Training: however it is stopped, it ends with the same weights, bit for bit."""
 
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
@@ -17,8 +18,9 @@ from training_set import SENSOR, TRAINING, data_module, make_set
 from ssmbook.detector import PRESETS, Detector, load_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.experiment import read_metrics, train
-from ssmbook.experiment.fit import Fit
+from ssmbook.experiment.fit import Fit, endless
 from ssmbook.experiment.loggers import PACKAGES
+from ssmbook.experiment.objective import TrainingStep
 from ssmbook.experiment.run_folder import BEST, LAST, MODEL
 
 TESTS = Path(__file__).parent
@@ -123,9 +125,9 @@ def test_a_killed_training_ends_with_the_same_weights(whole, data_dir, tmp_path,
 @pytest.mark.parametrize(
     ("options", "stop", "number"),
     [
-        ({"accumulate": 2}, 1, signal.SIGINT),
+        ({"accumulate": 2, "batch_size": 4}, 1, signal.SIGINT),
         ({"precision": "bf16"}, 3, signal.SIGTERM),
-        ({"batch_size": 1}, 4, signal.SIGTERM),  # before a validation
+        ({"batch_size": 1, "sampling": "stream"}, 4, signal.SIGTERM),  # before a validation
     ],
     ids=str,
 )
@@ -181,6 +183,44 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_a_state(data_dir, tmp_pa
     assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
 
 
+def test_states_are_carried_per_slot_and_begin_anew_where_a_sequence_does(data_dir, tmp_path, monkeypatch):
+    """In a mixed batch the random chunk's slot starts from zero, the stream's from where it was."""
+    seen = []
+    original = TrainingStep.forward
+
+    def look(self, x, frames, targets, states=None):
+        losses, after = original(self, x, frames, targets, states)
+        seen.append((states, after))
+        return losses, after
+
+    monkeypatch.setattr(TrainingStep, "forward", look)
+    data = data_module(data_dir)
+    firsts = [batch.first.tolist() for batch in itertools.islice(endless(data.train_dataloader()), 6)]
+    assert any(not stream for _, stream in firsts)
+    run(data_dir, tmp_path / "run")
+    for k, (random, stream) in enumerate(firsts):
+        states = seen[k][0]
+        assert random
+        if stream:
+            assert states is None
+            continue
+        for state, before in zip(states, seen[k - 1][1], strict=True):
+            assert torch.equal(state[1], before[1])
+            assert not state[0].any()
+            assert not state.requires_grad
+
+
+def test_a_batch_without_a_label_trains_on(data_dir, tmp_path):
+    torch.manual_seed(0)
+    step = TrainingStep(Detector(**PRESETS["sim-smoke"]))
+    x = torch.randint(0, 3, (2, 1, 20, 64, 64), dtype=torch.uint8)
+    losses, states = step(x, torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, 1, 5))
+    losses["loss"].backward()
+    assert losses["loss"] == 0
+    assert states is not None
+    assert all(p.grad is None or not p.grad.any() for p in step.parameters())
+
+
 def test_it_stops_early_when_validation_rises_no_more(data_dir, tmp_path):
     training = replace(TRAINING, steps=8, validate_every=1, learning_rate=1e-9, patience=2)
     run(data_dir, tmp_path / "run", training)
@@ -189,7 +229,7 @@ def test_it_stops_early_when_validation_rises_no_more(data_dir, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"precision": "fp8"}, "fp8.*fp32, bf16, fp16"), ({"accumulate": 0}, "accumulate is 0")],
+    [({"precision": "fp8"}, "fp8.*fp32, bf16, fp16"), ({"steps": 0}, "steps is 0")],
 )
 def test_wrong_settings_are_named(data_dir, tmp_path, options, words):
     with pytest.raises(InputError, match=words):

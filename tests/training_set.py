@@ -16,6 +16,7 @@ TRAINING = Training(
     sequence_length=3,
     learning_rate=1e-3,
     warmup=0.2,
+    sampling="mixed",
     validate_every=4,
     save_every=2,
     workers=0,
@@ -41,8 +42,12 @@ def make_set(folder: Path, train: int = 2, val: int = 2) -> Path:
     return folder / "set"
 
 
-def data_module(data_dir: Path, training: Training = TRAINING) -> EventDataModule:
-    """The set as a training takes it."""
+def data_module(data_dir: Path, training: Training = TRAINING, processes: int = 1) -> EventDataModule:
+    """The set as one of some processes takes it."""
     return EventDataModule(
-        data_dir, training.sequence_length, training.batch_size // training.accumulate, seed=training.seed
+        data_dir,
+        training.sequence_length,
+        training.batch_size // training.accumulate // processes,
+        seed=training.seed,
+        sampling=training.sampling,
     )

@@ -147,7 +147,7 @@ def fine_tune(
 
 
 def find_preset(path: str | Path) -> str:
-    """The preset whose width, depth and number of classes the weights of a released checkpoint have.
+    """The preset for Gen1 or 1 Mpx whose width, depth and number of classes the weights of a released checkpoint have.
 
     Raises:
         InputError: none has; the message says what the file holds.
@@ -162,12 +162,13 @@ def find_preset(path: str | Path) -> str:
         bool(re.fullmatch(r"neck\.down3\.bottlenecks\.\d+\.0\.conv\.weight", n)) for n in weights
     )
     found = len(stem), bottlenecks, len(classes)
-    for name, sizes in PRESETS.items():
+    published = {name: sizes for name, sizes in PRESETS.items() if name.startswith(("gen1-", "gen4-"))}
+    for name, sizes in published.items():
         if found == (sizes["embed_dim"], round(3 * sizes["fpn_depth"]), sizes["num_classes"]):
             return name
     raise InputError(
         f"{path}: no preset has embed_dim {found[0]}, {found[1]} bottlenecks in the neck and {found[2]} classes; "
-        f"the presets are {', '.join(PRESETS)}"
+        f"the presets are {', '.join(published)}"
     )
 
 

@@ -11,6 +11,7 @@ from ssmbook.experiment.protocol import Scores, evaluate_boxes, score_boxes
 from ssmbook.experiment.provenance import provenance, read_json, write_json
 from ssmbook.experiment.rates import pivot, run_arms, step_scale, window_and_stride
 from ssmbook.experiment.run_folder import read_metrics
+from ssmbook.experiment.sizes import sizes_table
 from ssmbook.experiment.stream import Detections, StreamingDetector, detect_recording
 from ssmbook.experiment.tables import PAPER_TABLE_1, write_table
 from ssmbook.experiment.timing import recorded_frames, synthetic_frames, time_detector
@@ -47,6 +48,7 @@ __all__ = [
     "save_boxes",
     "score_boxes",
     "score_table",
+    "sizes_table",
     "step_scale",
     "synthetic_frames",
     "time_at_rest",

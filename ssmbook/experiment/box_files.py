@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ssmbook.events import write_boxes
+from ssmbook.events import BOX_DTYPE, write_boxes
 from ssmbook.events.files import atomic_write
 from ssmbook.experiment.evaluate import Evaluation
 from ssmbook.experiment.protocol import prophesee_filter
@@ -28,7 +28,7 @@ def save_boxes(result: Evaluation, folder: str | Path) -> list[Path]:
     for name in dict.fromkeys(result.sequences):
         boxes = np.concatenate([result.detections[i] for i in np.flatnonzero(names == name)])
         files.append(folder / f"{name}_bbox.npy")
-        write_boxes(files[-1], boxes)
+        write_boxes(files[-1], boxes.astype(BOX_DTYPE))  # joined arrays lose the gaps between fields
     truth, found = coco_dictionaries(result)
     for stem, content in (("ground_truth", truth), ("detections", found)):
         files.append(folder / f"{stem}.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ class Fit:
         self.states: Any = None
         if resume is not None:
             self.restore(resume)
-        self.batches = training_batches(data, self.step * training.accumulate)
-        self.position = data.state_dict()
+        self.batches = endless(data.train_dataloader())
+        self.position = data.state_dict()  # after the last whole step
         self.loggers: list[Any] = []
         if fabric.is_global_zero:
             self.loggers = [MetricsFile(folder / METRICS_CSV, self.step), *make_loggers(logger, folder)]
@@ -164,7 +164,10 @@ class Fit:
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):
             buffer.copy_(before)
         self.save()
-        shown = {name: f"{float(losses[name]):.3g}" for name in ("iou_loss", "conf_loss", "cls_loss")}
+        parts = {
+            name: f"{float(losses[name].detach()):.3g}" for name in ("iou_loss", "conf_loss", "cls_loss")
+        }
+        shown = ", ".join(f"{name} {value}" for name, value in parts.items())
         names = sorted(set(batch.sequences)) if not good else []
         found = [name for part in self._gather(names) for name in part]
         raise InputError(
@@ -218,7 +221,7 @@ class Fit:
         own = {
             "states": map_states(Tensor.cpu, self.states),
             "random": random_state(),
-            "data": self.data.state_dict(),
+            "data": self.position,
         }
         ranks = self._gather(own)
         if self.fabric.is_global_zero:
@@ -276,13 +279,8 @@ class Fit:
         return values
 
 
-def training_batches(data: EventDataModule, seen: int) -> Iterator[Batch]:
-    """The training batches after the first ``seen``, pass after pass without end."""
-    loader: Any = data.train_dataloader()
-    if hasattr(loader.sampler, "skip"):
-        epoch, offset = divmod(seen, len(loader))
-        loader.sampler.set_epoch(epoch)
-        loader.sampler.skip = offset * data.batch_size
+def endless(loader: Iterable[Batch]) -> Iterator[Batch]:
+    """A loader's batches, epoch after epoch."""
     while True:
         yield from loader
 

@@ -46,6 +46,7 @@ class Training:
     warmup: float = 0.005  # share of the steps in which the rate rises to its maximum, linearly
     clip: float = 1.0  # gradients are clipped by value
     augment: bool = True  # flip and zoom, as published
+    sampling: str = "mixed"  # half of each batch random chunks, half streams; or random, stream
     precision: str = "fp32"  # without TF32; or bf16, fp16
     validate_every: int = 10_000  # steps
     save_every: int = 1_000  # steps between states from which a training goes on
@@ -142,6 +143,7 @@ _DEMO = Training(
     learning_rate=7e-3,  # the best validation AP of 2e-3, 4e-3, 7e-3 and 1.2e-2
     warmup=0.1,
     augment=False,
+    sampling="random",
     validate_every=250,
     workers=0,
 )

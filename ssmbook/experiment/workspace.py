@@ -98,7 +98,8 @@ class Workspace:
             for window_ms, stride_ms in settings
             if (folder := self._set_folder(window_ms, stride_ms)) != self.folder
         }
-        if sets:
+        # Of several processes the first makes them; the others wait for it before they train.
+        if sets and not getattr(rank_zero_only, "rank", 0):
             preprocess_sets(self.raw(), sets, self.profile.sensor, splits, self.workers)
 
     def _set_folder(self, window_ms: float, stride_ms: float) -> Path:
@@ -130,6 +131,7 @@ class Workspace:
             batch_size=settings.batch_size // parts,
             workers=settings.workers,
             augment=settings.augment,
+            sampling=settings.sampling,
             seed=settings.seed,
         )
 
@@ -160,10 +162,11 @@ class Workspace:
             init: a checkpoint to begin from, ours or released, see ``fine_tune``; it decides the recurrence.
         """
         torch.manual_seed(self.profile.training.seed)
-        sizes = {**input_sizes(*self.sensor.frame_size), "num_classes": len(self.sensor.classes)}
+        sizes, classes = input_sizes(*self.sensor.frame_size), len(self.sensor.classes)
         if init:
-            return fine_tune(init, **sizes)
-        return Detector(**{**PRESETS[self.profile.model], **sizes, "recurrence": recurrence})
+            return fine_tune(init, classes, sizes["input_hw"], sizes["partition"])
+        preset = PRESETS[self.profile.model]
+        return Detector(**{**preset, **sizes, "num_classes": classes, "recurrence": recurrence})
 
     def train(
         self,
