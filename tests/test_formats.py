@@ -440,7 +440,9 @@ def test_hdf5_chunks_are_read_once(tmp_path, monkeypatch):
     def read_bytes():
         return int(counter.read_text().split()[1])
 
-    before = read_bytes()
-    with open_events(tmp_path / "a.h5") as recording:
-        assert sum(map(len, recording.blocks())) == n
-    assert read_bytes() - before < 1.1 * (tmp_path / "a.h5").stat().st_size
+    for _ in range(2):  # the first time also reads code
+        before = read_bytes()
+        with open_events(tmp_path / "a.h5") as recording:
+            assert sum(map(len, recording.blocks())) == n
+        read = read_bytes() - before
+    assert read < 1.1 * (tmp_path / "a.h5").stat().st_size
