@@ -47,7 +47,7 @@ class SSMBlock(nn.Module):
         if state is not None:
             state = state.unflatten(-1, self.layer.state_shape)
         y, state = self.layer(a, state, step_scale)
-        state = state.flatten(1)
+        state = None if state is None else state.flatten(1)
         z = add_to(F.gelu(y), a)
         b = self.norm2(z.transpose(0, 1))  # [L, N, C]
         # Two products in place of one and its halves: the gradients need not be joined.
