@@ -1,13 +1,15 @@
 import json
 import re
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
 from ssmbook.dataset import Sensor, SequencesFailed, find_sequences, preprocess
+from ssmbook.dataset.compression import compress
 from ssmbook.dataset.layout import Sequence
-from ssmbook.dataset.windows import Windows
+from ssmbook.dataset.windows import Frames, FrameSink, Windows, write_frames
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram, open_events
 
@@ -173,6 +175,50 @@ def test_two_processes_write_what_one_does(raw, tmp_path):
     summary = run(raw, tmp_path / "one")
     assert run(raw, tmp_path / "two", workers=2) == summary
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_threads_write_what_one_does(raw, tmp_path):
+    """Two sequences and six workers: three threads each; one sequence and four: four threads."""
+    for splits, workers in ((("train",), 6), (("val",), 4)):
+        summary = run(raw, tmp_path / "one", splits=splits, stride_ms=5)
+        assert run(raw, tmp_path / "more", splits=splits, stride_ms=5, workers=workers) == summary
+    assert contents(tmp_path / "one") == contents(tmp_path / "more")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_frames_come_in_order_and_few_windows_wait(threads, monkeypatch):
+    monkeypatch.setattr(Frames, "_MOST_EVENTS", 100_000)
+    rng = np.random.default_rng(threads)
+    ev = random_events(rng)
+    ends = np.arange(1000, END_US, 1000)
+    written, waiting = [], []
+    sink = FrameSink(
+        Windows(ends, window_us=3000),
+        StackedHistogram(height=HEIGHT, width=WIDTH),
+        False,
+        (20, HEIGHT, WIDTH),
+        written.append,
+    )
+    with Frames(threads) as frames:
+        for i in range(0, len(ev), 100):
+            frames.take(sink, sink.windows.push(ev[i : i + 100]))
+            waiting.append(len(frames._waiting))
+        frames.take(sink, sink.windows.finish())
+    expected = [compress(sink.represent(ev[(end - 3000 <= ev.t) & (ev.t <= end)])) for end in ends.tolist()]
+    assert written == expected
+    assert max(waiting) <= (max(threads, 100_000 // Frames._EACH) if threads > 1 else 0)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_frame_that_fails_ends_the_run_with_its_reason(threads):
+    def fail(parts):
+        raise InputError("no frame")
+
+    sink = SimpleNamespace(
+        frame_of=fail, windows=Windows(np.arange(1000, 9000, 10), window_us=20), write=None
+    )
+    with pytest.raises(InputError, match="no frame"):
+        write_frames([random_events(np.random.default_rng(0))], [sink], threads)
 
 
 # Resuming
