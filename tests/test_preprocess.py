@@ -302,6 +302,23 @@ def test_an_event_outside_the_sensor_is_named_with_its_index(raw, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_events_and_labels_of_different_clocks_are_an_error(raw, tmp_path):
+    """An hour apart, all that is labelled would be empty; a minute of silence is a scene."""
+    ev = random_events(np.random.default_rng(0))
+    late = Events(ev.t + 3_600_000_000, ev.x, ev.y, ev.p)
+    write_raw(raw / "val", "late", late, boxes_at(*range(120_000, END_US, 50_000)))
+    write_raw(raw / "val", "early", ev, boxes_at(100_000_000, 100_050_000))
+    write_raw(raw / "val", "quiet", ev, boxes_at(*range(END_US, END_US + 30_000_000, 1_000_000)))
+    with pytest.raises(SequencesFailed) as error:
+        run(raw, tmp_path / "out")
+    assert set(error.value.failures) == {"val/early", "val/late"}
+    for reason in error.value.failures.values():
+        assert re.search(
+            r"_td\.dat: its events are from \d+ to \d+ µs, its labels from .* the same clock", reason
+        )
+    assert sorted(p.name for p in (tmp_path / "out" / "val").iterdir()) == ["c", "quiet"]
+
+
 def test_a_file_of_another_size_is_an_error(raw, tmp_path):
     with pytest.raises(InputError, match=r"a_td\.dat.*width"):
         run(raw, tmp_path / "out", sensor=Sensor.simulated(2 * WIDTH, HEIGHT))

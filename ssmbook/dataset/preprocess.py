@@ -24,7 +24,7 @@ from ssmbook.dataset.layout import SPLITS, remove_partial, sequence_writer
 from ssmbook.dataset.parameters import PARAMETERS, Parameters, claim
 from ssmbook.dataset.processes import run_calls
 from ssmbook.dataset.sensor import Sensor, get_sensor
-from ssmbook.dataset.windows import FrameSink, Windows, write_frames
+from ssmbook.dataset.windows import FrameSink, Read, Windows, write_frames
 from ssmbook.errors import InputError
 from ssmbook.events import open_events
 from ssmbook.progress import progress_bar
@@ -37,6 +37,9 @@ Sets = Mapping[str, Mapping[str, Any]] | Mapping[Path, Mapping[str, Any]]
 
 #: How recordings end; the first that is there is read.
 RECORDINGS = ("_td.dat.h5", "_td.h5", "_td.dat", "_td.raw", ".raw", ".aedat4", "_td.npy")
+
+#: Events and labels that lie further apart than this minute have different clocks.
+CLOCKS_APART_US = 60_000_000
 
 # Sequences of Gen1 that the published preprocessing leaves out.
 BAD_SEQUENCES = frozenset(
@@ -300,22 +303,35 @@ def make_sequence(job: Job, targets: Mapping[Path, Parameters], threads: int = 1
     Returns:
         The number of events that were read; None if no label counts, and then nothing is written.
     """
-    plans = {out: plan_sequence(job, target) for out, target in targets.items()}
+    planned = {out: plan_sequence(job, target) for out, target in targets.items()}
+    plans = {out: plan for out, plan in planned.items() if plan is not None}
     sensor = next(iter(targets.values())).sensor
     with ExitStack() as stack:
         recording = stack.enter_context(open_events(job.recording, sensor.width, sensor.height))
+        if len(plans) < len(planned):  # and then none is there: boxes alone decide
+            return None
         sinks = []
-        for out, target in targets.items():
-            plan = plans[out]
-            if plan is None:  # and then for all: boxes alone decide
-                return None
+        for out, plan in plans.items():
+            target = targets[out]
             represent, shape, halve = target.represent, target.frame_shape, sensor.downsample
             writer = sequence_writer(
                 out / str(job), target.folder_name, plan, shape, represent.dtype, halved=halve
             )
             windows = Windows(plan.window_ends_us, target.window_us, target.window_events)
             sinks.append(FrameSink(windows, represent, halve, shape, stack.enter_context(writer)))
-        return write_frames(recording.blocks(), sinks, threads)
+        read = write_frames(recording.blocks(), sinks, threads)
+        _check_clocks(job, read, plan)
+        return read.events
+
+
+def _check_clocks(job: Job, read: Read, plan: LabelPlan) -> None:
+    """An InputError where events and labels lie so far apart that no scene explains it."""
+    first, last = int(plan.frame_times_us[0]), int(plan.frame_times_us[-1])
+    if read.events and max(read.first_us - last, first - read.last_us) > CLOCKS_APART_US:
+        raise InputError(
+            f"{job.recording}: its events are from {read.first_us} to {read.last_us} µs, its labels from {first} to "
+            f"{last} µs; give both the same clock"
+        )
 
 
 def plan_sequence(job: Job, target: Parameters) -> LabelPlan | None:

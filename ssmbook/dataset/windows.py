@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -165,20 +165,30 @@ class Frames:
                 self._pool.shutdown(cancel_futures=True)
 
 
-def write_frames(blocks: Iterable[Events], sinks: list[FrameSink], threads: int = 1) -> int:
-    """Write the frames of all sinks from one pass over the blocks; returns the number of events.
+class Read(NamedTuple):
+    """What a pass over a recording met: the number of events, and the stamps of the first and the last one."""
+
+    events: int = 0
+    first_us: int = 0
+    last_us: int = 0
+
+
+def write_frames(blocks: Iterable[Events], sinks: list[FrameSink], threads: int = 1) -> Read:
+    """Write the frames of all sinks from one pass over the blocks.
 
     Args:
         blocks: in order of time and inside the sensor, as a ``Recording`` with its size gives them. All are
             read, also those after the last window, so that damage there is noticed.
         threads: that make frames, see ``Frames``.
     """
-    events = 0
+    read = Read()
     with Frames(threads) as frames:
         for block in blocks:
-            events += len(block)
+            if len(block):
+                first = read.first_us if read.events else int(block.t[0])
+                read = Read(read.events + len(block), first, int(block.t[-1]))
             for sink in sinks:
                 frames.take(sink, sink.windows.push(block))
         for sink in sinks:
             frames.take(sink, sink.windows.finish())
-    return events
+    return read
