@@ -6,17 +6,17 @@ its key alone, by any number of processes.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from ssmbook.dataset.augment import Straight, Transform, draw_stream_transforms, draw_transforms, move_frames
 from ssmbook.dataset.layout import Sequence
+from ssmbook.dataset.shared import FramePool
 from ssmbook.errors import InputError
 
 
@@ -224,10 +224,12 @@ class Chunks(Dataset):
         self.most = most
         self._recent: OrderedDict[int, None] = OrderedDict()
         self._scratch: torch.Tensor | None = None  # [L, C, H, W] before augmentation
+        self._pool = FramePool()
 
     def __getitem__(self, keys: list[ChunkKey | None]) -> Batch:
         model = self._opened(next((key.sequence for key in keys if key is not None), 0))
-        x = _new_frames((self.length, len(keys), *model.shape), model.dtype)
+        shape = self.length, len(keys), *model.shape
+        x = self._pool.take(shape, model.dtype)
         chunks = [self._read(key, x[:, b]) for b, key in enumerate(keys)]
         return _batch(x, chunks)
 
@@ -262,12 +264,3 @@ class Chunks(Dataset):
         for i in self._recent:
             self.sequences[i].close()
         self._recent.clear()
-
-
-def _new_frames(shape: tuple[int, ...], dtype: np.dtype) -> torch.Tensor:
-    """An uninitialised tensor; in a loader's process in shared memory, where it is needed in the end."""
-    empty = torch.from_numpy(np.empty(0, dtype))
-    if get_worker_info() is None:
-        return empty.new_empty(shape)
-    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
-    return empty.set_(storage).view(shape)
