@@ -214,7 +214,7 @@ def main() -> None:
         settings = options.length, options.batch_size, options.batches, options.warm, options.repeats
         rows = measure(find_sequences(folder), *settings)
     if options.out:
-        record = {"options": {k: str(v) for k, v in vars(options).items()}, "rows": rows}
+        record = {"options": {k: str(v) for k, v in vars(options).items() if k != "out"}, "rows": rows}
         record |= {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(record, indent=2) + "\n")
