@@ -331,34 +331,6 @@ def find_sequences(split: Path, name: str | None = None) -> list[Sequence]:
     return [Sequence(folder, name) for folder in folders]
 
 
-def stride_of(sequences: list[Sequence]) -> int | None:
-    """The stride in µs that sequences have in common, e.g. 50,000, or 125,000 on the published grid of Gen1.
-
-    None where no sequence has two windows.
-
-    Raises:
-        InputError: strides differ by more than a twentieth: one time scale does not fit them all.
-    """
-    strides = {s.stride_us: s.path for s in sequences if s.stride_us is not None}
-    if not strides:
-        return None
-    low, high = min(strides), max(strides)
-    if high > 1.05 * low:
-        raise InputError(
-            f"{strides[low]}: has a window every {low / 1000:g} ms, but {strides[high]} every {high / 1000:g} ms; "
-            "keep sets of different strides apart"
-        )
-    return int(np.median([s.stride_us for s in sequences if s.stride_us is not None]))
-
-
-def describe(sequences: list[Sequence]) -> str:
-    """What sequences hold, in a line: how many windows, how far apart, labels, and gaps."""
-    stride, gaps = stride_of(sequences), sum(len(s.gaps()) for s in sequences)
-    every = "" if stride is None else f" every {stride / 1000:g} ms ({gaps} gaps)"
-    windows, labelled = sum(map(len, sequences)), sum(len(s.label_frames) for s in sequences)
-    return f"{len(sequences)} sequences, {windows} windows{every}, {labelled} of them labelled"
-
-
 def _load_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The boxes as BOX_DTYPE [N] and the index of each label frame's first box [F], from a labels file."""
     arrays = _load(path)
