@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import evaluate
 from ssmbook.experiment.presets import BASE_HZ, BASE_MS, Arm
@@ -54,8 +55,14 @@ def run_arms(workspace: Workspace, arms: Iterable[Arm] | None = None, progress: 
     Returns:
         One row per arm and rate: recurrence, way, step_scale ("1/k" or "1"), carry, rate_hz, window_ms,
         stride_ms, and the metrics in 0..1.
+
+    Raises:
+        InputError: a model was trained on another grid, e.g. that of a set with windows every 125 ms: then 20 Hz is not
+            its rate, and k not how much faster it runs.
     """
     arms = workspace.profile.arms if arms is None else tuple(arms)
+    for recurrence in dict.fromkeys(arm.recurrence for arm in arms):
+        _check_trained_at_base(workspace.train(recurrence))
     rows = []
     cells = [(arm, rate) for arm in arms for rate in arm.rates_hz]
     # The inputs of all cells that are to be computed come from one reading of the raw set.
@@ -86,6 +93,15 @@ def run_arms(workspace: Workspace, arms: Iterable[Arm] | None = None, progress: 
             }
         )
     return pd.DataFrame(rows)
+
+
+def _check_trained_at_base(path: Path) -> None:
+    stride = read_checkpoint(path).get("stride_us")
+    if stride is not None and abs(stride / (1000 * BASE_MS) - 1) > 0.05:
+        raise InputError(
+            f"{path}: was trained with a window every {stride / 1000:g} ms, but rates are relative to {BASE_MS:g} ms; "
+            "train on a set made with --grid exact"
+        )
 
 
 def _cell(
