@@ -40,7 +40,12 @@ def _add_train(commands: Any) -> None:
         help="data, network and hyper-parameters: demo, gen1-small, … (default: demo)",
     )
     add("--data-dir", default="", help="where data and runs lie (default: data/<profile>)")
-    add("--recurrence", default="s5", help="s5, convlstm or none (default: s5)")
+    add(
+        "--recurrence",
+        default="s5",
+        help="s5, s4d, s4, convlstm or none; s5-held and s5-h2 are S5 with a held mask and with the H2 norm "
+        "(default: s5)",
+    )
     add(
         "--init",
         default="",
