@@ -17,6 +17,7 @@ from ssmbook.events import Events
 
 # Colours that remain apart for colour-blind readers (Okabe and Ito).
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7f7f7f"
+RECURRENCE_COLOURS = {"s5": BLUE, "s4d": GREEN, "s4": PURPLE, "convlstm": ORANGE, "none": GREY}
 CLASS_COLOURS = (ORANGE, GREEN, PURPLE)
 WIDTH_IN = 7.0  # of a figure that fills the page
 
@@ -95,19 +96,18 @@ def show_boxes(
 
 def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
     """One line per arm of ``run_arms``'s table: metric × 100 over the rate."""
-    colours = {"s5": BLUE, "convlstm": ORANGE}
     dashes = {"sliding": "-", "true": "--", "held": ":"}
     for key, arm in table.groupby(["recurrence", "way", "step_scale", "carry"], sort=False):
         recurrence, way, scale, carry = map(str, key)
         label = f"{recurrence}, {way}" + (", step_scale 1/k" if scale == "1/k" else "")
         label += "" if carry == "exact" else f", {carry} carry"
-        face = colours[recurrence] if scale == "1/k" else "white"
+        face = RECURRENCE_COLOURS[recurrence] if scale == "1/k" else "white"
         ax.plot(
             arm["rate_hz"],
             100 * arm[metric],
             dashes[way],
             marker="s" if carry == "published" else "o",
-            color=colours[recurrence],
+            color=RECURRENCE_COLOURS[recurrence],
             markerfacecolor=face,
             markersize=5,
             label=label,
