@@ -73,7 +73,7 @@ def _add_evaluate(commands: Any) -> None:
     add("checkpoint", help="ours (model.ckpt, best.ckpt, last.ckpt), S5-ViT's or RVT's")
     add("--data", required=True, help="the preprocessed set, with train/, val/ and test/")
     add("--preset", default="", help="network of a released checkpoint (default: found from its weights)")
-    add("--carry", default="", help="exact or published (default: both for S5, exact for the others)")
+    add("--carry", default="", help="exact or published (default: both for state-space models, else exact)")
     add("--split", default="test", help="test, val or train (default: test)")
     add(
         "--score",
