@@ -12,8 +12,8 @@ recording that loads and compiles; times are the best of several interleaved rou
 process.
 
 The lines below each table are about two cores: the same recording with two workers, which then are threads; sixteen
-copies of it shared out to two workers, with the time that they need to start; and how much two processes of the limit
-do at once, which start before the clock does: no program can gain more on this machine.
+copies of it shared out to two workers, with the time that they need to start (which two short recordings show) and
+without; and how much two processes of the limit do at once, started before the clock: no program can gain more here.
 """
 
 import argparse
@@ -293,7 +293,7 @@ COPIES = "abcdefghijklmnop"
 
 
 def measure_workers(recording: Recording, repeats: int, folder: Path) -> dict[str, dict[str, float]]:
-    """Best seconds of one and two workers, for one recording and for sixteen, and of two limits at once."""
+    """Best seconds of one and two workers, for some numbers of recordings, and of one and two limits at once."""
     for name in COPIES[1:]:
         for suffix in (recording.suffix, "_bbox.npy"):
             target = folder / "many" / "val" / f"{name}{suffix}"
@@ -301,11 +301,17 @@ def measure_workers(recording: Recording, repeats: int, folder: Path) -> dict[st
             shutil.copyfile(folder / "raw" / "val" / f"a{suffix}", target)
     for suffix in (recording.suffix, "_bbox.npy"):
         (folder / "many" / "val" / f"a{suffix}").symlink_to(folder / "raw" / "val" / f"a{suffix}")
-    best: dict[str, dict[str, float]] = {"one": {}, "sixteen": {}, "limits": {}}
+    for name in COPIES[:2]:
+        for suffix in (recording.suffix, "_bbox.npy"):
+            target = folder / "two_short" / "val" / f"{name}{suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(folder / "short" / "val" / f"a{suffix}")
+    best: dict[str, dict[str, float]] = {"one": {}, "start": {}, "sixteen": {}, "limits": {}}
     for _ in range(repeats):
         for workers in (1, 2):
             seconds = {
                 "one": min(with_workers(recording, folder, "raw", workers) for _ in range(3)),
+                "start": with_workers(recording, folder, "two_short", workers),
                 "sixteen": with_workers(recording, folder, "many", workers),
                 "limits": limits_at_once(recording, folder, workers),
             }
@@ -347,14 +353,16 @@ def some_limits(recording: Recording, folder: Path, barrier: Any, number: int) -
 
 
 def print_workers(best: dict[str, dict[str, float]]) -> None:
-    texts = {
-        "one": "one recording, two workers (threads):",
-        "sixteen": "sixteen recordings, two workers, with their start:",
-        "limits": "the limit, two processes at once:",
+    sixteen, start = best["sixteen"], best["start"]
+    rows = {
+        "one recording, two workers (threads)": best["one"],
+        "sixteen recordings, two workers": sixteen,
+        f"the same without the {start['2']:.1f} s to start": {n: sixteen[n] - start[n] for n in sixteen},
+        "the limit, two processes at once": best["limits"],
     }
-    for row, text in texts.items():
-        one, two = best[row]["1"], best[row]["2"]
-        print(f"  {text:50} {one / two:.2f} × as fast as one ({one:.2f} and {two:.2f} s)")
+    for text, seconds in rows.items():
+        one, two = seconds["1"], seconds["2"]
+        print(f"  {text:42}{one / two:.2f} × as fast as one ({one:.2f} and {two:.2f} s)")
 
 
 def measure_memory(millions: list[float], folder: Path) -> list[dict]:

@@ -148,6 +148,19 @@ def test_a_process_that_is_killed_takes_its_call_only():
     assert results == {0: 2, 2: 4, 3: 6, 4: 8}
 
 
+def test_processes_end_when_no_one_waits_for_them():
+    calls = ["1 + 1", "__import__('time').sleep(600)", "__import__('time').sleep(600)", "2 + 2"]
+    results = run_calls(eval, [(call,) for call in calls], workers=2, client=None)
+    assert next(results) == (0, 2)
+    found = psutil.Process().children(recursive=True)
+    children = [process for process in found if "spawn_main" in " ".join(process.cmdline())]
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 60
+    ended, alive = psutil.wait_procs(children, timeout=10)
+    assert (len(ended), alive) == (2, [])
+
+
 # Damage
 
 

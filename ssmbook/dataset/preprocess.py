@@ -115,8 +115,8 @@ def preprocess(
         grid: ``"exact"``, or ``"published"`` for the windows that the published script makes.
         splits: which of them to make.
         workers: processes of this machine, each of which makes a sequence at a time; where there are fewer
-            sequences, threads of theirs. One needs less than 400 MB, however long the recordings, and as
-            much again as the events of its longest window if those are many.
+            sequences, threads of theirs. A process needs less than 400 MB, however long the recordings, and
+            as much again as the events of its longest window if those are many; a thread, two frames.
         client: of a Dask cluster, whose workers make the sequences instead; both folders must have the same
             paths there.
         progress: show a progress bar.
@@ -169,8 +169,10 @@ def preprocess_sets(
     todo = [(job, missing) for job in jobs if (missing := _missing(job, targets))]
     skipped = {str(job) for job in jobs} - {str(job) for job, _ in todo}
     summary = Summary(skipped=sorted(skipped), without_labels=unlabelled)
-    failures = _run(todo, summary, workers, client, progress)
-    _remove_partial(targets, jobs)  # of workers that a cluster lost
+    try:
+        failures = _run(todo, summary, workers, client, progress)
+    finally:
+        _remove_partial(targets, jobs)  # of processes that were ended, or that a cluster lost
     for names in (summary.done, summary.without_labels):
         names.sort()
     if failures:
