@@ -72,6 +72,10 @@ def test_ours_know_their_sensor(data_dir, tmp_path):
         evaluate_checkpoint(tmp_path / "b.ckpt", data_dir, carry="exact", progress=False)
     with pytest.raises(InputError, match="2 classes, but sensor 'gen4' 3"):
         evaluate_checkpoint(tmp_path / "a.ckpt", data_dir, sensor="gen4", split="val", progress=False)
+    small = Detector(**{**PRESETS["sim-smoke"], "input_hw": (32, 32), "partition": (1, 1)})
+    save_checkpoint(tmp_path / "c.ckpt", small, sensor=asdict(SENSOR))
+    with pytest.raises(InputError, match=r"frames are \(20, 64, 64\), but .*c.ckpt takes \(20, 32, 32\)"):
+        evaluate_checkpoint(tmp_path / "c.ckpt", data_dir, carry="exact", split="val", progress=False)
 
 
 def random_result(seed=0):

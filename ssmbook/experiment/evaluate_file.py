@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ssmbook.dataset import EvaluationStreams, Sensor, describe, find_sequences, get_sensor
-from ssmbook.detector import find_preset, load_checkpoint
+from ssmbook.dataset import EvaluationStreams, Sensor, Sequence, describe, find_sequences, get_sensor
+from ssmbook.detector import Detector, find_preset, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import Evaluation, evaluate
@@ -84,6 +84,7 @@ def evaluate_checkpoint(
                 f"{path} has {model.num_classes} classes, but sensor {camera.name!r} {len(camera.classes)}: "
                 "choose the sensor that it was trained for"
             )
+        _check_frames(sequences, model, path)
         streams = EvaluationStreams(sequences, sequence_length or length, batch_size)
         label = f"{way} carry" if progress else None
         results[way] = evaluate(
@@ -91,6 +92,15 @@ def evaluate_checkpoint(
         )
         streams.close()
     return results
+
+
+def _check_frames(sequences: list[Sequence], model: Detector, path: str | Path) -> None:
+    found, most = sequences[0].shape, (model.in_channels, *model.input_hw)
+    if found[0] != most[0] or any(size > limit for size, limit in zip(found, most, strict=True)):
+        raise InputError(
+            f"{sequences[0].path}: frames are {found}, but {path} takes {most} at most; give the set and the "
+            "representation that it was trained for"
+        )
 
 
 def _trained_us(path: str | Path, beside: dict[str, Any], follow: bool | float) -> float | None:
