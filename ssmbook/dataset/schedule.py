@@ -34,8 +34,10 @@ def random_chunks(sequences: list[Sequence], length: int) -> list[ChunkKey]:
         if end + 1 >= length
     ]
     if not chunks:
+        most = max((int(s.label_frames[-1]) + 1 for s in sequences if len(s.label_frames)), default=0)
         raise InputError(
-            f"no label frame of {len(sequences)} sequences has {length} windows up to it; use fewer"
+            f"no label frame of {len(sequences)} sequences has {length} windows up to it; give a sequence length of at "
+            f"most {most}"
         )
     return chunks
 

@@ -16,7 +16,7 @@ from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import Evaluation, evaluate
 from ssmbook.experiment.objective import exact_float32
 from ssmbook.experiment.presets import PROFILES
-from ssmbook.experiment.protocol import METRICS
+from ssmbook.experiment.protocol import METRICS, prophesee_filter
 
 #: The published mAP of the released S5 checkpoints was measured with chunks that each start from zero.
 CARRIES = {"s5": ("published", "exact")}
@@ -85,6 +85,7 @@ def evaluate_checkpoint(
                 "choose the sensor that it was trained for"
             )
         _check_frames(sequences, model, path)
+        check_counted(sequences, Path(data_dir) / split, camera)
         streams = EvaluationStreams(sequences, sequence_length or length, batch_size)
         label = f"{way} carry" if progress else None
         results[way] = evaluate(
@@ -92,6 +93,24 @@ def evaluate_checkpoint(
         )
         streams.close()
     return results
+
+
+def check_counted(sequences: list[Sequence], split: Path, sensor: Sensor) -> None:
+    """Say so where no box of a split counts, for then there is no AP.
+
+    Raises:
+        InputError: none does.
+    """
+    for sequence in sequences:
+        for i in range(len(sequence.label_frames)):
+            if len(prophesee_filter(sequence.labels_at(i), sensor, sensor.downsample)):
+                return
+        sequence.close()
+    skip, diagonal, side = sensor.eval_skip_us, sensor.eval_min_diagonal, sensor.eval_min_side
+    raise InputError(
+        f"{split}: no box counts in evaluation; for sensor {sensor.name!r} those count that are later than "
+        f"eval_skip_us = {skip}, with eval_min_diagonal {diagonal:g} and eval_min_side {side:g}: change its YAML file"
+    )
 
 
 def _check_frames(sequences: list[Sequence], model: Detector, path: str | Path) -> None:
