@@ -74,7 +74,7 @@ def test_ours_know_their_sensor(data_dir, tmp_path):
         evaluate_checkpoint(tmp_path / "a.ckpt", data_dir, sensor="gen4", split="val", progress=False)
     late = replace(SENSOR, name="late", eval_skip_us=10**9)
     with pytest.raises(
-        InputError, match="val: no box counts in evaluation; for sensor 'late' .*eval_skip_us"
+        InputError, match=r"val: no box counts in evaluation; for sensor 'late' .*eval_skip_us"
     ):
         evaluate_checkpoint(tmp_path / "a.ckpt", data_dir, sensor=late, split="val", progress=False)
     small = Detector(**{**PRESETS["sim-smoke"], "input_hw": (32, 32), "partition": (1, 1)})
