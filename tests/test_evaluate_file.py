@@ -1,7 +1,7 @@
 """A checkpoint file is evaluated in one command; its boxes are files that other tools read."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -71,6 +71,15 @@ def test_ours_know_their_sensor(data_dir, tmp_path):
         evaluate_checkpoint(tmp_path / "b.ckpt", data_dir, carry="exact", progress=False)
     with pytest.raises(InputError, match="2 classes, but sensor 'gen4' 3"):
         evaluate_checkpoint(tmp_path / "a.ckpt", data_dir, sensor="gen4", split="val", progress=False)
+    late = replace(SENSOR, name="late", eval_skip_us=10**9)
+    with pytest.raises(
+        InputError, match=r"val: no box counts in evaluation; for sensor 'late' .*eval_skip_us"
+    ):
+        evaluate_checkpoint(tmp_path / "a.ckpt", data_dir, sensor=late, split="val", progress=False)
+    small = Detector(**{**PRESETS["sim-smoke"], "input_hw": (32, 32), "partition": (1, 1)})
+    save_checkpoint(tmp_path / "c.ckpt", small, sensor=asdict(SENSOR))
+    with pytest.raises(InputError, match=r"frames are \(20, 64, 64\), but .*c.ckpt takes \(20, 32, 32\)"):
+        evaluate_checkpoint(tmp_path / "c.ckpt", data_dir, carry="exact", split="val", progress=False)
 
 
 def random_result(seed=0):

@@ -33,19 +33,27 @@ def test_the_grid_of_a_set_is_reported(tmp_path):
     assert stride_of(sequences) == 125_000
     assert stride_of(sequences[1:]) is None
     assert describe(sequences) == (
-        "2 sequences, 10 windows of 50 ms every 125 ms (8 Hz), 3 of them labelled, 1 gaps of more than 1.5 strides"
+        "2 sequences, 10 windows of 50 ms every 125 ms (8 Hz) but for 1 steps of 250 to 250 ms, 3 of them labelled"
     )
     assert describe(sequences[1:]) == "1 sequences, 1 windows of 50 ms, 1 of them labelled"
 
 
-def test_a_set_of_several_grids_has_no_stride(tmp_path):
-    for number, stride in enumerate((50_000, 51_000, 125_000)):
-        write(tmp_path, number, {1: 1}, 3)
-        set_ends(tmp_path, number, stride * np.arange(1, 4))
+def test_most_steps_are_the_stride(tmp_path):
+    """On the published grid of Gen1, windows are 50 ms apart before the first label and 125 ms after it."""
+    for number, before in enumerate((3, 30, 2)):
+        write(tmp_path, number, {before: 1}, 40)
+        set_ends(tmp_path, number, np.cumsum([50_000] * before + [125_000] * (40 - before)))
     sequences = find_sequences(tmp_path)
-    assert stride_of(sequences[:2]) == 50_500
-    assert stride_of(sequences) is None
-    assert "every 50 to 125 ms, which differs between sequences" in describe(sequences)
+    assert [sequence.stride_us for sequence in sequences] == [125_000, 50_000, 125_000]
+    assert stride_of(sequences) == 125_000
+    assert "120 windows of 50 ms every 125 ms (8 Hz) but for 32 steps of 50 to 50 ms" in describe(sequences)
+
+
+def test_a_set_without_a_grid_has_no_stride(tmp_path):
+    write(tmp_path, 0, {1: 1}, 8)
+    set_ends(tmp_path, 0, 1000 * np.cumsum([1, 1, 2, 4, 8, 16, 32, 64]))
+    assert stride_of(find_sequences(tmp_path)) is None
+    assert "8 windows of 50 ms 1 to 64 ms apart" in describe(find_sequences(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -163,8 +171,7 @@ def test_a_training_records_its_grid_and_an_evaluation_follows_another(tmp_path,
     arguments = ["evaluate", str(path), "--data", str(slow_set.parent), "--carry", "exact", "--device", "cpu"]
     assert main(arguments) == 0
     plain = capsys.readouterr()
-    assert "20 windows of 50 ms every 125 ms (8 Hz)" in plain.err
-    assert "2 gaps of more than 1.5 strides" in plain.err
+    assert "20 windows of 50 ms every 125 ms (8 Hz) but for 2 steps of 250 to 1000 ms" in plain.err
     assert "each step counts as one of training (a window every 50 ms)" in plain.err
     assert main([*arguments, "--follow"]) == 0
     following = capsys.readouterr()

@@ -17,6 +17,7 @@ def add(commands: Any) -> None:
 _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("steps", int, "optimiser steps"),
     ("batch_size", int, "chunks of one step, over all devices; the learning rate follows as √batch"),
+    ("sequence_length", int, "windows of a chunk"),
     ("accumulate", int, "batches, one after another, that make a step"),
     ("learning_rate", float, "the maximum of the cycle"),
     ("precision", str, "fp32 (without TF32), bf16 or fp16"),
@@ -108,6 +109,7 @@ def _train(options: argparse.Namespace) -> None:
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     from ssmbook.dataset import describe, find_sequences
+    from ssmbook.experiment.evaluate_file import check_counted
     from ssmbook.experiment.presets import get_profile
     from ssmbook.experiment.workspace import Workspace
 
@@ -122,9 +124,10 @@ def _train(options: argparse.Namespace) -> None:
     shown = [f"{n}={getattr(options, n)}" for n, *_ in _SETTINGS if getattr(options, n) is not None]
     shown += [f"{n}={Path(v).stem}" for n in ("init", "sensor") if (v := getattr(options, n))]
     workspace = Workspace(profile, options.data_dir)
-    train_set = workspace.preprocessed() / "train"
+    sets = workspace.preprocessed()
     if not getattr(rank_zero_only, "rank", 0):
-        print(f"{train_set}: {describe(find_sequences(train_set))}", file=sys.stderr)
+        print(f"{sets / 'train'}: {describe(find_sequences(sets / 'train'))}", file=sys.stderr)
+        check_counted(find_sequences(sets / "val"), sets / "val", workspace.sensor)
     path = workspace.train(
         options.recurrence,
         options.accelerator,

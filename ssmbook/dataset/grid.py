@@ -12,32 +12,35 @@ _WINDOW = re.compile(r"_(dt|ne)=([0-9.]+)(?:_|$)")  # in a representation's name
 
 
 def stride_of(sequences: list[Sequence]) -> int | None:
-    """The stride in µs that sequences have in common, e.g. 50,000, or 125,000 on the published grid of Gen1.
+    """The stride in µs of most windows, e.g. 50,000, or 125,000 on the published grid of Gen1.
 
-    None where no sequence has two windows, and where strides differ by more than a twentieth: no one time scale fits.
+    None where there are no two windows, and where fewer than half lie so far apart: no one time scale fits.
     """
-    strides = _strides(sequences)
-    return int(np.median(strides)) if len(strides) and strides.max() <= 1.05 * strides.min() else None
+    steps = _steps(sequences)
+    stride = int(np.median(steps)) if len(steps) else None
+    return stride if stride and _near(steps, stride).mean() >= 0.5 else None
 
 
 def describe(sequences: list[Sequence]) -> str:
-    """What sequences hold, in a line: how many windows, how long and how far apart, labels, and gaps.
+    """What sequences hold, in a line: how many windows, how long and how far apart, and labels.
 
-    For example ``470 sequences, 561,220 windows of 50 ms every 125 ms (8 Hz), 112,710 of them labelled``.
+    For example ``470 sequences, 561,220 windows of 50 ms every 125 ms (8 Hz), 112,710 of them labelled``. Where steps
+    differ, as on the published grid of Gen1 before and after the first label, it says in how many and how far.
     """
     windows, labelled = sum(map(len, sequences)), sum(len(s.label_frames) for s in sequences)
-    parts = [
-        f"{len(sequences)} sequences",
-        f"{windows:,} windows{_length(sequences)}{_every(sequences)}",
-        f"{labelled:,} of them labelled",
-    ]
-    if gaps := sum(len(s.gaps()) for s in sequences):
-        parts.append(f"{gaps:,} gaps of more than 1.5 strides")
-    return ", ".join(parts)
+    return (
+        f"{len(sequences)} sequences, {windows:,} windows{_length(sequences)}{_every(sequences)}, "
+        f"{labelled:,} of them labelled"
+    )
 
 
-def _strides(sequences: list[Sequence]) -> np.ndarray:
-    return np.array([stride for s in sequences if (stride := s.stride_us) is not None])
+def _steps(sequences: list[Sequence]) -> np.ndarray:
+    """The times in µs from the end of each window to that of the next."""
+    return np.concatenate([np.diff(s.timestamps_us) for s in sequences]) if sequences else np.empty(0)
+
+
+def _near(steps: np.ndarray, stride: int) -> np.ndarray:
+    return np.abs(steps - stride) <= 0.05 * stride
 
 
 def _length(sequences: list[Sequence]) -> str:
@@ -49,9 +52,14 @@ def _length(sequences: list[Sequence]) -> str:
 
 
 def _every(sequences: list[Sequence]) -> str:
-    strides = _strides(sequences) / 1000
-    if len(strides) == 0:
+    """How far apart windows are."""
+    steps, stride = _steps(sequences), stride_of(sequences)
+    if len(steps) == 0:
         return ""
-    if (stride := stride_of(sequences)) is not None:
-        return f" every {stride / 1000:g} ms ({1e6 / stride:.3g} Hz)"
-    return f" every {strides.min():g} to {strides.max():g} ms, which differs between sequences"
+    if stride is None:
+        return f" {steps.min() / 1000:g} to {steps.max() / 1000:g} ms apart"
+    others = steps[~_near(steps, stride)]
+    every = f" every {stride / 1000:g} ms ({1e6 / stride:.3g} Hz)"
+    if len(others) == 0:
+        return every
+    return f"{every} but for {len(others):,} steps of {others.min() / 1000:g} to {others.max() / 1000:g} ms"

@@ -242,10 +242,6 @@ class Sequence:
         elapsed[begin : begin + len(ends) - 1] = np.diff(ends)
         return elapsed
 
-    def gaps(self) -> np.ndarray:
-        """The windows that end more than 1.5 strides after the one before, so that time is missing between."""
-        return np.flatnonzero(np.diff(self.timestamps_us) > 1.5 * (self.stride_us or 0)) + 1
-
     def frames(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """The frames of windows start..stop − 1, [stop − start, C, H, W] as they are stored.
 

@@ -34,8 +34,10 @@ def random_chunks(sequences: list[Sequence], length: int) -> list[ChunkKey]:
         if end + 1 >= length
     ]
     if not chunks:
+        most = max((int(s.label_frames[-1]) + 1 for s in sequences if len(s.label_frames)), default=0)
         raise InputError(
-            f"no label frame of {len(sequences)} sequences has {length} windows up to it; use fewer"
+            f"no label frame of {len(sequences)} sequences has {length} windows up to it; give a sequence length of at "
+            f"most {most}"
         )
     return chunks
 
@@ -180,7 +182,8 @@ def split_slots(batch_size: int, sampling: str, random_share: float) -> tuple[in
 class EvaluationStreams(Dataset):
     """Batches in order for streaming evaluation: each label frame exactly once, over all ranks together.
 
-    Sequences are dealt to ``ranks`` × ``batch_size`` slots, the longest first, each to the slot with the least to do.
+    Sequences are dealt to ``ranks`` × ``batch_size`` slots, or fewer where there are fewer sequences, the longest
+    first, each to the slot with the least to do.
     A slot runs through its sequences, each in consecutive chunks of ``length`` windows from length − 1 windows
     before its first label frame (or its start) to its end, padded with zeros. ``first`` marks the chunk that
     starts a sequence. A slot that has run out gives padding: no label, name "", ``first`` true; so all ranks
@@ -193,11 +196,13 @@ class EvaluationStreams(Dataset):
         self, sequences: list[Sequence], length: int, batch_size: int, rank: int = 0, ranks: int = 1
     ) -> None:
         check_counts(length=length, batch_size=batch_size)
+        labelled = sum(len(sequence.label_frames) > 0 for sequence in sequences)
+        batch_size = max(1, min(batch_size, -(-labelled // ranks)))
         slots: list[list[ChunkKey]] = [[] for _ in range(ranks * batch_size)]
         for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])):
-            labelled = sequences[i].label_frames
-            if len(labelled):
-                begin = max(0, int(labelled[0]) - (length - 1))
+            frames = sequences[i].label_frames
+            if len(frames):
+                begin = max(0, int(frames[0]) - (length - 1))
                 min(slots, key=len).extend(_consecutive(i, begin, len(sequences[i]), length))
         self.slots = slots[rank::ranks]
         self._steps = max(map(len, slots))

@@ -86,7 +86,8 @@ class Sensor:
         """A sensor from a YAML file whose keys are the arguments of ``Sensor``.
 
         ``width``, ``height`` and ``classes`` are needed; ``name`` is the file's if not given. Without the
-        ``min_…`` keys no box is too small.
+        ``min_…`` keys no box is too small. Boxes of the first half second do not count in evaluation unless
+        ``eval_skip_us`` says so.
         """
         path = Path(path)
         try:

@@ -9,15 +9,15 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ssmbook.dataset import EvaluationStreams, Sensor, describe, find_sequences, get_sensor
-from ssmbook.detector import find_preset, load_checkpoint
+from ssmbook.dataset import EvaluationStreams, Sensor, Sequence, describe, find_sequences, get_sensor
+from ssmbook.detector import Detector, find_preset, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.temporal import STATE_SPACE
 from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import Evaluation, evaluate
 from ssmbook.experiment.objective import exact_float32
 from ssmbook.experiment.presets import PROFILES
-from ssmbook.experiment.protocol import METRICS
+from ssmbook.experiment.protocol import METRICS, prophesee_filter
 
 #: The published mAP of state-space models was measured with chunks that each start from zero.
 CARRIES = dict.fromkeys(STATE_SPACE, ("published", "exact"))
@@ -85,6 +85,8 @@ def evaluate_checkpoint(
                 f"{path} has {model.num_classes} classes, but sensor {camera.name!r} {len(camera.classes)}: "
                 "choose the sensor that it was trained for"
             )
+        _check_frames(sequences, model, path)
+        check_counted(sequences, Path(data_dir) / split, camera)
         streams = EvaluationStreams(sequences, sequence_length or length, batch_size)
         label = f"{way} carry" if progress else None
         results[way] = evaluate(
@@ -92,6 +94,33 @@ def evaluate_checkpoint(
         )
         streams.close()
     return results
+
+
+def check_counted(sequences: list[Sequence], split: Path, sensor: Sensor) -> None:
+    """Say so where no box of a split counts, for then there is no AP.
+
+    Raises:
+        InputError: none does.
+    """
+    for sequence in sequences:
+        for i in range(len(sequence.label_frames)):
+            if len(prophesee_filter(sequence.labels_at(i), sensor, sensor.downsample)):
+                return
+        sequence.close()
+    skip, diagonal, side = sensor.eval_skip_us, sensor.eval_min_diagonal, sensor.eval_min_side
+    raise InputError(
+        f"{split}: no box counts in evaluation; for sensor {sensor.name!r} those count that are later than "
+        f"eval_skip_us = {skip}, with eval_min_diagonal {diagonal:g} and eval_min_side {side:g}: change its YAML file"
+    )
+
+
+def _check_frames(sequences: list[Sequence], model: Detector, path: str | Path) -> None:
+    found, most = sequences[0].shape, (model.in_channels, *model.input_hw)
+    if found[0] != most[0] or any(size > limit for size, limit in zip(found, most, strict=True)):
+        raise InputError(
+            f"{sequences[0].path}: frames are {found}, but {path} takes {most} at most; give the set and the "
+            "representation that it was trained for"
+        )
 
 
 def _trained_us(path: str | Path, beside: dict[str, Any], follow: bool | float) -> float | None:
