@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ssmbook.detector import Detector, detach_states
+from ssmbook.detector.backbone import STRIDES
 from ssmbook.errors import InputError
 from ssmbook.experiment.presets import Training
 
@@ -30,20 +31,34 @@ class TrainingStep(nn.Module):
     Args:
         model: the detector.
         precision: a name of ``PRECISIONS``; weights stay float32.
+        mask_ratio: the share of each frame's tokens that are masked, drawn from PyTorch's generator for the CPU;
+            above 0 the model needs its ``mask_token``.
     """
 
-    def __init__(self, model: Detector, precision: str = "fp32") -> None:
+    def __init__(self, model: Detector, precision: str = "fp32", mask_ratio: float = 0.0) -> None:
         super().__init__()
-        self.model, self.precision = model, precision
+        self.model, self.precision, self.mask_ratio = model, precision, mask_ratio
 
     def forward(
         self, x: Tensor, frames: Tensor, targets: Tensor, states: Any = None
     ) -> tuple[dict[str, Tensor], Any]:
         """x [L, B, C, H, W], frames [M, 2], targets [M, G, 5], the states [B, …] that the chunks begin with."""
         with autocast(x.device, self.precision):
-            features, states = self.model.features(x, states, frames=frames)
+            mask = self._token_mask(x) if self.training else None
+            features, states = self.model.features(x, states, token_mask=mask, frames=frames)
             losses = self.model.loss(features, targets, self._count)
         return losses, detach_states(states)
+
+    def _token_mask(self, x: Tensor) -> Tensor | None:
+        """Bool [L, B, h/4, w/4] with the same number of masked tokens in every frame; None masks nothing."""
+        if not self.mask_ratio:
+            return None
+        height, width = (size // STRIDES[0] for size in self.model.input_hw)
+        order = torch.rand(*x.shape[:2], height * width).argsort(
+            -1
+        )  # on the CPU: one generator to keep, see Fit
+        mask = order < round(self.mask_ratio * height * width)
+        return mask.unflatten(-1, (height, width)).to(x.device)
 
     def _count(self, foreground: int) -> float | Tensor:
         """Foreground anchors of all processes, at least 1, per process.

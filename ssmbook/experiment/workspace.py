@@ -163,10 +163,11 @@ class Workspace:
         """
         torch.manual_seed(self.profile.training.seed)
         sizes, classes = input_sizes(*self.sensor.frame_size), len(self.sensor.classes)
+        masked = self.profile.training.mask_ratio > 0
         if init:
-            return fine_tune(init, classes, sizes["input_hw"], sizes["partition"])
-        preset = PRESETS[self.profile.model]
-        return Detector(**{**preset, **sizes, "num_classes": classes, "recurrence": recurrence})
+            return fine_tune(init, classes, sizes["input_hw"], sizes["partition"], mask_token=masked)
+        settings = {"num_classes": classes, "recurrence": recurrence, "mask_token": masked}
+        return Detector(**{**PRESETS[self.profile.model], **sizes, **settings})
 
     def train(
         self,
