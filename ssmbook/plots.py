@@ -74,10 +74,15 @@ def show_events(ax: Axes, events: Events, height: int, width: int, title: str = 
     show_image(ax, polarity_image(on, off), title)
 
 
-def show_histogram(ax: Axes, frame: np.ndarray, title: str = "") -> None:
-    """A StackedHistogram [2 · bins, H, W] as one picture: its bins summed, OFF first and ON after."""
+def histogram_image(frame: np.ndarray) -> np.ndarray:
+    """A StackedHistogram [2 · bins, H, W] as a picture [H, W, 3]: its bins summed, OFF first and ON after."""
     off, on = np.split(frame.astype(np.int64), 2)
-    show_image(ax, polarity_image(on.sum(0), off.sum(0)), title)
+    return polarity_image(on.sum(0), off.sum(0))
+
+
+def show_histogram(ax: Axes, frame: np.ndarray, title: str = "") -> None:
+    """A StackedHistogram [2 · bins, H, W] as one picture."""
+    show_image(ax, histogram_image(frame), title)
 
 
 def show_image(ax: Axes, image: np.ndarray, title: str = "") -> None:

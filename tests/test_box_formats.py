@@ -9,6 +9,7 @@ import pytest
 from ssmbook.dataset import Sensor, find_sequences, preprocess
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, read_coco, read_yolo, write_boxes
+from ssmbook.events import write_coco as write_coco_boxes
 
 WIDTH, HEIGHT = 64, 32  # powers of two: shares of them are exact
 CLASSES = ("car", "pedestrian")
@@ -72,6 +73,15 @@ def test_coco_gives_the_boxes(tmp_path, frames):
     boxes = some_boxes()
     path = write_coco(tmp_path / "a_bbox.json", as_coco(boxes, frames))
     np.testing.assert_array_equal(read_coco(path, CLASSES), boxes)
+
+
+def test_written_coco_is_read_back(tmp_path):
+    boxes = some_boxes()
+    boxes["track_id"], boxes["class_confidence"] = np.arange(len(boxes)), np.linspace(0, 1, len(boxes))
+    write_coco_boxes(tmp_path / "a_bbox.json", boxes, CLASSES, 240, 304)
+    np.testing.assert_array_equal(read_coco(tmp_path / "a_bbox.json", CLASSES), boxes)
+    write_coco_boxes(tmp_path / "b_bbox.json", boxes[:0], CLASSES, 240, 304)
+    assert len(read_coco(tmp_path / "b_bbox.json", CLASSES)) == 0
 
 
 def test_coco_reads_tracks_and_scores_and_counts_on_for_other_categories(tmp_path):

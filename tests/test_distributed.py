@@ -40,7 +40,9 @@ def a_batch():
 
 def a_step():
     torch.manual_seed(0)
-    return TrainingStep(Detector(**PRESETS["sim-smoke"])).eval()  # BatchNorm by its running statistics
+    return TrainingStep(
+        Detector(**PRESETS["sim-smoke"]), Training()
+    ).eval()  # BatchNorm by its running statistics
 
 
 def on_one_rank(folder, data_dir):

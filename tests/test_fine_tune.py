@@ -51,6 +51,20 @@ def test_the_class_layer_is_new_even_for_as_many_classes(tmp_path):
     assert not torch.equal(new.state_dict()[weight], model.state_dict()[weight])
 
 
+@pytest.mark.parametrize("had", [False, True])
+def test_a_vector_for_masked_tokens_is_kept_or_new(tmp_path, had):
+    model = Detector(**PRESETS["sim-smoke"], mask_token=had)
+    token = "backbone.stages.0.mask_token"
+    if had:
+        torch.nn.init.normal_(model.backbone.stages[0].mask_token)
+    save_checkpoint(tmp_path / "a.ckpt", model)
+    sizes = {"num_classes": 2, "input_hw": (64, 64), "partition": (2, 2)}
+    new = fine_tune(tmp_path / "a.ckpt", **sizes, mask_token=True)
+    assert new.config["mask_token"]
+    assert torch.equal(new.state_dict()[token], model.state_dict().get(token, torch.zeros(8)))
+    assert (token in fine_tune(tmp_path / "a.ckpt", **sizes).state_dict()) is had
+
+
 def test_the_preset_is_found_from_the_weights(tmp_path, conformance):
     for name in ("gen1-small", "gen4-base"):
         model = Detector(**PRESETS[name])

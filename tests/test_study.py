@@ -112,7 +112,7 @@ def test_the_h2_norm_joins_the_loss():
     torch.manual_seed(0)
     model = Detector(**PRESETS["sim-smoke"], clip_eigs=True).train()
     values = batch(model)
-    plain, penalised = (TrainingStep(model, h2_weight=weight)(*values)[0] for weight in (0.0, 3.0))
+    plain, penalised = (TrainingStep(model, Training(h2_weight=weight))(*values)[0] for weight in (0.0, 3.0))
     norms = sum(float(layer.h2_norm(math.pi * 0.5).detach()) for layer in s5_layers(model))
     assert len(s5_layers(model)) == 4
     assert norms > 0
@@ -124,7 +124,7 @@ def test_the_h2_norm_joins_the_loss():
 def test_training_with_the_h2_norm_lowers_it():
     torch.manual_seed(0)
     model = Detector(**PRESETS["sim-smoke"], clip_eigs=True).train()
-    step, optimizer = TrainingStep(model, h2_weight=1e3), torch.optim.SGD(model.parameters(), 1e-6)
+    step, optimizer = TrainingStep(model, Training(h2_weight=1e3)), torch.optim.SGD(model.parameters(), 1e-6)
     values = batch(model)
     norms = []
     for _ in range(3):
@@ -141,4 +141,4 @@ def test_training_with_the_h2_norm_lowers_it():
 )
 def test_an_h2_weight_that_does_not_fit(options, weight):
     with pytest.raises(InputError, match="h2_weight is"):
-        TrainingStep(Detector(**{**PRESETS["sim-smoke"], **options}), h2_weight=weight)
+        TrainingStep(Detector(**{**PRESETS["sim-smoke"], **options}), Training(h2_weight=weight))

@@ -1,15 +1,17 @@
 """The commands for a checkpoint: time, detect, export."""
 
 import itertools
+from dataclasses import asdict
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_stream import SENSOR, SIZE, model_of, random_events
 
 from ssmbook.cli import main
 from ssmbook.detector import save_checkpoint
 from ssmbook.errors import InputError
-from ssmbook.events import DatWriter, read_boxes
+from ssmbook.events import DatWriter, read_boxes, read_coco
 from ssmbook.experiment import StreamingDetector, recorded_frames, synthetic_frames, time_detector
 from ssmbook.experiment.timing import WARM_UP
 
@@ -81,13 +83,29 @@ def test_detect_writes_what_the_stream_finds(files, options, capsys):
     np.testing.assert_allclose(boxes["x"], np.concatenate(found)["x"], rtol=1e-5, atol=1e-3)
 
 
+def test_detect_writes_coco_and_a_video(files, capsys):
+    folder, model = files
+    save_checkpoint(folder / "model.ckpt", model, sensor=asdict(SENSOR))  # so that --sensor is not needed
+    command = ["detect", str(folder / "a_td.dat"), str(folder / "model.ckpt")]
+    names = [str(folder / name) for name in ("a_bbox.npy", "a_bbox.json", "a.gif")]
+    assert main([*command, "--out", names[0]]) == 0
+    assert main([*command, "--out", names[1], "--video", names[2], "--speed", "0.5"]) == 0
+    assert f"{names[1]} and {names[2]}: " in capsys.readouterr().out
+    np.testing.assert_array_equal(read_coco(names[1], SENSOR.classes), read_boxes(names[0]))
+    with Image.open(names[2]) as video:
+        assert (video.n_frames, video.info["duration"]) == (7, 100)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["time", "{}/none.ckpt"], "no such file"),
+        (["detect", "{}/a_td.dat", "{}/model.ckpt"], "--out for the boxes, --video"),
+        (["detect", "{}/a_td.dat", "{}/model.ckpt", "--out", "{}/o.txt"], ".npy or .json"),
         (["time", "{}/model.ckpt", "--device", "tpu"], "'tpu'"),
         (["export", "{}/model.ckpt", "{}/x.onnx", "--step-scale", "fast"], "a number or 'input'"),
-        (["export", "{}/model.ckpt", "{}/x.onnx"], "do not fit the model"),  # Gen1's frames
+        (["export", "{}/model.ckpt", "{}/x.onnx"], "does not say for which sensor"),
+        (["export", "{}/model.ckpt", "{}/x.onnx", "--sensor", "gen1"], "do not fit the model"),
         (
             ["detect", "{}/none.dat", "{}/model.ckpt", "--out", "{}/o.npy", "--sensor", "{}/camera.yaml"],
             "none.dat",

@@ -33,7 +33,8 @@ def data_dir(tmp_path_factory):
 
 def run(data_dir, folder, training=TRAINING, recurrence="s5", **options):
     torch.manual_seed(0)
-    model = Detector(**{**PRESETS["sim-smoke"], "recurrence": recurrence})
+    masked = training.mask_ratio > 0
+    model = Detector(**{**PRESETS["sim-smoke"], "recurrence": recurrence, "mask_token": masked})
     data = data_module(data_dir, training)
     return train(model, data, folder, sensor=SENSOR, training=training, accelerator="cpu", **options)
 
@@ -126,7 +127,7 @@ def test_a_killed_training_ends_with_the_same_weights(whole, data_dir, tmp_path,
     ("options", "stop", "number"),
     [
         ({"accumulate": 2, "batch_size": 4}, 1, signal.SIGINT),
-        ({"precision": "bf16"}, 3, signal.SIGTERM),
+        ({"precision": "bf16", "mask_ratio": 0.3}, 3, signal.SIGTERM),
         ({"batch_size": 1, "sampling": "stream"}, 4, signal.SIGTERM),  # before a validation
     ],
     ids=str,
@@ -212,13 +213,44 @@ def test_states_are_carried_per_slot_and_begin_anew_where_a_sequence_does(data_d
 
 def test_a_batch_without_a_label_trains_on(data_dir, tmp_path):
     torch.manual_seed(0)
-    step = TrainingStep(Detector(**PRESETS["sim-smoke"]))
+    step = TrainingStep(Detector(**PRESETS["sim-smoke"]), Training())
     x = torch.randint(0, 3, (2, 1, 20, 64, 64), dtype=torch.uint8)
     losses, states = step(x, torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, 1, 5))
     losses["loss"].backward()
     assert losses["loss"] == 0
     assert states is not None
     assert all(p.grad is None or not p.grad.any() for p in step.parameters())
+
+
+def test_a_share_of_the_tokens_is_masked_in_training_alone():
+    """As many in every frame, other ones in each; the learnt vector has a gradient then, and only then."""
+    torch.manual_seed(0)
+    model = Detector(**PRESETS["sim-smoke"], mask_token=True)
+    seen = []
+    features = model.features
+
+    def look(*arguments, token_mask=None, **options):
+        seen.append(token_mask)
+        return features(*arguments, token_mask=token_mask, **options)
+
+    model.features = look
+    x = torch.randint(0, 3, (2, 2, 20, 64, 64), dtype=torch.uint8)
+    batch = x, torch.tensor([[1, 0]]), torch.tensor([[[0.0, 20, 20, 16, 16]]])
+    step = TrainingStep(model, Training(mask_ratio=0.3))
+    for _ in range(2):
+        step(*batch)[0]["loss"].backward()
+    first, second = seen
+    assert first.shape == (2, 2, 16, 16)
+    assert (first.sum((-1, -2)) == round(0.3 * 256)).all()
+    frames = torch.cat([first, second]).flatten(0, 1).flatten(1)
+    assert len(frames.unique(dim=0)) == 8
+    token = model.backbone.stages[0].mask_token
+    assert token.grad.abs().max() > 0
+    token.grad = None
+    step.eval()(*batch)
+    TrainingStep(model, Training())(*batch)[0]["loss"].backward()
+    assert seen[2:] == [None, None]
+    assert token.grad is None
 
 
 def test_it_stops_early_when_validation_rises_no_more(data_dir, tmp_path):
@@ -229,7 +261,11 @@ def test_it_stops_early_when_validation_rises_no_more(data_dir, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"precision": "fp8"}, "fp8.*fp32, bf16, fp16"), ({"steps": 0}, "steps is 0")],
+    [
+        ({"precision": "fp8"}, "fp8.*fp32, bf16, fp16"),
+        ({"steps": 0}, "steps is 0"),
+        ({"mask_ratio": 1.0}, "mask_ratio is 1.0"),
+    ],
 )
 def test_wrong_settings_are_named(data_dir, tmp_path, options, words):
     with pytest.raises(InputError, match=words):

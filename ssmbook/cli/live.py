@@ -14,8 +14,16 @@ def add(commands: Any) -> None:
     command = commands.add_parser("detect", help="find the boxes in a recording", description=_detect.__doc__)
     command.add_argument("recording", help="a DAT, EVT2, EVT3, AEDAT4, HDF5 or npy file")
     _add_checkpoint(command)
-    command.add_argument("--out", required=True, help="the file for the boxes, *_bbox.npy")
-    command.add_argument("--sensor", default="gen1", help="gen1, gen4 or a YAML file (default: gen1)")
+    command.add_argument(
+        "--out", metavar="FILE", help="the boxes: *_bbox.npy, Prophesee's, or *_bbox.json, COCO's"
+    )
+    command.add_argument(
+        "--video", metavar="FILE", help="events and boxes: *.mp4, which needs ffmpeg and is smaller, or *.gif"
+    )
+    command.add_argument(
+        "--speed", type=float, default=1.0, help="of the video: 0.1 is ten times slower (default: 1)"
+    )
+    command.add_argument("--sensor", default="", help="gen1, gen4 or a YAML file (default: the checkpoint's)")
     command.add_argument("--rate", type=float, default=20.0, help="windows a second (default: 20)")
     command.add_argument(
         "--way", default="sliding", help="to run faster than 20 Hz: sliding, true or held (default: sliding)"
@@ -35,7 +43,7 @@ def add(commands: Any) -> None:
     command.add_argument("--windows", type=int, default=200, help="how many to time (default: 200)")
     command.add_argument("--recording", help="real events to time on; synthetic counts without it")
     command.add_argument(
-        "--sensor", default="gen1", help="of the recording: gen1, gen4 or a YAML file (default: gen1)"
+        "--sensor", default="", help="of the recording: gen1, gen4 or a YAML file (default: the checkpoint's)"
     )
     command.set_defaults(run=_time)
 
@@ -45,7 +53,7 @@ def add(commands: Any) -> None:
     _add_checkpoint(command)
     command.add_argument("out", help="the file, step.onnx")
     command.add_argument(
-        "--sensor", default="gen1", help="whose frames: gen1, gen4 or a YAML file (default: gen1)"
+        "--sensor", default="", help="whose frames: gen1, gen4 or a YAML file (default: the checkpoint's)"
     )
     command.add_argument("--batch", type=int, default=1, help="cameras side by side (default: 1)")
     command.add_argument(
@@ -65,25 +73,42 @@ def _add_checkpoint(command: argparse.ArgumentParser) -> None:
 
 
 def _detect(options: argparse.Namespace) -> None:
-    """Run a detector over a recording as it would run live, and write the boxes of all windows as Prophesee's
-    npy: t is the end of the window in µs, x, y, w, h are pixels of the frame (halved on 1 Mpx)."""
-    from ssmbook.detector import load_checkpoint
-    from ssmbook.events import open_events, write_boxes
-    from ssmbook.experiment import StreamingDetector, detect_recording
+    """Run a detector over a recording as it would run live, and write the boxes of all windows, a video of events
+    and boxes, or both. A box's time is the end of its window in µs; x, y, w, h are pixels of the frame (halved on
+    1 Mpx)."""
+    from contextlib import nullcontext
 
+    from ssmbook.detector import load_checkpoint
+    from ssmbook.events import open_events, write_boxes, write_coco
+    from ssmbook.experiment import StreamingDetector, box_video, detect_recording
+
+    if not options.out and not options.video:
+        raise InputError("nothing to write: give --out for the boxes, --video for a video, or both")
+    if options.out and not options.out.endswith((".npy", ".json")):
+        raise InputError(f"{options.out}: boxes are written as .npy or .json; give one of these endings")
     model = load_checkpoint(options.checkpoint, options.preset).to(_device(options.device))
     stream = StreamingDetector(
         model,
-        options.sensor,
+        _sensor(options),
         rate_hz=options.rate,
         way=options.way,
         follow=not options.keep_step,
         confidence=options.confidence,
     )
-    with open_events(options.recording, stream.sensor.width, stream.sensor.height) as recording:
-        windows, boxes = detect_recording(stream, recording)
-    write_boxes(options.out, boxes)
-    print(f"{options.out}: {len(boxes)} boxes in {windows} windows")
+    per_s = 1e6 / stream.windows.stride_us
+    with (
+        open_events(options.recording, stream.sensor.width, stream.sensor.height) as recording,
+        box_video(options.video, stream.sensor, per_s, options.speed)
+        if options.video
+        else nullcontext() as show,
+    ):
+        windows, boxes = detect_recording(stream, recording, show=show)
+    if options.out and options.out.endswith(".json"):
+        write_coco(options.out, boxes, stream.sensor.classes, *stream.sensor.frame_size)
+    elif options.out:
+        write_boxes(options.out, boxes)
+    written = " and ".join(filter(None, (options.out, options.video)))
+    print(f"{written}: {len(boxes)} boxes in {windows} windows")
 
 
 def _time(options: argparse.Namespace) -> None:
@@ -99,7 +124,7 @@ def _time(options: argparse.Namespace) -> None:
         table = time_detector(model, synthetic_frames(model), options.windows)
     else:
         with open_events(options.recording) as recording:
-            frames = recorded_frames(recording.windows(50_000), model, options.sensor)
+            frames = recorded_frames(recording.windows(50_000), model, _sensor(options))
             table = time_detector(model, frames, options.windows)
     print(f"{_device_name(options.device)}, batch 1, float32")
     print(table.round(3).to_string(index=False))
@@ -108,7 +133,6 @@ def _time(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     """Write one step of a detector as ONNX: a frame of counts (uint8) and the states go in, predictions and new
     states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
-    from ssmbook.dataset import get_sensor
     from ssmbook.detector import load_checkpoint
     from ssmbook.detector.export import export_onnx
 
@@ -116,8 +140,14 @@ def _export(options: argparse.Namespace) -> None:
     if scale is not None and not isinstance(scale, int | float):
         raise InputError(f"--step-scale is {options.step_scale!r}; give a number or 'input'")
     model = load_checkpoint(options.checkpoint, options.preset)
-    frame_hw = get_sensor(options.sensor).frame_size
+    frame_hw = _sensor(options).frame_size
     print(export_onnx(model, options.out, frame_hw, batch=options.batch, step_scale=scale))
+
+
+def _sensor(options: argparse.Namespace) -> Any:
+    from ssmbook.experiment import checkpoint_sensor
+
+    return checkpoint_sensor(options.checkpoint, options.preset or "", options.sensor)
 
 
 def _device(name: str) -> str:

@@ -21,6 +21,7 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("accumulate", int, "batches, one after another, that make a step"),
     ("learning_rate", float, "the maximum of the cycle"),
     ("precision", str, "fp32 (without TF32), bf16 or fp16"),
+    ("mask_ratio", float, "share of the tokens that a learnt vector replaces in training"),
     ("validate_every", int, "steps between validations"),
     ("patience", int, "stop after so many validations without a better AP; 0: never"),
     ("workers", int, "processes that read"),

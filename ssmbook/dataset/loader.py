@@ -141,6 +141,9 @@ class EventDataModule(L.LightningDataModule):
             "batch_size": None,  # the datasets give whole batches
             "collate_fn": as_it_is,
             "num_workers": self.workers,
+            # A loader draws a seed for its workers, which need none, when it begins: not from the generator of the
+            # training, which after a stop would then go on otherwise.
+            "generator": torch.Generator(),
             # Spawned rather than forked: HDF5 and thread pools do not survive a fork.
             "multiprocessing_context": "spawn" if self.workers else None,
             "persistent_workers": self.workers > 0,

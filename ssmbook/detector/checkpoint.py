@@ -61,7 +61,7 @@ RENAMES = [
     (r"obj_preds\.", "objectness_out."),
     (r"\.bn\.", ".norm."),
 ]
-CLASS_LAYER = "head.class_out."
+CLASS_LAYER, MASK_TOKEN = "head.class_out.", "backbone.stages.0.mask_token"
 # Found in a file, these give its recurrence away.
 TRACES = {"s5": "recurrence.layer.Lambda", "convlstm": "recurrence.gates.weight"}
 
@@ -125,6 +125,7 @@ def fine_tune(
     input_hw: tuple[int, int],
     partition: tuple[int, int],
     preset: str | None = None,
+    mask_token: bool = False,
 ) -> Detector:
     """A detector for other classes or another sensor, begun from the weights of a file.
 
@@ -135,11 +136,16 @@ def fine_tune(
     Args:
         path, preset: see ``load_checkpoint``.
         num_classes, input_hw, partition: of the new detector; ``input_sizes`` gives the latter two.
+        mask_token: give it a vector for masked tokens, a new one where the file has none.
     """
     config, weights = _config_and_weights(path, preset)
     sizes = {"num_classes": num_classes, "input_hw": input_hw, "partition": partition}
-    model = Detector(**{**config, **sizes})
-    fresh = {name: w for name, w in model.state_dict().items() if name.startswith(CLASS_LAYER)}
+    model = Detector(**{**config, **sizes, "mask_token": mask_token or config["mask_token"]})
+    fresh = {
+        name: w
+        for name, w in model.state_dict().items()
+        if name.startswith(CLASS_LAYER) or (name == MASK_TOKEN and name not in weights)
+    }
     weights = {**weights, **fresh}
     _check_fit(weights, model, path)
     model.load_state_dict(weights)
@@ -208,7 +214,7 @@ def _found(weights: dict[str, Tensor]) -> dict[str, Any]:
     names = [name for name, trace in TRACES.items() if f"backbone.stages.0.{trace}" in weights]
     return {
         "recurrence": names[0] if names else "none",
-        "mask_token": "backbone.stages.0.mask_token" in weights,
+        "mask_token": MASK_TOKEN in weights,
     }
 
 

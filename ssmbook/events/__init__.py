@@ -1,6 +1,6 @@
 """Raw events in, dense tensors out."""
 
-from ssmbook.events.box_formats import read_coco, read_yolo
+from ssmbook.events.box_formats import read_coco, read_yolo, write_coco
 from ssmbook.events.boxes import BOX_DTYPE, clean_boxes, read_boxes, write_boxes
 from ssmbook.events.events import Events
 from ssmbook.events.formats import DatWriter, Recording, open_events
@@ -20,4 +20,5 @@ __all__ = [
     "read_coco",
     "read_yolo",
     "write_boxes",
+    "write_coco",
 ]

@@ -27,7 +27,7 @@ import numpy as np
 
 from ssmbook.errors import InputError
 from ssmbook.events.boxes import BOX_DTYPE
-from ssmbook.events.files import existing_file
+from ssmbook.events.files import atomic_write, existing_file
 
 _TIME = re.compile(r"(\d+)(us)?$")
 _MOST_US = 2**62
@@ -121,6 +121,41 @@ def _annotation(path: Path, i: int, row: Any, times: dict, ids: dict) -> tuple:
             f"{where} has track_id {track!r} and score {score!r}; give a whole number, and 0 to 1"
         )
     return times[row["image_id"]], *bbox, ids[row["category_id"]], track, score
+
+
+def write_coco(
+    path: str | os.PathLike[str], boxes: np.ndarray, classes: Sequence[str], height: int, width: int
+) -> None:
+    """Write BOX_DTYPE [N] as a COCO json that ``read_coco`` reads; the file appears whole or not at all.
+
+    Args:
+        path: ``*_bbox.json``.
+        boxes: each time among them is an image.
+        classes: names by class id.
+        height, width: of the frames, in px.
+    """
+    times = np.unique(boxes["t"]).tolist()
+    number = {t: i for i, t in enumerate(times, 1)}
+    annotations = [
+        {
+            "id": i,
+            "image_id": number[t],
+            "category_id": class_id + 1,
+            "bbox": [x, y, w, h],
+            "area": w * h,
+            "iscrowd": 0,
+            "track_id": track_id,
+            "score": score,
+        }
+        for i, (t, x, y, w, h, class_id, track_id, score) in enumerate(boxes.tolist(), 1)
+    ]
+    content = {
+        "images": [{"id": number[t], "timestamp_us": t, "height": height, "width": width} for t in times],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
+    }
+    with atomic_write(path) as file:
+        file.write(json.dumps(content).encode())
 
 
 def read_yolo(

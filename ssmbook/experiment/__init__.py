@@ -3,7 +3,7 @@
 from ssmbook.experiment.box_files import save_boxes
 from ssmbook.experiment.breakdown import ap_by_rest, ap_by_size, time_at_rest
 from ssmbook.experiment.evaluate import Evaluation, StreamingEvaluator, evaluate, to_boxes
-from ssmbook.experiment.evaluate_file import evaluate_checkpoint, score_table
+from ssmbook.experiment.evaluate_file import checkpoint_sensor, evaluate_checkpoint, score_table
 from ssmbook.experiment.module import DetectionTraining
 from ssmbook.experiment.objective import learning_rate_for
 from ssmbook.experiment.plan import plan
@@ -17,6 +17,7 @@ from ssmbook.experiment.stream import Detections, StreamingDetector, detect_reco
 from ssmbook.experiment.tables import PAPER_TABLE_1, write_table
 from ssmbook.experiment.timing import recorded_frames, synthetic_frames, time_detector
 from ssmbook.experiment.train import train
+from ssmbook.experiment.video import box_video
 from ssmbook.experiment.workspace import Workspace
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "Workspace",
     "ap_by_rest",
     "ap_by_size",
+    "box_video",
+    "checkpoint_sensor",
     "detect_recording",
     "evaluate",
     "evaluate_boxes",

@@ -148,6 +148,17 @@ def _steps(beside: dict[str, Any], trained_us: float | None) -> str:
     return f"each step counts as one of training{known}"
 
 
+def checkpoint_sensor(path: str | Path, preset: str = "", sensor: str | Sensor = "") -> Sensor:
+    """The sensor whose frames a checkpoint takes: the one given, or the one that it was trained for, or its preset's.
+
+    Raises:
+        InputError: neither is known.
+    """
+    beside = read_checkpoint(path)
+    preset = preset or ("" if "config" in beside or sensor else find_preset(path))
+    return _sensor_and_length(path, beside, preset, sensor)[0]
+
+
 def _sensor_and_length(
     path: str | Path, beside: dict[str, Any], preset: str, sensor: str | Sensor
 ) -> tuple[Sensor, int]:

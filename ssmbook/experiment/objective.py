@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ssmbook.detector import Detector, detach_states
+from ssmbook.detector.backbone import STRIDES
 from ssmbook.errors import InputError
 from ssmbook.experiment.presets import Training
 from ssmbook.ssm import S5
@@ -31,20 +32,23 @@ class TrainingStep(nn.Module):
 
     Args:
         model: the detector.
-        precision: a name of ``PRECISIONS``; weights stay float32.
-        h2_weight: what the S5 layers' H2 norms above ω_min = πα count in the loss, α the model's bandlimit; the
-            second remedy of arXiv 2402.15584 against aliasing.
+        training: of it count precision (weights stay float32); mask_ratio, the share of each frame's tokens that
+            are masked, drawn from PyTorch's generator for the CPU, for which the model needs its ``mask_token``;
+            and h2_weight, what the S5 layers' H2 norms above ω_min = πα count in the loss, α the model's
+            bandlimit: the second remedy of arXiv 2402.15584 against aliasing.
 
     Raises:
         InputError: a weight below 0, or one for a model without S5 or bandlimit.
     """
 
-    def __init__(self, model: Detector, precision: str = "fp32", h2_weight: float = 0.0) -> None:
+    def __init__(self, model: Detector, training: Training) -> None:
         super().__init__()
-        self.model, self.precision, self.h2_weight = model, precision, h2_weight
-        if h2_weight and (h2_weight < 0 or model.config["bandlimit"] is None or not s5_layers(model)):
+        self.model, self.precision = model, training.precision
+        self.mask_ratio, self.h2_weight = training.mask_ratio, training.h2_weight
+        weight, limited = self.h2_weight, model.config["bandlimit"] is not None
+        if weight and (weight < 0 or not limited or not s5_layers(model)):
             raise InputError(
-                f"h2_weight is {h2_weight}; it must be at least 0, and 0 for a model without S5 layers or bandlimit"
+                f"h2_weight is {weight}; it must be at least 0, and 0 for a model without S5 layers or bandlimit"
             )
 
     def forward(
@@ -52,7 +56,8 @@ class TrainingStep(nn.Module):
     ) -> tuple[dict[str, Tensor], Any]:
         """x [L, B, C, H, W], frames [M, 2], targets [M, G, 5], the states [B, …] that the chunks begin with."""
         with autocast(x.device, self.precision):
-            features, states = self.model.features(x, states, frames=frames)
+            mask = self._token_mask(x) if self.training else None
+            features, states = self.model.features(x, states, token_mask=mask, frames=frames)
             losses = self.model.loss(features, targets, self._count)
         if self.h2_weight:
             omega_min = math.pi * self.model.config["bandlimit"]
@@ -60,6 +65,16 @@ class TrainingStep(nn.Module):
             losses["h2_norm"] = norms.to(losses["loss"])
             losses["loss"] = losses["loss"] + self.h2_weight * losses["h2_norm"]
         return losses, detach_states(states)
+
+    def _token_mask(self, x: Tensor) -> Tensor | None:
+        """Bool [L, B, h/4, w/4] with the same number of masked tokens in every frame; None masks nothing."""
+        if not self.mask_ratio:
+            return None
+        height, width = (size // STRIDES[0] for size in self.model.input_hw)
+        # Drawn on the CPU: its generator is kept in every state to go on from.
+        order = torch.rand(*x.shape[:2], height * width).argsort(-1)
+        mask = order < round(self.mask_ratio * height * width)
+        return mask.unflatten(-1, (height, width)).to(x.device)
 
     def _count(self, foreground: int) -> float | Tensor:
         """Foreground anchors of all processes, at least 1, per process.

@@ -64,7 +64,7 @@ def measure(workspace: Workspace, variant: str, device: str) -> tuple[float, flo
     """Seconds of a training step, and of a window in evaluation, of one of a profile's models."""
     training = workspace.training(variant)
     model = workspace.new_model(variant).to(device)
-    step = TrainingStep(model, training.precision, training.h2_weight).train()
+    step = TrainingStep(model, training).train()
     L, B = training.sequence_length, training.batch_size
     height, width = workspace.sensor.frame_size
     x = torch.randint(0, 3, (L, B, model.in_channels, height, width), dtype=torch.uint8, device=device)

@@ -49,6 +49,7 @@ class Training:
     warmup: float = 0.005  # share of the steps in which the rate rises to its maximum, linearly
     clip: float = 1.0  # gradients are clipped by value
     augment: bool = True  # flip and zoom, as published
+    mask_ratio: float = 0.0  # share of the first stage's tokens that a learnt vector replaces in training
     sampling: str = "mixed"  # half of each batch random chunks, half streams; or random, stream
     precision: str = "fp32"  # without TF32; or bf16, fp16
     validate_every: int = 10_000  # steps

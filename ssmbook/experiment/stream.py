@@ -11,7 +11,7 @@ come, or the clock says so. What the next windows still need of the events is ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,10 @@ from ssmbook.progress import progress_bar
 
 PIECE = 1 << 16  # events of a recording that are pushed at once
 LONGEST_GAP_US = 60_000_000  # a jump of the stamps by more is taken for a fault, not for a quiet minute
+
+
+#: Takes a window's frame [channels, height, width], its end in µs, and its boxes.
+Show = Callable[[np.ndarray, int, np.ndarray], None]
 
 
 class Detections(NamedTuple):
@@ -147,7 +151,7 @@ class StreamingDetector:
         first_end_us: the end of the first window; None: one window after the first event.
 
     Raises:
-        InputError: an argument is out of range, or the sensor's frames do not fit the model.
+        InputError: an argument is out of range, or the sensor's frames or classes do not fit the model.
     """
 
     def __init__(
@@ -172,7 +176,12 @@ class StreamingDetector:
         kind = REPRESENTATIONS[representation]
         bins = model.in_channels * kind(bins=1).bins // kind(bins=1).channels
         self.represent = kind(bins=bins, height=self.sensor.height, width=self.sensor.width)
-        frame_hw = self.sensor.frame_size
+        frame_hw, classes = self.sensor.frame_size, self.sensor.classes
+        if model.num_classes != len(classes):
+            raise InputError(
+                f"the model has {model.num_classes} classes, but sensor {self.sensor.name!r} {len(classes)}: choose "
+                "the sensor that it was trained for"
+            )
         if any(size > most for size, most in zip(frame_hw, model.input_hw, strict=True)):
             raise InputError(f"frames of {frame_hw} do not fit the model's input of {model.input_hw}")
         window_ms, stride_ms = window_and_stride(way, rate_hz)
@@ -194,13 +203,16 @@ class StreamingDetector:
             InputError: an event outside the sensor, a first stamp below 0, or a jump of the stamps by more
                 than a minute; the stream is as it was before.
         """
+        return [self.push_frame(frame, end) for end, frame in self.frames(events, now_us)]
+
+    def frames(self, events: Events, now_us: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """The windows that the next events complete, each as its end and its frame; arguments as of ``push``."""
         for values, size, name in ((events.x, self.sensor.width, "x"), (events.y, self.sensor.height, "y")):
             if len(events) and values.max() >= size:
                 i = int(np.argmax(values >= size))
                 raise InputError(f"event {i} has {name} = {values[i]}, outside the sensor's {size} px")
-        return [
-            self.push_frame(self._frame(window), end) for end, window in self.windows.push(events, now_us)
-        ]
+        for end, window in self.windows.push(events, now_us):
+            yield end, self._frame(window)
 
     def push_frame(self, frame: np.ndarray | torch.Tensor, t_us: int) -> Detections:
         """Detect in the next frame [channels, height, width] of a representation, whose window ends at t_us."""
@@ -223,15 +235,24 @@ class StreamingDetector:
 
 
 def detect_recording(
-    stream: StreamingDetector, recording: Recording, progress: bool = True
+    stream: StreamingDetector, recording: Recording, progress: bool = True, show: Show | None = None
 ) -> tuple[int, np.ndarray]:
-    """Run a whole recording through a stream: the number of windows, and all boxes, BOX_DTYPE."""
+    """Run a whole recording through a stream: the number of windows, and all boxes, BOX_DTYPE.
+
+    Args:
+        stream: at its start.
+        recording: whose events lie within the stream's sensor.
+        progress: show a bar.
+        show: called for each window with its frame, its end in µs and its boxes, as by ``box_video``.
+    """
     found: list[Detections] = []
     with progress_bar(desc="detect", unit="window", show=progress, leave=False) as bar:
         for events, now_us in _pieces(recording):
-            detections = stream.push(events, now_us)
-            found += detections
-            bar.update(len(detections))
+            for end, frame in stream.frames(events, now_us):
+                found.append(stream.push_frame(frame, end))
+                if show is not None:
+                    show(frame, end, found[-1].boxes)
+                bar.update()
     boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *(d.boxes for d in found)])
     return len(found), boxes.astype(BOX_DTYPE)  # numpy drops the bytes between fields when it joins
 

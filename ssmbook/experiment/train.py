@@ -60,7 +60,7 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; the same call goes on from there.
     """
     folder, sensor = Path(out_dir), get_sensor(sensor)
-    _check(training, logger)
+    _check(model, training, logger)
     settings = {**(parameters or {}), "model": model.config, "training": asdict(training)}
     if (folder / MODEL).exists() and is_same_run(folder, settings):
         return folder / MODEL
@@ -100,10 +100,16 @@ def _strategy(model: Detector, processes: int) -> str | DDPStrategy:
     return DDPStrategy(start_method=method, find_unused_parameters=unused)
 
 
-def _check(training: Training, logger: str) -> None:
+def _check(model: Detector, training: Training, logger: str) -> None:
     check_logger(logger)
     if training.precision not in PRECISIONS:
         raise InputError(f"precision is {training.precision!r}; it can be {', '.join(PRECISIONS)}")
     for name in ("steps", "validate_every", "save_every", "accumulate"):
         if getattr(training, name) < 1:
             raise InputError(f"{name} is {getattr(training, name)}; it must be at least 1")
+    if not 0 <= training.mask_ratio < 1:
+        raise InputError(f"mask_ratio is {training.mask_ratio}; it must be at least 0 and below 1")
+    if training.mask_ratio and not model.config["mask_token"]:
+        raise InputError(
+            "mask_ratio needs a model with a vector for masked tokens: make it with mask_token=True"
+        )

@@ -178,11 +178,17 @@ class Workspace:
         """
         torch.manual_seed(self.profile.training.seed)
         sizes, classes = input_sizes(*self.sensor.frame_size), len(self.sensor.classes)
+        masked = self.profile.training.mask_ratio > 0
         if init:
-            return fine_tune(init, classes, sizes["input_hw"], sizes["partition"])
+            return fine_tune(init, classes, sizes["input_hw"], sizes["partition"], mask_token=masked)
         chosen = get_variant(variant)
-        own = {**sizes, "num_classes": classes, "recurrence": chosen.recurrence, **chosen.options}
-        return Detector(**{**PRESETS[self.profile.model], **own})
+        own = {
+            "num_classes": classes,
+            "recurrence": chosen.recurrence,
+            "mask_token": masked,
+            **chosen.options,
+        }
+        return Detector(**{**PRESETS[self.profile.model], **sizes, **own})
 
     def training(self, variant: str = "s5") -> Training:
         """The hyper-parameters of one variant's training."""
