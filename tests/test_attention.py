@@ -52,17 +52,30 @@ def test_attention_equals_the_formula_head_by_head():
 
 
 @pytest.mark.parametrize("kind", ["window", "grid"])
-def test_block_equals_its_two_lines(kind):
+def test_block_equals_its_two_lines_gradients_too(kind):
     torch.manual_seed(1)
     block = AttentionBlock(4, 2, (2, 3), kind).double()
     torch.nn.init.normal_(block.gamma1)
     torch.nn.init.normal_(block.gamma2)
-    x = torch.randn(2, 4, 6, 4, dtype=torch.float64)
+    x = torch.randn(2, 4, 6, 4, dtype=torch.float64, requires_grad=True)
     split, merge = (window_partition, window_merge) if kind == "window" else (grid_partition, grid_merge)
     normed = x if kind == "window" else block.norm1(x)
     y = x + block.gamma1 * merge(block.attention(split(normed, (2, 3))), (2, 3), (4, 6))
     y = y + block.gamma2 * block.mlp(block.norm2(y))
-    torch.testing.assert_close(block(x), y, rtol=0, atol=1e-12)
+    got, dy = block(x), torch.randn_like(y)
+    torch.testing.assert_close(got, y, rtol=0, atol=1e-12)
+    for a, b in zip(
+        *(torch.autograd.grad(out, [x, *block.parameters()], dy) for out in (got, y)), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
+
+
+def test_nothing_of_the_mlp_width_is_kept_for_the_gradients():
+    block, x = AttentionBlock(8, 4, (2, 3), "window"), torch.randn(1, 4, 6, 8)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        block(x)
+    assert x.numel() <= max(kept) < block.mlp[0](x).numel()
 
 
 def test_block_starts_near_the_identity():

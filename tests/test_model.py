@@ -1,12 +1,11 @@
 import pytest
 import torch
 
-from ssmbook.detector import PRESETS, Detector, detach_states, nms, reset_states
+from ssmbook.detector import PRESETS, RECURRENCES, Detector, detach_states, nms, reset_states
 from ssmbook.detector.temporal import map_states
 from ssmbook.errors import InputError
 
 SMOKE = PRESETS["sim-smoke"]
-RECURRENCES = ["s5", "s4d", "s4", "convlstm", "none"]
 
 
 def make(**options):
@@ -204,7 +203,7 @@ def test_checkpointing_keeps_less_and_changes_nothing(recurrence):
     (plain, most), (again, least) = found
     for a, b in zip(plain, again, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
-    assert least < most / 2
+    assert least < 0.7 * most  # the MLPs of the attention keep nothing either way
 
 
 def test_a_few_steps_learn_one_frame():

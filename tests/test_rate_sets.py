@@ -4,8 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from ssmbook.dataset import find_sequences
+from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events
 from ssmbook.events.formats.dat import DatRecording
 from ssmbook.experiment import Arm, Workspace, rates
@@ -55,7 +57,7 @@ def test_several_windows_and_strides_come_from_one_reading(book, opened):
 
 
 def test_rates_read_the_recordings_once_and_only_for_what_is_not_known(book, opened, monkeypatch, tmp_path):
-    (tmp_path / "weights").write_bytes(b"weights")
+    torch.save({"state_dict": {}, "stride_us": 50_000}, tmp_path / "weights")
     monkeypatch.setattr(book, "train", lambda recurrence: tmp_path / "weights")
     monkeypatch.setattr(book, "model", lambda recurrence, carry: None)
     evaluated = []
@@ -74,3 +76,10 @@ def test_rates_read_the_recordings_once_and_only_for_what_is_not_known(book, ope
     assert (len(evaluated), len(opened)) == (3, 2)
     made = {path.name for path in (book.folder / "sets").iterdir()}
     assert made == {"window=25_stride=25", "window=50_stride=10", "window=5_stride=50"}
+
+
+def test_a_model_of_another_grid_has_no_place_in_the_table(book, monkeypatch, tmp_path):
+    torch.save({"state_dict": {}, "stride_us": 125_000}, tmp_path / "weights")
+    monkeypatch.setattr(book, "train", lambda recurrence: tmp_path / "weights")
+    with pytest.raises(InputError, match="a window every 125 ms, but rates are relative to 50 ms"):
+        rates.run_arms(book, [Arm("s5", "true")], progress=False)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sequence_files import NAME, C, H, W, write, write_some
 
-from ssmbook.dataset import Chunks, EvaluationStreams, describe, find_sequences, stride_of
+from ssmbook.dataset import Chunks, EvaluationStreams, find_sequences
 from ssmbook.dataset.labels import LabelPlan
 from ssmbook.dataset.layout import write_sequence
 from ssmbook.dataset.schedule import random_chunks
@@ -176,22 +176,6 @@ def test_the_stride_is_found_and_gaps_are_seen(tmp_path):
     batch = Chunks([sequence, single], 4)[[ChunkKey(0, 2, 6), ChunkKey(1, 0, 1), None]]
     assert batch.elapsed_us.T.tolist() == [[1000, 1000, 5000, 1000], [0] * 4, [0] * 4]
     assert batch.step_scale(2000).T.tolist() == [[0.5, 0.5, 2.5, 0.5], [1] * 4, [1] * 4]
-
-
-def test_the_grid_of_a_set_is_reported(tmp_path):
-    write(tmp_path, 0, {1: 1, 8: 1}, 9)
-    write(tmp_path, 1, {0: 2}, 1)
-    assert stride_of(find_sequences(tmp_path)) == 1000
-    assert (
-        describe(find_sequences(tmp_path))
-        == "2 sequences, 10 windows every 1 ms (0 gaps), 3 of them labelled"
-    )
-    assert describe(find_sequences(tmp_path)[1:]) == "1 sequences, 1 windows, 1 of them labelled"
-    write(tmp_path, 2, {1: 1}, 3)
-    ends = tmp_path / "seq2/event_representations_v2" / NAME / "timestamps_us.npy"
-    np.save(ends, [2500, 5000, 7500])
-    with pytest.raises(InputError, match=r"seq0.* every 1 ms, but .*seq2.* every 2\.5 ms"):
-        stride_of(find_sequences(tmp_path))
 
 
 # Files

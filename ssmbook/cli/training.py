@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def _add_evaluate(commands: Any) -> None:
     add("checkpoint", help="ours (model.ckpt, best.ckpt, last.ckpt), S5-ViT's or RVT's")
     add("--data", required=True, help="the preprocessed set, with train/, val/ and test/")
     add("--preset", default="", help="network of a released checkpoint (default: found from its weights)")
-    add("--carry", default="", help="exact or published (default: both for S5, exact for the others)")
+    add("--carry", default="", help="exact or published (default: both for state-space models, else exact)")
     add("--split", default="test", help="test, val or train (default: test)")
     add(
         "--score",
@@ -82,6 +83,16 @@ def _add_evaluate(commands: Any) -> None:
     add("--sensor", default="", help="gen1, gen4 or a YAML file (default: the checkpoint's)")
     add("--sequence-length", type=int, default=0, help="windows of a chunk (default: as in training)")
     add("--batch-size", type=int, default=8, help="sequences side by side (default: 8)")
+    add(
+        "--follow",
+        nargs="?",
+        type=float,
+        const=True,
+        default=False,
+        metavar="MS",
+        help="the time scale follows the set's windows and gaps, relative to one every MS ms in training "
+        "(default: each step counts as one of training; MS: as the checkpoint states)",
+    )
     add("--device", default="", help="cpu, cuda, … (default: a GPU where there is one)")
     add("--save-boxes", default="", metavar="DIR", help="write detections as Prophesee npy and COCO json")
     command.set_defaults(run=_evaluate)
@@ -94,6 +105,9 @@ def _train(options: argparse.Namespace) -> None:
     <data>/runs/<name>: model.ckpt, best.ckpt, last.ckpt, metrics.csv and panels/."""
     from dataclasses import replace
 
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    from ssmbook.dataset import describe, find_sequences
     from ssmbook.experiment.presets import get_profile
     from ssmbook.experiment.workspace import Workspace
 
@@ -108,6 +122,9 @@ def _train(options: argparse.Namespace) -> None:
     shown = [f"{n}={getattr(options, n)}" for n, *_ in _SETTINGS if getattr(options, n) is not None]
     shown += [f"{n}={Path(v).stem}" for n in ("init", "sensor") if (v := getattr(options, n))]
     workspace = Workspace(profile, options.data_dir)
+    train_set = workspace.preprocessed() / "train"
+    if not getattr(rank_zero_only, "rank", 0):
+        print(f"{train_set}: {describe(find_sequences(train_set))}", file=sys.stderr)
     path = workspace.train(
         options.recurrence,
         options.accelerator,
@@ -123,7 +140,8 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     """Average precision × 100 by the Prophesee protocol. The mAP that is published for S5-ViT was measured with
     chunks that each start from zero and detections ranked by class score alone: expect it in the row
-    "published". In the row "exact" the state is carried through each recording."""
+    "published". In the row "exact" the state is carried through each recording. The set's grid (windows of 50 ms,
+    one every 50 ms, 125 ms, …) is found and shown; with --follow, a state-space model's time scale follows it."""
     from ssmbook.experiment.box_files import save_boxes
     from ssmbook.experiment.evaluate_file import evaluate_checkpoint, score_table
 
@@ -137,6 +155,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         sensor=options.sensor,
         sequence_length=options.sequence_length,
         batch_size=options.batch_size,
+        follow=options.follow,
         device=options.device,
     )
     table = score_table(results)

@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ssmbook.dataset.estimate import estimate
-from ssmbook.dataset.layout import Sequence, describe, find_sequences, stride_of
+from ssmbook.dataset.grid import describe, stride_of
+from ssmbook.dataset.layout import Sequence, find_sequences
 from ssmbook.dataset.preprocess import SequencesFailed, preprocess, preprocess_sets
 from ssmbook.dataset.sensor import Sensor, get_sensor
 

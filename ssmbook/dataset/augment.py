@@ -9,6 +9,7 @@ are areas. The two agree to a pixel of the frame that was zoomed.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,13 +147,13 @@ def draw_stream_transforms(rng: np.random.Generator, height: int, width: int) ->
     return transforms
 
 
-def move_frames(frames: np.ndarray, transforms: list[Straight], out: np.ndarray) -> None:
-    """Frames [L, C, H, W] after transforms, into ``out`` [L, C, H, W], each of whose frames is contiguous.
+def move_frames(frames: Iterable[np.ndarray], transforms: list[Straight], out: np.ndarray) -> None:
+    """Frames [C, H, W], L of them, after transforms, into ``out`` [L, C, H, W]; each frame is contiguous.
 
     The same bytes as the transforms' ``frames`` one after another, in one pass: flips and zooms take pixel (i, j)
     from (rows[i], columns[j]), and where from is what becomes of numbered rows and columns.
     """
-    H, W = frames.shape[-2:]
+    H, W = out.shape[-2:]
     rows = torch.arange(1.0, H + 1).view(1, 1, H, 1).expand(1, 1, H, W)
     columns = torch.arange(1.0, W + 1).view(1, 1, 1, W).expand(1, 1, H, W)
     for transform in transforms:

@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin
 import numpy as np
 
+from ssmbook.dataset.compression import COMPRESSION, Chunk, compress
+from ssmbook.dataset.frames import FrameReader
 from ssmbook.dataset.labels import LabelPlan, crop_boxes
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, clean_boxes
@@ -38,7 +39,6 @@ LABELS = "labels_v2"
 REPRESENTATIONS = "event_representations_v2"
 FRAMES = {False: "event_representations.h5", True: "event_representations_ds2_nearest.h5"}  # by: halved?
 SPLITS = ("train", "val", "test")
-COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.SHUFFLE)
 PARTIAL = ".partial"  # how the folder of a sequence ends while it is written
 
 
@@ -51,7 +51,7 @@ def sequence_writer(
     dtype: np.dtype,
     *,
     halved: bool = False,
-) -> Iterator[Callable[[np.ndarray], None]]:
+) -> Iterator[Callable[[Chunk], None]]:
     """Write one sequence folder frame by frame; it appears when the block ends whole, and not before.
 
     Args:
@@ -62,8 +62,7 @@ def sequence_writer(
         halved: the frames are the sensor's at half size.
 
     Yields:
-        What takes the next window's frame [C, H, W], as many times as the plan has windows; the array may be
-        used again.
+        What takes the next window's frame, compressed, as many times as the plan has windows.
 
     Raises:
         InputError: the disk is full or the folder cannot be written. Nothing of the sequence is left.
@@ -77,9 +76,9 @@ def sequence_writer(
         with disk, h5py.File(disk, "w") as file:
             data = file.create_dataset("data", (count, *shape), dtype, chunks=(1, *shape), **COMPRESSION)
 
-            def write(frame: np.ndarray) -> None:
+            def write(chunk: Chunk) -> None:
                 nonlocal written
-                data.write_direct(frame, dest_sel=np.s_[written])
+                data.id.write_direct_chunk((written, *(0 for _ in shape)), chunk.data, chunk.skipped)
                 written += 1
                 with _refusals_named(folder):
                     disk.check()
@@ -135,7 +134,7 @@ def write_sequence(
     first = next(iterator)
     with sequence_writer(folder, name, plan, first.shape, first.dtype, halved=halved) as write:
         for frame in chain([first], iterator):
-            write(frame)
+            write(compress(np.ascontiguousarray(frame)))
 
 
 def _write_labels(partial: Path, name: str, plan: LabelPlan) -> Path:
@@ -210,6 +209,7 @@ class Sequence:
         if len(counts) > 1 or max(self.label_frames, default=-1) >= len(self.timestamps_us):
             raise InputError(f"{folder}: its label frames do not fit its windows; make or fetch it again")
         self._file: h5py.File | None = None
+        self._frames: FrameReader | None = None
         self._process = 0
 
     def __len__(self) -> int:
@@ -218,12 +218,13 @@ class Sequence:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of its frames."""
-        return self._data().shape[1:]
+        C, H, W = self._reader().shape
+        return C, H, W
 
     @property
     def dtype(self) -> np.dtype:
         """Of its frames: uint8 or int8."""
-        return self._data().dtype
+        return self._reader().dtype
 
     @property
     def stride_us(self) -> int | None:
@@ -250,12 +251,12 @@ class Sequence:
 
         ``out`` takes them, if given; each of its frames is contiguous.
         """
-        data = self._data()
+        reader = self._reader()
         if out is None:
-            out = np.empty((stop - start, *data.shape[1:]), data.dtype)
+            out = np.empty((stop - start, *reader.shape), reader.dtype)
         try:
             for i, frame in enumerate(out, start):
-                data.read_direct(frame, np.s_[i])
+                reader.read(i, frame)
         except (OSError, TypeError, ValueError) as error:
             raise InputError(f"{self.path}: windows {start}..{stop - 1} cannot be read ({error})") from error
         return out
@@ -281,25 +282,26 @@ class Sequence:
         """Close the frame file; the next use opens it again."""
         if self._file is not None:
             self._file.close()
-        self._file = None
+        self._file = self._frames = None
 
-    def _data(self) -> h5py.Dataset:
-        if self._file is None or self._process != os.getpid():  # a forked worker needs its own handle
-            try:
-                self._file = h5py.File(self.path, "r")
-            except OSError as error:
-                raise InputError(
-                    f"{self.path}: cannot be opened ({error}); make or fetch it again"
-                ) from error
-            self._process = os.getpid()
-        if "data" not in self._file or len(self._file["data"]) != len(self):
+    def _reader(self) -> FrameReader:
+        if self._frames is not None and self._process == os.getpid():  # a forked worker needs its own handle
+            return self._frames
+        try:
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be opened ({error}); make or fetch it again") from error
+        data = self._file.get("data")
+        if not isinstance(data, h5py.Dataset) or data.ndim != 4 or len(data) != len(self):
+            self.close()
             raise InputError(
-                f"{self.path}: has no dataset 'data' of {len(self)} frames; make or fetch it again"
+                f"{self.path}: has no dataset 'data' of {len(self)} frames [C, H, W]; make or fetch it again"
             )
-        return self._file["data"]
+        self._frames, self._process = FrameReader(data), os.getpid()
+        return self._frames
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_file": None}
+        return {**self.__dict__, "_file": None, "_frames": None}
 
 
 def find_sequences(split: Path, name: str | None = None) -> list[Sequence]:
@@ -325,34 +327,6 @@ def find_sequences(split: Path, name: str | None = None) -> list[Sequence]:
             )
         name = names[0]
     return [Sequence(folder, name) for folder in folders]
-
-
-def stride_of(sequences: list[Sequence]) -> int | None:
-    """The stride in µs that sequences have in common, e.g. 50,000, or 125,000 on the published grid of Gen1.
-
-    None where no sequence has two windows.
-
-    Raises:
-        InputError: strides differ by more than a twentieth: one time scale does not fit them all.
-    """
-    strides = {s.stride_us: s.path for s in sequences if s.stride_us is not None}
-    if not strides:
-        return None
-    low, high = min(strides), max(strides)
-    if high > 1.05 * low:
-        raise InputError(
-            f"{strides[low]}: has a window every {low / 1000:g} ms, but {strides[high]} every {high / 1000:g} ms; "
-            "keep sets of different strides apart"
-        )
-    return int(np.median([s.stride_us for s in sequences if s.stride_us is not None]))
-
-
-def describe(sequences: list[Sequence]) -> str:
-    """What sequences hold, in a line: how many windows, how far apart, labels, and gaps."""
-    stride, gaps = stride_of(sequences), sum(len(s.gaps()) for s in sequences)
-    every = "" if stride is None else f" every {stride / 1000:g} ms ({gaps} gaps)"
-    windows, labelled = sum(map(len, sequences)), sum(len(s.label_frames) for s in sequences)
-    return f"{len(sequences)} sequences, {windows} windows{every}, {labelled} of them labelled"
 
 
 def _load_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:

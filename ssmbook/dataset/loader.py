@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, DistributedSampler
 
+from ssmbook.dataset.grid import stride_of
 from ssmbook.dataset.layout import find_sequences
 from ssmbook.dataset.schedule import EvaluationStreams, TrainingSchedule, split_slots
 from ssmbook.dataset.sequences import Batch, Chunks, as_it_is, check_counts
@@ -41,6 +42,9 @@ class EventDataModule(L.LightningDataModule):
 
     ``state_dict`` says how many training batches were taken; after ``load_state_dict``, training goes on with the
     very next one. A trainer's checkpoints hold it.
+
+    Attributes:
+        stride_us: of the training windows, once there is a loader; None before, or where sequences differ in it.
     """
 
     def __init__(
@@ -71,12 +75,14 @@ class EventDataModule(L.LightningDataModule):
         self.sampling = sampling
         self.random_share = random_share
         self.weighted = weighted
+        self.stride_us: int | None = None
         self._schedule: TrainingSchedule | None = None
         self._seen = 0
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches from the first that was not taken to the end of its epoch; then epoch after epoch."""
         sequences = find_sequences(self.data_dir / "train", self.representation)
+        self.stride_us = stride_of(sequences)
         rank, ranks = _rank_of_ranks()
         self._schedule = TrainingSchedule(
             sequences,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,7 @@ def _on_this_machine(
     pools: list[ProcessPoolExecutor] = []
 
     def new_pool() -> ProcessPoolExecutor:
-        pools.append(ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with_parent))
+        pools.append(ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare_to_end))
         return pools[-1]
 
     def one(each: tuple) -> Any:
@@ -77,9 +78,11 @@ def _on_this_machine(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def _prepare_to_end() -> None:
     """End this process when the one that started it ends, however it ends; otherwise it would wait forever."""
     parent = parent_process()
+    # At once: to take numba apart needs a third of a second, for which the one that started it would wait.
+    atexit.register(os._exit, 0)
 
     def wait() -> None:
         connection.wait([parent.sentinel])  # type: ignore[union-attr]

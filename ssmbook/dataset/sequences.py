@@ -6,17 +6,17 @@ its key alone, by any number of processes.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from ssmbook.dataset.augment import Straight, Transform, draw_stream_transforms, draw_transforms, move_frames
 from ssmbook.dataset.layout import Sequence
+from ssmbook.dataset.shared import FramePool
 from ssmbook.errors import InputError
 
 
@@ -147,13 +147,18 @@ def read_chunk(
         out = torch.from_numpy(np.empty((length, *sequence.shape), sequence.dtype))
     sequence.frames(start, stop, out=out[: stop - start].numpy())
     out[stop - start :] = 0
+    return label_chunk(sequence, start, stop, out, first)
+
+
+def label_chunk(sequence: Sequence, start: int, stop: int, x: torch.Tensor, first: bool = True) -> Chunk:
+    """The chunk of windows start..stop − 1 whose frames x [L, C, H, W] are, or will be, in place."""
     span = range(*np.searchsorted(sequence.label_frames, [start, stop]).tolist())
     chunk = Chunk(
-        x=out,
+        x=x,
         frames=(sequence.label_frames[span.start : span.stop] - start).tolist(),
         labels=[sequence.labels_at(i) for i in span],
         times_us=sequence.label_times_us[span.start : span.stop].tolist(),
-        elapsed_us=sequence.elapsed_us(start, start + length),
+        elapsed_us=sequence.elapsed_us(start, start + len(x)),
         first=first,
         sequence=sequence.name,
     )
@@ -223,11 +228,12 @@ class Chunks(Dataset):
         self.length = length
         self.most = most
         self._recent: OrderedDict[int, None] = OrderedDict()
-        self._scratch: torch.Tensor | None = None  # [L, C, H, W] before augmentation
+        self._pool = FramePool()
 
     def __getitem__(self, keys: list[ChunkKey | None]) -> Batch:
         model = self._opened(next((key.sequence for key in keys if key is not None), 0))
-        x = _new_frames((self.length, len(keys), *model.shape), model.dtype)
+        shape = self.length, len(keys), *model.shape
+        x = self._pool.take(shape, model.dtype)
         chunks = [self._read(key, x[:, b]) for b, key in enumerate(keys)]
         return _batch(x, chunks)
 
@@ -243,11 +249,11 @@ class Chunks(Dataset):
             )
         if key.seed is None:
             return read_chunk(sequence, key.start, self.length, key.first, key.stop, out)
-        if self._scratch is None or self._scratch.shape != out.shape or self._scratch.dtype != out.dtype:
-            self._scratch = torch.empty(out.shape, dtype=out.dtype)
-        chunk = read_chunk(sequence, key.start, self.length, key.first, key.stop, self._scratch)
+        stop = min(key.start + self.length, key.stop)
+        chunk = label_chunk(sequence, key.start, stop, out, key.first)
         transforms = draw_for(key, chunk.labels, *out.shape[-2:])
-        move_frames(self._scratch.numpy(), transforms, out.numpy())
+        move_frames(_one_by_one(sequence, key.start, stop), transforms, out[: stop - key.start].numpy())
+        out[stop - key.start :] = 0
         return move_boxes(chunk, transforms)
 
     def _opened(self, i: int) -> Sequence:
@@ -264,10 +270,8 @@ class Chunks(Dataset):
         self._recent.clear()
 
 
-def _new_frames(shape: tuple[int, ...], dtype: np.dtype) -> torch.Tensor:
-    """An uninitialised tensor; in a loader's process in shared memory, where it is needed in the end."""
-    empty = torch.from_numpy(np.empty(0, dtype))
-    if get_worker_info() is None:
-        return empty.new_empty(shape)
-    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
-    return empty.set_(storage).view(shape)
+def _one_by_one(sequence: Sequence, start: int, stop: int) -> Iterator[np.ndarray]:
+    """Frames [C, H, W] in turn, all in the same memory, which so stays in the processor's cache."""
+    frame = np.empty((1, *sequence.shape), sequence.dtype)
+    for i in range(start, stop):
+        yield sequence.frames(i, i + 1, out=frame)[0]

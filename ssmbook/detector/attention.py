@@ -8,12 +8,14 @@ Tokens are channels last, [N, H, W, C]. A partition cuts them into groups of p_h
 each other only; everything else in the block acts on single tokens.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 GAMMA = 1e-5  # γ at the start: a block begins near the identity
 
@@ -85,6 +87,13 @@ def add_to(change: Tensor, x: Tensor) -> Tensor:
     return change.add_(x) if change.dtype == x.dtype else x + change
 
 
+def recomputed(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x), of which the gradients need x alone: what lies between is computed again when they come."""
+    if not torch.is_grad_enabled():
+        return function(x)
+    return checkpoint(function, x, use_reentrant=False, preserve_rng_state=False)
+
+
 class AttentionBlock(nn.Module):
     """Attention within a partition, then the MLP: [N, H, W, C] → [N, H, W, C].
 
@@ -111,10 +120,12 @@ class AttentionBlock(nn.Module):
         split, merge = PARTITIONS[self.kind]
         groups = split(x, self.partition)  # [N·groups, T, C]; all that follows acts within a group or a token
         groups = add_to(self.attention(self.norm1(groups), self.gamma1), groups)
-        enlarge, activation, reduce = self._mlp()
-        hidden = activation(enlarge(self.norm2(groups)))
-        groups = add_to(scaled_linear(reduce, hidden, self.gamma2), groups)
+        groups = add_to(recomputed(self._change_by_mlp, groups), groups)
         return merge(groups, self.partition, (x.shape[1], x.shape[2]))
+
+    def _change_by_mlp(self, groups: Tensor) -> Tensor:
+        enlarge, activation, reduce = self._mlp()
+        return scaled_linear(reduce, activation(enlarge(self.norm2(groups))), self.gamma2)
 
     def _mlp(self) -> tuple[nn.Linear, nn.GELU, nn.Linear]:
         return cast("tuple[nn.Linear, nn.GELU, nn.Linear]", tuple(self.mlp))

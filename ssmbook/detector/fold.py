@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -24,4 +25,5 @@ def fold(model: Detector) -> Detector:
             block.conv, block[1], block[2] = conv, nn.Identity(), nn.SiLU(inplace=True)
         elif isinstance(block, AttentionBlock):
             block.fold_gamma()
-    return folded
+    # Activations are channels last; weights that are not would be reordered at every call.
+    return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -16,6 +16,9 @@ from ssmbook.events import BOX_DTYPE
 from ssmbook.experiment.protocol import Scores, score_boxes
 from ssmbook.progress import progress_bar
 
+#: Recurrences whose steps have no length.
+TIMELESS = ("convlstm", "none")
+
 
 def to_boxes(
     detections: Sequence[torch.Tensor | np.ndarray], t_us: Sequence[int] | np.ndarray, score: str = "product"
@@ -77,8 +80,13 @@ class StreamingEvaluator:
         model: with ``carry="published"`` every chunk starts from zero, whatever is carried to it.
         sensor: whose protocol; its ``downsample`` says whether frames are at half size.
         step_scale: time between windows in units of that in training (S5's Δ is multiplied by it).
+        trained_us: time between windows in training, in µs. Where it is given, step_scale follows the data instead:
+            each step is as long as the time since the window before it, whatever the grid, and over gaps.
         confidence, iou: of the non-maximum suppression.
         score: what ranks detections, see ``to_boxes``.
+
+    Raises:
+        InputError: another step_scale than 1, or trained_us, with a recurrence that has no time scale.
     """
 
     def __init__(
@@ -87,12 +95,19 @@ class StreamingEvaluator:
         sensor: str | Sensor,
         *,
         step_scale: float = 1.0,
+        trained_us: float | None = None,
         confidence: float = 0.001,
         iou: float = 0.45,
         score: str = "product",
     ) -> None:
         self.model, self.sensor = model, get_sensor(sensor)
-        self.step_scale, self.confidence, self.iou, self.score = step_scale, confidence, iou, score
+        recurrence = model.config["recurrence"]
+        if (step_scale != 1 or trained_us is not None) and recurrence in TIMELESS:
+            raise InputError(
+                f"recurrence {recurrence!r} has no time scale and cannot follow a rate; evaluate it at step_scale 1"
+            )
+        self.step_scale, self.trained_us = step_scale, trained_us
+        self.confidence, self.iou, self.score = confidence, iou, score
         self.states: list | None = None
         self.height = self.width = 0
         self.truth: list[np.ndarray] = []
@@ -104,7 +119,8 @@ class StreamingEvaluator:
         """Detect in one chunk; returns the boxes of its labelled frames. The model must be in eval mode."""
         self.height, self.width = batch.x.shape[-2:]
         states = reset_states(self.states, batch.first)
-        features, self.states = self.model.features(batch.x, states, self.step_scale, frames=batch.frames)
+        scale = self.step_scale if self.trained_us is None else batch.step_scale(self.trained_us)
+        features, self.states = self.model.features(batch.x, states, scale, frames=batch.frames)
         if len(batch.frames) == 0:
             return []
         rows = nms(self.model.predict(features), self.confidence, self.iou)
@@ -148,6 +164,7 @@ def evaluate(
     sensor: str | Sensor,
     *,
     step_scale: float = 1.0,
+    trained_us: float | None = None,
     score: str = "product",
     device: str | torch.device = "cpu",
     progress: str | None = None,
@@ -156,10 +173,13 @@ def evaluate(
 
     Args:
         batches: ``EvaluationStreams``; ``batch.first`` says which slots start a new sequence.
+        step_scale, trained_us, score: see ``StreamingEvaluator``.
         device: where the model runs.
         progress: the label of a progress bar; none without.
     """
-    evaluator = StreamingEvaluator(model.to(device).eval(), sensor, step_scale=step_scale, score=score)
+    evaluator = StreamingEvaluator(
+        model.to(device).eval(), sensor, step_scale=step_scale, trained_us=trained_us, score=score
+    )
     for batch in progress_bar(batches, desc=progress, unit="chunk", show=progress is not None, leave=False):
         evaluator.push(batch.to(device))
     return evaluator.result()

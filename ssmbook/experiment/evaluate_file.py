@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from ssmbook.dataset import EvaluationStreams, Sensor, find_sequences, get_sensor
+from ssmbook.dataset import EvaluationStreams, Sensor, describe, find_sequences, get_sensor
 from ssmbook.detector import find_preset, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
+from ssmbook.detector.temporal import STATE_SPACE
 from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import Evaluation, evaluate
 from ssmbook.experiment.objective import exact_float32
 from ssmbook.experiment.presets import PROFILES
 from ssmbook.experiment.protocol import METRICS
 
-#: The published mAP of the released S5 checkpoints was measured with chunks that each start from zero.
-CARRIES = {"s5": ("published", "exact")}
+#: The published mAP of state-space models was measured with chunks that each start from zero.
+CARRIES = dict.fromkeys(STATE_SPACE, ("published", "exact"))
 
 
 def evaluate_checkpoint(
@@ -32,6 +34,7 @@ def evaluate_checkpoint(
     sensor: str | Sensor = "",
     sequence_length: int = 0,
     batch_size: int = 8,
+    follow: bool | float = False,
     device: str = "",
     progress: bool = True,
 ) -> dict[str, Evaluation]:
@@ -49,11 +52,17 @@ def evaluate_checkpoint(
         sequence_length: windows of a chunk, which matters where chunks start from zero; if not given, as in
             training: 21 on Gen1 and 10 on 1 Mpx for the released ones.
         batch_size: sequences that run side by side.
+        follow: the time scale of a state-space model follows the time between the set's windows, also over gaps,
+            relative to that in training: true: as the checkpoint states it; a number: so many ms. Else every
+            step is as long as in training, which is how published figures were measured.
         device: of PyTorch; a GPU where there is one.
-        progress: show a bar.
+        progress: show a bar, and a line on the grid of the set.
 
     Returns:
         What was found, by carry.
+
+    Raises:
+        InputError: a sensor, a number of classes or a time scale that does not fit the checkpoint.
     """
     beside = read_checkpoint(path)
     ours = "config" in beside
@@ -61,6 +70,11 @@ def evaluate_checkpoint(
     recurrence = load_checkpoint(path, preset or None).config["recurrence"]
     camera, length = _sensor_and_length(path, beside, preset, sensor)
     sequences = find_sequences(Path(data_dir) / split)
+    trained_us = _trained_us(path, beside, follow)
+    if progress:
+        print(
+            f"{Path(data_dir) / split}: {describe(sequences)}; {_steps(beside, trained_us)}", file=sys.stderr
+        )
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     exact_float32()
     results = {}
@@ -73,9 +87,36 @@ def evaluate_checkpoint(
             )
         streams = EvaluationStreams(sequences, sequence_length or length, batch_size)
         label = f"{way} carry" if progress else None
-        results[way] = evaluate(model, streams, camera, score=score, device=where, progress=label)
+        results[way] = evaluate(
+            model, streams, camera, trained_us=trained_us, score=score, device=where, progress=label
+        )
         streams.close()
     return results
+
+
+def _trained_us(path: str | Path, beside: dict[str, Any], follow: bool | float) -> float | None:
+    """The time between windows in training to which steps are relative; None where they all count as one."""
+    if follow is False:
+        return None
+    if follow is not True:
+        if not 0 < follow < float("inf"):
+            raise InputError(f"follow is {follow}; give the ms between windows in training")
+        return 1000 * follow
+    stride = beside.get("stride_us")
+    if not isinstance(stride, int):
+        raise InputError(
+            f"{path} does not say how far apart the windows were that it was trained with; give it in ms, as follow=50"
+        )
+    return stride
+
+
+def _steps(beside: dict[str, Any], trained_us: float | None) -> str:
+    """How long a step counts, for the line on the grid."""
+    if trained_us is not None:
+        return f"steps follow it, relative to {trained_us / 1000:g} ms in training"
+    stride = beside.get("stride_us")
+    known = f" (a window every {stride / 1000:g} ms)" if isinstance(stride, int) else ""
+    return f"each step counts as one of training{known}"
 
 
 def _sensor_and_length(

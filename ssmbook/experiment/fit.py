@@ -86,6 +86,7 @@ class Fit:
         if resume is not None:
             self.restore(resume)
         self.batches = endless(data.train_dataloader())
+        self.extra = {**self.extra, "stride_us": data.stride_us}
         self.position = data.state_dict()  # after the last whole step
         self.loggers: list[Any] = []
         if fabric.is_global_zero:

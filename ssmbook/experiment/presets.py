@@ -232,6 +232,19 @@ PROFILES = {
 }
 
 
+def training_for(preset: str) -> Training:
+    """How a network of ``ssmbook.detector.PRESETS`` is trained: as a profile trains it, or else its sensor's networks.
+
+    The released hyper-parameters are the same for all sizes.
+    """
+    for profile in PROFILES.values():
+        if preset == profile.model or preset.partition("-")[0] == profile.sensor:
+            return profile.training
+    raise InputError(
+        f"no profile trains {preset!r}; they train {', '.join(p.model for p in PROFILES.values())}"
+    )
+
+
 def get_profile(name: str | Profile) -> Profile:
     """The profile of that name; an InputError that lists the names if there is none. A profile as it is."""
     if isinstance(name, Profile):

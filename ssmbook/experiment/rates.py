@@ -24,6 +24,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import evaluate
 from ssmbook.experiment.objective import exact_float32
@@ -102,12 +103,18 @@ def run_arms(
     Returns:
         One row per seed, arm and rate: model, way, step_scale ("1/k" or "1"), carry, rate_hz, window_ms,
         stride_ms, seed, and the metrics in 0..1.
+
+    Raises:
+        InputError: a model was trained on another grid, e.g. that of a set with windows every 125 ms: then 20 Hz is not
+            its rate, and k not how much faster it runs.
     """
     exact_float32()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     cells = cells_of(workspace, arms)
     trained = {(cell.book.seeds, cell.arm.variant): cell for cell in cells}
     files = {key: cell.book.train(cell.arm.variant) for key, cell in trained.items()}
+    for file in files.values():
+        _check_trained_at_base(file)
     weights = {key: hashlib.sha256(file.read_bytes()).hexdigest() for key, file in files.items()}
     records = [_record(cell, weights[cell.book.seeds, cell.arm.variant]) for cell in cells]
     # The inputs of all cells that are to be computed come from one reading of the raw set.
@@ -118,6 +125,15 @@ def run_arms(
     for cell, (path, key) in progress_bar(together, desc="rates", unit="cell", show=progress):
         rows.append({**cell.row(), **_metrics(cell, path, key, device)})
     return pd.DataFrame(rows)
+
+
+def _check_trained_at_base(path: Path) -> None:
+    stride = read_checkpoint(path).get("stride_us")
+    if stride is not None and abs(stride / (1000 * BASE_MS) - 1) > 0.05:
+        raise InputError(
+            f"{path}: was trained with a window every {stride / 1000:g} ms, but rates are relative to {BASE_MS:g} ms; "
+            "train on a set made with --grid exact"
+        )
 
 
 def _metrics(cell: Cell, path: Path, key: dict[str, Any], device: str) -> dict[str, float]:

@@ -80,9 +80,10 @@ def train(
         resume = begin(folder, settings) if fabric.is_global_zero else None
         resume = fabric.broadcast(resume)
         extra = {"sensor": asdict(sensor), "sequence_length": training.sequence_length}
-        Fit(fabric, folder, model, data, sensor, training, resume, logger, extra).run()
+        loop = Fit(fabric, folder, model, data, sensor, training, resume, logger, extra)
+        loop.run()
         if fabric.is_global_zero:
-            save_checkpoint(folder / MODEL, model, **extra)
+            save_checkpoint(folder / MODEL, model, **loop.extra)
         fabric.barrier()
 
     fabric.launch(lambda _: fit())
