@@ -38,9 +38,11 @@ def network(preset: str, device: str, **options: Any) -> Detector:
     return model
 
 
-def chunk(model: Detector, L: int, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def chunk(
+    model: Detector, L: int, device: str, seed: int = 1
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Sparse counts [L, 1, C, H, W], four labelled frames [4, 2], and targets [4, 3, 5]."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     H, W = model.input_hw
     shape = L, 1, model.in_channels, H, W
     x = (torch.rand(shape) < 0.05) * torch.randint(1, 10, shape)
@@ -193,6 +195,13 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """The rows of the table, as they are measured: name, plain, ours, limit (ms, or MB), and the ratio plain / ours."""
     yield from measure_streaming(device, preset, 10 * repeats)
+    yield from measure_chunks(device, preset, length, repeats, memory)
+
+
+def measure_chunks(
+    device: str, preset: str, length: int, repeats: int, memory: bool
+) -> Iterator[dict[str, Any]]:
+    """The rows of a training step and of the backbone."""
     label = f"training step, L = {length}"
     yield from both_precisions(label, lambda kind: training_of(kind, preset, length, device), device, repeats)
     if memory:

@@ -1,22 +1,73 @@
-"""The benchmarks run: their checks pass on this machine, and their tables fill, at tiny sizes."""
+"""The benchmarks run: their checks pass on this machine and notice faults, and their tables fill, at tiny sizes."""
 
+import json
 import sys
+import time
+from dataclasses import replace
 
+import agreement
+import detector
 import gpu
+import measuring
 import pytest
 import scan
+import torch
+from training_set import SENSOR, TRAINING, make_set
+
+from ssmbook.experiment import Arm, Profile
+
+SETTINGS = replace(gpu.TINY, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Networks this small are slower on several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def test_kernels_agree_with_the_oracle():
-    rows = gpu.check_kernels("cpu", [(2, 1, 3), (3, 21, 5)])
+    rows = agreement.check_kernels("cpu", [(2, 1, 3), (3, 21, 5)])
     assert len(rows) == 2 * 3 * 2 * 2 * 2
     assert not [row for row in rows if not row["passes"]]
 
 
 def test_a_wrong_kernel_is_noticed(monkeypatch):
-    right = gpu.scan_planes
-    monkeypatch.setattr(gpu, "scan_planes", lambda a, b, x0, reverse: right(a, b, 1.001 * x0, reverse))
-    assert not any(row["passes"] for row in gpu.check_kernels("cpu", [(2, 3, 4)]))
+    right = agreement.scan_planes
+    monkeypatch.setattr(agreement, "scan_planes", lambda a, b, x0, reverse: right(a, b, 1.001 * x0, reverse))
+    assert not any(row["passes"] for row in agreement.check_kernels("cpu", [(2, 3, 4)]))
+
+
+def test_a_lost_state_is_noticed(monkeypatch):
+    class Forgetful(agreement.NetworkStep):
+        def __call__(self, frame):
+            self.reset()
+            return super().__call__(frame)
+
+    monkeypatch.setattr(agreement, "NetworkStep", Forgetful)
+    for rows in (
+        agreement.check_detector("cpu", "sim-smoke", 4),
+        agreement.check_recurrence("cpu", "sim-smoke", "convlstm"),
+    ):
+        passes = {row["row"]: row["passes"] for row in rows}
+        assert not any(passed for name, passed in passes.items() if "scores frame by frame" in name)
+        assert all(passed for name, passed in passes.items() if "frame by frame" not in name)
+
+
+def test_a_wrong_layer_is_noticed(monkeypatch):
+    right = agreement.plain_like
+
+    def wrong(model):
+        plain = right(model)
+        with torch.no_grad():
+            plain.backbone.stages[0].recurrence.layer.D *= 1.001
+        return plain
+
+    monkeypatch.setattr(agreement, "plain_like", wrong)
+    found = {row["row"]: row["passes"] for row in agreement.check_detector("cpu", "sim-smoke", 4)}
+    assert not found["sim-smoke, states"]
 
 
 def test_scan_table_fills():
@@ -26,7 +77,69 @@ def test_scan_table_fills():
     assert scan.measure_step(3, 4, 1, "cpu").keys() == {"S5 block", "ConvLSTM"}
 
 
-@pytest.mark.parametrize("module", [gpu, scan])
+def test_peak_memory_is_that_of_the_run():
+    peak = measuring.peak_mb(lambda: torch.ones(10_000_000).sum(), "cpu")  # 40 MB of float32
+    assert 35 < peak < 60
+
+
+def test_the_limit_runs_what_is_heavy():
+    run = detector.streaming_of("ours", "sim-smoke", "cpu")
+    limit = detector.streaming_of("limit", "sim-smoke", "cpu")
+    times = measuring.best_ms({"ours": run, "limit": limit}, 3, "cpu")
+    assert 0 < times["limit"] < times["ours"]
+
+
+def test_all_parts_run(tmp_path, capsys):
+    """In this process, with a study of two arms."""
+    make_set(tmp_path / "data")
+    arms = Arm("s5", "sliding", follow=True, rates_hz=(20.0, 40.0)), Arm("none", "held", rates_hz=(20.0,))
+    profile = Profile("tiny", SENSOR, "sim-smoke", replace(TRAINING, steps=1), arms, seeds=(0,))
+    settings = replace(SETTINGS, profile=profile, data_dir=str(tmp_path / "data"))
+    path = tmp_path / "gpu.json"
+    for name in gpu.PARTS:
+        gpu.run_part(name, settings, path)
+    found = json.loads(path.read_text())
+    assert {name for name, part in found.items() if part.get("finished")} == set(gpu.PARTS)
+    assert all(part["torch"] == torch.__version__ for part in found.values())
+    assert found["kernels"]["passes"]
+    assert found["agreement"]["passes"]
+    assert len(found["agreement"]["rows"]) == 4 + 4 + 4 * 2
+    streaming, training = ([r["row"] for r in found[name]["rows"]] for name in ("streaming", "training"))
+    assert streaming == ["streaming, sim-smoke, fp32", "streaming, sim-smoke, bf16"]
+    assert [row.partition(",")[0] for row in training] == ["training step"] * 2 + ["backbone"] * 2
+    assert found["precision"]["fp32"]["last"] == pytest.approx(found["precision"]["bf16"]["last"], rel=0.1)
+    assert len(found["study"]["rows"]) == 3
+    assert found["study"]["missing"] == []
+
+
+def test_a_study_stops_in_time_and_goes_on(tmp_path):
+    make_set(tmp_path)
+    arms = (Arm("none", "held", rates_hz=(20.0,)),)
+    profile = Profile("tiny", SENSOR, "sim-smoke", replace(TRAINING, steps=1), arms, seeds=(0, 1))
+    settings = replace(SETTINGS, profile=profile, data_dir=str(tmp_path))
+    kept = []
+    over = gpu.study(replace(settings, deadline=time.time() - 1), kept.append)
+    assert over == {"missing": [(0, "none"), (1, "none")], "rows": []}
+    assert kept == []
+    gpu.study(settings, kept.append)
+    assert [len(part["missing"]) for part in kept] == [1, 0]
+    assert [len(part["rows"]) for part in kept] == [1, 2]
+
+
+def test_a_part_that_fails_is_named_and_the_rest_goes_on(tmp_path):
+    path = tmp_path / "gpu.json"
+    settings = replace(SETTINGS, presets=("no-such",))
+    found = gpu.run_parts(["streaming", "kernels"], settings, path)
+    assert found["streaming"]["failed"] == "KeyError: 'no-such'"
+    assert found["kernels"]["finished"]
+    found = gpu.run_parts(["kernels"], replace(settings, deadline=time.time() + 0.1), path)
+    assert found["kernels"] == {"failed": "stopped: the time was over"}
+    found = gpu.run_parts(["kernels"], replace(settings, deadline=time.time()), path)
+    assert found["kernels"] == {"failed": "not begun: the time was over"}
+    assert found["streaming"]["failed"]  # of before
+
+
+@pytest.mark.parametrize("module", [gpu, scan, detector])
 def test_help_says_what_is_measured(module, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", [module.__name__, "--help"])
     with pytest.raises(SystemExit):
