@@ -291,11 +291,13 @@ def test_missing_folder_and_closed(tmp_path):
 
 def test_wrong_times(tmp_path):
     with open_events(write(tmp_path / "a", "dat", GOOD)) as recording:
-        for dt_us in (0, -5, 0.5):
+        for dt_us in (0, -5, 0.5, 1.5, float("nan"), float("inf")):
             with pytest.raises(InputError, match="whole number"):
                 next(recording.windows(dt_us))
         with pytest.raises(InputError, match="earlier time first"):
             recording.read(7, 5)
+        with pytest.raises(InputError, match="earlier time first"):
+            recording.read(0, float("nan"))
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "dsec", "rows"])
