@@ -260,6 +260,7 @@ DAMAGED = {
     "evt 2.1": (b"% evt 2.1\n" + bytes(8), "encoded as EVT21"),
     "evt 4": (b"% format EVT4;height=720;width=1280\n% end\n" + bytes(8), "encoded as EVT4"),
     "aedat4 cut": (aedat4_bytes(GOOD)[:100], "not a readable AEDAT4"),
+    "aedat4 no text": (aedat4_bytes(GOOD).replace(b"<dv", b"<d\xcf", 1), "header is damaged.*utf-8"),
     "aedat4 cut later": (aedat4_bytes(GOOD)[:-5], "packet 1 is damaged"),
     "aedat 2": (b"#!AER-DAT2.0\r\n", "in no known format"),
     "hdf5 cut": (b"\x89HDF\r\n\x1a\n" + bytes(40), "not a readable HDF5"),
