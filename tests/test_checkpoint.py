@@ -196,3 +196,24 @@ def test_files_that_are_no_checkpoints(tmp_path, conformance):
         with pytest.raises(InputError, match=name) as error:
             load_checkpoint(tmp_path / name)
         assert "\n" not in str(error.value)
+
+
+def test_a_flipped_bit_in_a_weight_is_noticed(tmp_path, conformance):
+    content = bytearray(conformance("s5vit_mini_gen1.ckpt").read_bytes())
+    with zipfile.ZipFile(conformance("s5vit_mini_gen1.ckpt")) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+    content[largest.header_offset + largest.file_size // 2] ^= 4
+    (tmp_path / "flipped.ckpt").write_bytes(content)
+    with pytest.raises(InputError, match=rf"flipped\.ckpt: {largest.filename} in it is damaged"):
+        load_checkpoint(tmp_path / "flipped.ckpt", **MINI)
+
+
+def test_configs_of_no_detector_are_named(tmp_path):
+    model = Detector(**PRESETS["sim-smoke"])
+    for change in (None, {}, {"embed_dim": 8}, {**model.config, "memory": 3}):
+        content = {"format": "ssmbook.detector", "config": change, "state_dict": model.state_dict()}
+        torch.save(content, tmp_path / "own.ckpt")
+        with pytest.raises(
+            InputError, match=r"own\.ckpt: its 'config' holds .*not the arguments of a Detector"
+        ):
+            load_checkpoint(tmp_path / "own.ckpt")

@@ -86,3 +86,21 @@ def test_wrong_arguments_are_named():
         to_boxes([torch.zeros(0, 7)], [1, 2])
     with pytest.raises(InputError, match="0 frames of ground truth, but 1"):
         evaluate_boxes([], [boxes((0, 0, 50, 50, 0, 1))])
+
+
+def test_frames_that_are_no_boxes_are_named():
+    truth = [boxes((10, 10, 40, 40, 0, 1))] * 2
+    assert evaluate_boxes(truth, [truth[0], []])["AP"] == pytest.approx(0.5, abs=0.01)
+    other = np.zeros(1, [("ts", "<i8"), ("x", "<f4")])
+    for frame in (other, np.zeros((1, 7))):
+        with pytest.raises(InputError, match="frame 1 of the detections has no field class_confidence"):
+            evaluate_boxes(truth, [truth[0], frame])
+
+
+def test_detections_of_any_tensor_become_boxes():
+    rows = torch.tensor([[1.0, 2.0, 5.0, 7.0, 0.5, 0.5, 1.0]])
+    expected = to_boxes([rows], [5])[0]
+    for other in (rows.clone().requires_grad_(), rows.bfloat16(), rows.double(), rows.numpy(), rows.tolist()):
+        assert np.array_equal(to_boxes([other], [5])[0], expected)
+    with pytest.raises(InputError, match=r"\[K, 7\], not \[1, 6\]"):
+        to_boxes([rows[:, :6]], [5])

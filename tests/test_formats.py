@@ -260,6 +260,7 @@ DAMAGED = {
     "evt 2.1": (b"% evt 2.1\n" + bytes(8), "encoded as EVT21"),
     "evt 4": (b"% format EVT4;height=720;width=1280\n% end\n" + bytes(8), "encoded as EVT4"),
     "aedat4 cut": (aedat4_bytes(GOOD)[:100], "not a readable AEDAT4"),
+    "aedat4 no text": (aedat4_bytes(GOOD).replace(b"<dv", b"<d\xcf", 1), "header is damaged.*utf-8"),
     "aedat4 cut later": (aedat4_bytes(GOOD)[:-5], "packet 1 is damaged"),
     "aedat 2": (b"#!AER-DAT2.0\r\n", "in no known format"),
     "hdf5 cut": (b"\x89HDF\r\n\x1a\n" + bytes(40), "not a readable HDF5"),
@@ -291,11 +292,13 @@ def test_missing_folder_and_closed(tmp_path):
 
 def test_wrong_times(tmp_path):
     with open_events(write(tmp_path / "a", "dat", GOOD)) as recording:
-        for dt_us in (0, -5, 0.5):
+        for dt_us in (0, -5, 0.5, 1.5, float("nan"), float("inf")):
             with pytest.raises(InputError, match="whole number"):
                 next(recording.windows(dt_us))
         with pytest.raises(InputError, match="earlier time first"):
             recording.read(7, 5)
+        with pytest.raises(InputError, match="earlier time first"):
+            recording.read(0, float("nan"))
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "dsec", "rows"])

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -247,11 +248,22 @@ def test_half_precision_ends_at_the_head():
         ({"recurrence": "gru"}, "'gru'"),
         ({"num_classes": 0}, "num_classes is 0"),
         ({"partition": 2}, "partition must be a pair"),
+        ({"input_hw": "64"}, "input_hw must be a pair"),
+        ({"partition": (2, None)}, "partition must be a number"),
+        ({"embed_dim": 8.5}, "embed_dim must be a whole number"),
+        ({"embed_dim": 10**9}, "embed_dim is 1000000000"),
+        ({"fpn_depth": None}, "fpn_depth must be a number"),
+        ({"fpn_depth": 10**9}, "fpn_depth is"),
     ],
 )
 def test_arguments_that_do_not_fit(options, message):
     with pytest.raises(InputError, match=message):
         Detector(**{**SMOKE, **options})
+
+
+def test_arguments_of_numpy_are_taken():
+    other = {name: np.array(v) if isinstance(v, int | float | tuple) else v for name, v in SMOKE.items()}
+    assert Detector(**other).config == Detector(**SMOKE).config
 
 
 def test_inputs_that_do_not_fit():
@@ -274,5 +286,9 @@ def test_inputs_that_do_not_fit():
     frames = {i: f.flatten(0, 1) for i, f in features.items()}
     with pytest.raises(InputError, match="targets"):
         model.loss(frames, torch.zeros(3, 1, 5))
+    for wrong in (-1, 2, float("nan")):
+        targets = torch.tensor([[[wrong, 20.0, 20.0, 10.0, 10.0], [0.0, 9.0, 9.0, 8.0, 8.0]]] * 2)
+        with pytest.raises(InputError, match=f"class {wrong}; the model has 2 classes"):
+            model.loss(frames, targets)
     with pytest.raises(InputError, match="class 2; the model has 2 classes"):
         model.loss(frames, torch.tensor([[[2.0, 1, 1, 1, 1]]] * 2))

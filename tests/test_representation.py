@@ -1,6 +1,7 @@
 """The representations against slow formulations of the specification, and what must hold for any window."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,3 +178,10 @@ def test_events_columns():
         Events([0.5], [1], [0], [0])
     with pytest.raises(InputError, match="shape"):
         Events([[0]], [1], [0], [0])
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_columns_of_any_kind_are_taken(name):
+    representation = REPRESENTATIONS[name](height=H, width=W)
+    columns = {"t": np.arange(4), "x": np.arange(4), "y": np.arange(4), "p": np.array([-1, 1, 1, -1])}
+    assert np.array_equal(representation(SimpleNamespace(**columns)), representation(Events(**columns)))

@@ -302,9 +302,13 @@ def bad_calls():
         ({"u": u.double()}, "float64"),
         ({"u": u, "state": f(3, 4, dtype=torch.complex64)}, r"\[2, 4\].*\[3, 4\]"),
         ({"u": u, "state": f(2, 4)}, "float32"),
-        ({"u": u, "step_scale": 0.0}, "above 0, not 0"),
+        ({"u": u, "step_scale": 0.0}, "above 0 and finite, not 0"),
         ({"u": u, "step_scale": float("nan")}, "above 0"),
-        ({"u": u, "step_scale": torch.tensor([1.0, -1.0])}, "above 0, not -1"),
+        ({"u": u, "step_scale": float("inf")}, "finite"),
+        ({"u": u, "step_scale": torch.tensor([1.0, float("inf")])}, "finite"),
+        ({"u": u, "step_scale": "fast"}, "number"),
+        ({"u": u, "step_scale": None}, "number"),
+        ({"u": u, "step_scale": torch.tensor([1.0, -1.0])}, "above 0 and finite, not -1"),
         ({"u": u, "step_scale": torch.ones(5)}, r"\[2, 5\], not \[5\]"),
     ]
 
@@ -355,3 +359,26 @@ def test_load_published_names_what_differs():
         layer.load_published(arrays | {"E": arrays["D"]})
     with pytest.raises(InputError, match=r"B must be \[4, 3, 2\], not \[4, 3\]"):
         layer.load_published(arrays | {"B": arrays["B"][..., 0]})
+
+
+@pytest.mark.parametrize("kind", ["sequence", "step"])
+def test_scales_of_numpy_are_taken(kind):
+    layer, u = make(), torch.randn(N, L, H, dtype=torch.float64)
+    scale = torch.rand((N,) if kind == "sequence" else (N, L), dtype=torch.float64) + 0.2
+    expected = layer(u, None, scale)
+    for other in (scale.numpy(), scale.tolist()):
+        assert all(torch.equal(x, y) for x, y in zip(layer(u, None, other), expected, strict=True))
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("scale", [1.0, torch.ones(0)])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_no_sequences_give_no_sequences(steps, scale, bidirectional):
+    layer = S5(H, P, bidirectional=bidirectional)
+    for u in (torch.zeros(0, steps, H), torch.zeros(steps, 0, H).transpose(0, 1)):
+        y, state = layer(u, None, scale)
+        y.sum().backward()
+        with torch.no_grad():
+            assert layer.eval()(u, None, scale)[0].shape == y.shape == u.shape
+        assert bidirectional or state.shape == (0, P)
+        layer.train()

@@ -174,3 +174,9 @@ def test_wrong_dtypes_are_named():
         diagonal_scan(torch.zeros(3, dtype=torch.complex64), torch.zeros(2, 4, 3))
     with pytest.raises(InputError, match="complex128"):
         diagonal_scan(torch.zeros(3, dtype=torch.complex128), torch.zeros(2, 4, 3, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3), (2, 0, 3), (2, 4, 0)])
+def test_nothing_to_scan_gives_nothing(shape):
+    a, bu = torch.ones(shape[-1], dtype=torch.complex64), torch.ones(shape, dtype=torch.complex64)
+    assert diagonal_scan(a, bu).shape == shape

@@ -182,12 +182,26 @@ def _config_and_weights(path: str | Path, preset: str | None) -> tuple[dict[str,
     """The arguments of a file's detector, and its weights under our names."""
     content = read_checkpoint(path)
     weights = content.get("state_dict", content)
-    if not isinstance(weights, dict) or not any(isinstance(w, Tensor) for w in weights.values()):
+    weights = weights if isinstance(weights, dict) else {}
+    weights = {n: w for n, w in weights.items() if isinstance(n, str) and isinstance(w, Tensor)}
+    if not weights:
         raise InputError(f"{path}: the file holds no weights (no tensors under 'state_dict')")
     if content.get("format") == FORMAT:
-        return content["config"], weights
+        return _own_config(content.get("config"), path), weights
     weights = _from_published(weights)
     return {**get_preset(find_preset(path) if preset is None else preset), **_found(weights)}, weights
+
+
+def _own_config(config: Any, path: str | Path) -> dict[str, Any]:
+    """The arguments that one of our files holds, if a Detector can be made with them."""
+    parameters = inspect.signature(Detector).parameters
+    needed = {name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty}
+    names = set(config) if isinstance(config, dict) else set()
+    if not needed <= names <= parameters.keys():
+        raise InputError(
+            f"{path}: its 'config' holds {', '.join(map(str, names)) or 'nothing'}, not the arguments of a Detector"
+        )
+    return config
 
 
 def get_preset(name: str) -> dict[str, Any]:
@@ -197,9 +211,9 @@ def get_preset(name: str) -> dict[str, Any]:
     return PRESETS[name]
 
 
-def _from_published(weights: dict[str, Any]) -> dict[str, Tensor]:
+def _from_published(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Published weights under our names and in our shapes."""
-    network = {name: w for name, w in weights.items() if name.startswith("mdl.") and isinstance(w, Tensor)}
+    network = {name: w for name, w in weights.items() if name.startswith("mdl.")}
     ours = {published_name(name): weight for name, weight in network.items()}
     for name, weight in ours.items():
         if name.endswith("recurrence.gates.weight"):
@@ -246,6 +260,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path}: not a checkpoint of PyTorch 1.6 or later, or cut short")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            if damaged := archive.testzip():
+                raise InputError(f"{damaged} in it is damaged; fetch or write it again")
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # objects of other libraries
@@ -254,7 +271,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:
-        raise InputError(f"{path}: a damaged or foreign checkpoint ({str(error).splitlines()[0]})") from error
+        words = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: a damaged or foreign checkpoint ({words})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: the file holds a {type(content).__name__}, not a dictionary of weights")
     return content

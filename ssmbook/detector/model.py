@@ -1,7 +1,7 @@
 """The detector: backbone with a carried state, neck, head."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
@@ -14,8 +14,12 @@ from ssmbook.detector.head import YOLOXHead, detection_loss, scores_and_boxes
 from ssmbook.detector.neck import PAFPN
 from ssmbook.detector.presets import input_sizes
 from ssmbook.errors import InputError
+from ssmbook.ssm.inputs import as_scale
 
 Features = dict[int, Tensor]
+
+# Far beyond any network of this kind: a config that a damaged file holds is refused, not built.
+WIDEST, DEEPEST = 4096, 16
 
 
 class Detector(nn.Module):
@@ -67,22 +71,22 @@ class Detector(nn.Module):
         super().__init__()
         # Plain values, from which the same network can be built again.
         self.config: dict[str, Any] = {
-            "embed_dim": int(embed_dim),
-            "dim_head": int(dim_head),
-            "fpn_depth": float(fpn_depth),
-            "num_classes": int(num_classes),
+            "embed_dim": (embed_dim := _whole(embed_dim, "embed_dim")),
+            "dim_head": (dim_head := _whole(dim_head, "dim_head")),
+            "fpn_depth": (fpn_depth := _number(fpn_depth, "fpn_depth")),
+            "num_classes": (num_classes := _whole(num_classes, "num_classes")),
             "input_hw": _pair(input_hw, "input_hw"),
             "partition": _pair(partition, "partition"),
             "recurrence": recurrence,
             "carry": carry,
-            "in_channels": int(in_channels),
+            "in_channels": (in_channels := _whole(in_channels, "in_channels")),
             "bandlimit": bandlimit,
             "bandlimit_mode": bandlimit_mode,
             "clip_eigs": bool(clip_eigs),
             "mask_token": bool(mask_token),
         }
         self.input_hw: tuple[int, int] = self.config["input_hw"]
-        self.carry, self.num_classes, self.in_channels = carry, int(num_classes), int(in_channels)
+        self.carry, self.num_classes, self.in_channels = carry, num_classes, in_channels
         _check(self.config)
         self.backbone = Backbone(
             embed_dim,
@@ -130,6 +134,7 @@ class Detector(nn.Module):
         Raises:
             InputError: shapes that do not fit the model or each other.
         """
+        step_scale = as_scale(step_scale)
         self._check_input(x, states, step_scale, token_mask)
         if self.carry == "published":
             states = None
@@ -174,8 +179,12 @@ class Detector(nn.Module):
                 f"features must be [M, C, h, w] and targets [M, G, 5], not {list(features[2].shape)} and "
                 f"{list(targets.shape)}"
             )
-        if targets.numel() and not 0 <= (largest := targets[..., 0].max()) < self.num_classes:
-            raise InputError(f"targets hold class {largest:g}; the model has {self.num_classes} classes")
+        if targets.numel():
+            for extreme in targets[..., 0].aminmax():
+                if not 0 <= extreme < self.num_classes:
+                    raise InputError(
+                        f"targets hold class {extreme:g}; the model has {self.num_classes} classes"
+                    )
         raw = self._raw(features)
         with torch.autocast(raw.device.type, enabled=False):  # the loss is float32, whatever the network is
             return detection_loss(raw, self.anchors, targets.to(self.anchors), reduce_count)
@@ -221,17 +230,34 @@ class Detector(nn.Module):
             raise InputError(f"token_mask must be {list(wanted)}, not {list(token_mask.shape)}")
 
 
-def _pair(value: tuple[int, int], name: str) -> tuple[int, int]:
-    if not isinstance(value, tuple | list) or len(value) != 2:
+def _number(value: Any, name: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):  # None, words, arrays
+        raise InputError(f"{name} must be a number, not {value!r}") from None
+
+
+def _whole(value: Any, name: str) -> int:
+    number = _number(value, name)
+    if not number.is_integer():
+        raise InputError(f"{name} must be a whole number, not {value!r}")
+    return int(number)
+
+
+def _pair(value: Any, name: str) -> tuple[int, int]:
+    sides = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else []
+    if len(sides) != 2:
         raise InputError(f"{name} must be a pair (height, width), not {value!r}")
-    return int(value[0]), int(value[1])
+    return _whole(sides[0], name), _whole(sides[1], name)
 
 
 def _check(config: dict[str, Any]) -> None:
     """InputError where the arguments of a Detector do not fit each other."""
     for name in ("embed_dim", "dim_head", "num_classes", "in_channels"):
-        if config[name] < 1:
-            raise InputError(f"{name} is {config[name]}; it must be at least 1")
+        if not 1 <= config[name] <= WIDEST:
+            raise InputError(f"{name} is {config[name]}; it must be 1 to {WIDEST}")
+    if not 0 <= config["fpn_depth"] <= DEEPEST:
+        raise InputError(f"fpn_depth is {config['fpn_depth']}; it must be 0 to {DEEPEST}")
     if config["embed_dim"] % config["dim_head"]:
         raise InputError(f"dim_head {config['dim_head']} does not divide embed_dim {config['embed_dim']}")
     if config["carry"] not in ("exact", "published"):

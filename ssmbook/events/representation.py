@@ -179,6 +179,8 @@ class Representation(ABC):
 
     def fill(self, ev: Events, out: np.ndarray) -> None:
         """The same into ``out``, an array (or a frame of one) of that shape and dtype."""
+        if not isinstance(ev, Events):  # columns of the caller's own
+            ev = Events(ev.t, ev.x, ev.y, ev.p)
         bad = first_misplaced(ev.t, ev.x, ev.y, self.height, self.width)
         if bad >= 0:
             raise InputError(_misplaced(ev, bad, self.height, self.width))

@@ -40,9 +40,10 @@ def to_boxes(
         raise InputError(f"{len(detections)} frames of detections, but {len(t_us)} times")
     frames = []
     for rows, t in zip(detections, t_us, strict=True):
-        x1, y1, x2, y2, objectness, class_score, class_id = (
-            np.asarray(rows, dtype=np.float32).reshape(-1, 7).T
-        )
+        values = torch.as_tensor(rows).detach().to("cpu", torch.float32).numpy()
+        if values.size and (values.ndim != 2 or values.shape[1] != 7):
+            raise InputError(f"detections of a frame must be [K, 7], not {list(values.shape)}")
+        x1, y1, x2, y2, objectness, class_score, class_id = values.reshape(-1, 7).T
         boxes = np.zeros(len(x1), dtype=BOX_DTYPE)
         boxes["t"] = t
         boxes["x"], boxes["y"], boxes["w"], boxes["h"] = x1, y1, x2 - x1, y2 - y1

@@ -145,7 +145,14 @@ def counted(
 
 def _flat(frames: Sequence[np.ndarray], sensor: Sensor, what: str) -> tuple[np.ndarray, np.ndarray]:
     """All frames' boxes in one array, and the frame of each; checked."""
-    boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *frames])
+    filled = []
+    for i, rows in enumerate(map(np.asarray, frames)):
+        missing = set(BOX_DTYPE.names or ()) - set(rows.dtype.names or ())
+        if len(rows) and missing:
+            raise InputError(f"frame {i} of the {what} has no field {min(missing)}; give arrays of BOX_DTYPE")
+        if len(rows):
+            filled.append(rows)
+    boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *filled])
     frame = np.repeat(np.arange(len(frames)), [len(rows) for rows in frames])
     values = np.stack([boxes[name] for name in ("x", "y", "w", "h", "class_confidence")])
     bad = ~np.isfinite(values).all(0) | (boxes["class_id"] >= len(sensor.classes))

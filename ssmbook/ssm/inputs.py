@@ -1,6 +1,8 @@
 """What callers give a layer, checked: sequences, states, step scales, and parameters from elsewhere."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from ssmbook.errors import InputError
 
 Arrays = Mapping[str, "np.ndarray | Tensor"]
+Scale = float | Tensor | np.ndarray | Sequence
 
 
 def copy_parameters(layer: nn.Module, arrays: Arrays) -> None:
@@ -50,15 +53,27 @@ def check_sequence(
         )
 
 
-def check_scale(step_scale: float | Tensor, u: Tensor) -> float | Tensor:
-    """step_scale as a number or a tensor like u, [], [N] or [N, L]; InputError unless it is above 0."""
+def as_scale(step_scale: Scale) -> float | Tensor:
+    """step_scale as a float or a tensor: arrays and lists of numbers are taken too."""
+    if isinstance(step_scale, Tensor):
+        return step_scale
+    try:
+        return float(step_scale) if isinstance(step_scale, Real) else torch.as_tensor(np.asarray(step_scale))
+    except (TypeError, ValueError):
+        raise InputError(f"step_scale must be a number or an array of numbers, not {step_scale!r}") from None
+
+
+def check_scale(step_scale: Scale, u: Tensor) -> float | Tensor:
+    """step_scale as a number or a tensor like u, [], [N] or [N, L]; InputError unless it is finite and above 0."""
+    step_scale = as_scale(step_scale)
     if not isinstance(step_scale, Tensor):
-        if not step_scale > 0:
-            raise InputError(f"step_scale must be above 0, not {step_scale}")
-        return float(step_scale)
+        if not 0 < step_scale < math.inf:
+            raise InputError(f"step_scale must be above 0 and finite, not {step_scale}")
+        return step_scale
     N, L, _ = u.shape
     if tuple(step_scale.shape) not in ((), (N,), (N, L)):
         raise InputError(f"step_scale must be a number, [{N}] or [{N}, {L}], not {list(step_scale.shape)}")
-    if not torch.compiler.is_compiling() and not bool((step_scale > 0).all()):
-        raise InputError(f"step_scale must be above 0, not {float(step_scale.min())}")
+    if not torch.compiler.is_compiling() and not bool(((step_scale > 0) & (step_scale < math.inf)).all()):
+        least, most = float(step_scale.min()), float(step_scale.max())
+        raise InputError(f"step_scale must be above 0 and finite, not {least} to {most}")
     return step_scale.to(u)

@@ -33,9 +33,10 @@ def is_time_major(x: Tensor) -> bool:
 
 def flat(x: Tensor, time_major: bool) -> Tensor:
     """[N, L, C] → [rows, C] in the given order of memory; copies only where x lies otherwise."""
-    return (x.transpose(0, 1) if time_major else x).reshape(-1, x.shape[-1])
+    return (x.transpose(0, 1) if time_major else x).flatten(0, 1)
 
 
 def unflat(rows: Tensor, N: int, L: int, time_major: bool) -> Tensor:
     """The inverse of `flat`: [rows, C] → [N, L, C], a view."""
-    return rows.view(L, N, -1).transpose(0, 1) if time_major else rows.view(N, L, -1)
+    C = rows.shape[-1]
+    return rows.view(L, N, C).transpose(0, 1) if time_major else rows.view(N, L, C)

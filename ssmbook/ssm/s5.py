@@ -216,7 +216,7 @@ class S5(nn.Module):
         """
         a, b, c = self._remembered(scale).step
         rows = u[:, 0]  # [N, H]
-        x = torch.view_as_complex((rows @ b).view(len(rows), -1, 2))  # [N, P]
+        x = torch.view_as_complex((rows @ b).view(len(rows), len(a), 2))  # [N, P]
         if x0 is not None:
             x = torch.addcmul(x, a, x0)
         y = torch.addmm(rows * self.D, torch.view_as_real(x).flatten(1), c)

@@ -112,7 +112,7 @@ def diagonal_scan(a: Tensor, bu: Tensor, x0: Tensor | None = None, reverse: bool
         )
     if x0 is not None and (tuple(x0.shape) != (N, P) or x0.dtype != bu.dtype):
         raise InputError(f"x0 must be {bu.dtype} [{N}, {P}] to go with bu, not {x0.dtype} {tuple(x0.shape)}")
-    if L == 0:
+    if bu.numel() == 0:
         return bu
     return from_planes(scan_planes(to_planes(a), to_planes(bu), x0, reverse))
 
@@ -130,7 +130,7 @@ def diagonal_ssm(
     Returns:
         y [N, L, H] in the memory layout of u, and the state, complex [N, P], after the last step of the scan.
     """
-    if uses_numba(u):
+    if uses_numba(u) and len(u):  # whose pieces hold a sequence at least
         from ssmbook.ssm import scan_numba
 
         return scan_numba.diagonal_ssm(u, a, b, c, d, x0, reverse)

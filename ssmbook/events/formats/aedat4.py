@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import aedat
@@ -11,6 +12,8 @@ from ssmbook.errors import InputError
 from ssmbook.events.files import as_input_error
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 
+_SIZE_AT = 14  # behind the line #!AER-DAT4.0
+_LARGEST_HEADER = 1 << 24  # bytes
 _PACKET = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
 
 
@@ -19,6 +22,7 @@ class Aedat4Recording(Recording):
 
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         self.path = path
+        _check_description(path)
         self._reopen()
         streams = self._decoder.id_to_stream()
         events = [number for number, stream in sorted(streams.items()) if stream["type"] == "events"]
@@ -58,3 +62,21 @@ class Aedat4Recording(Recording):
             packet = next(self._decoder, None)
         self._packets += packet is not None
         return packet
+
+
+def _check_description(path: Path) -> None:
+    """The header's description of the streams must be text: over other bytes the package ends the process.
+
+    The header is a FlatBuffers table; its third field is the description.
+    """
+    with open(path, "rb") as file:
+        file.seek(_SIZE_AT)
+        header = file.read(4 + _LARGEST_HEADER)[4:]
+    with as_input_error(f"{path}: its header is damaged"):
+        (table,) = struct.unpack_from("<I", header)
+        (back,) = struct.unpack_from("<i", header, table)
+        (field,) = struct.unpack_from("<H", header, table - back + 8)
+        (ahead,) = struct.unpack_from("<I", header, table + field)
+        start = table + field + ahead
+        (length,) = struct.unpack_from("<I", header, start)
+        header[start + 4 : start + 4 + length].decode()

@@ -7,6 +7,7 @@ cursors and running maxima met so far make a coarse index, which grows as readin
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -98,7 +99,7 @@ class Recording(ABC):
 
     def read(self, t0_us: int, t1_us: int) -> Events:
         """The events with t0_us ≤ t < t1_us, read from the last block known to start before t0_us."""
-        if t1_us < t0_us:
+        if not t0_us <= t1_us:  # nor NaN
             raise InputError(
                 f"{self.path}: cannot read from {t0_us} to {t1_us} µs; give the earlier time first"
             )
@@ -116,7 +117,7 @@ class Recording(ABC):
 
         Every event is in exactly one window, and the last window holds the last event.
         """
-        if dt_us != int(dt_us) or dt_us < 1:
+        if not 1 <= dt_us < math.inf or dt_us != int(dt_us):
             raise InputError(f"{self.path}: windows of {dt_us} µs; give a whole number of at least 1")
         dt_us = int(dt_us)
         end = None
