@@ -14,6 +14,7 @@ from training_set import SENSOR, TRAINING, data_module, make_set
 from ssmbook.detector import PRESETS, Detector
 from ssmbook.experiment import evaluate, read_metrics
 from ssmbook.experiment.objective import TrainingStep
+from ssmbook.experiment.presets import Training
 
 TESTS = Path(__file__).parent
 # Each rank of two: the gradients of its slot of a batch, and a short training on its share of the data.

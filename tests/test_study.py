@@ -15,7 +15,7 @@ from ssmbook.detector import PRESETS, Detector, load_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.experiment import Profile, Workspace, get_profile, pivot, plan, run_arms
 from ssmbook.experiment.objective import TrainingStep, s5_layers
-from ssmbook.experiment.presets import Arm, all_arms
+from ssmbook.experiment.presets import Arm, Training, all_arms
 from ssmbook.experiment.rates import cells_of
 
 

@@ -21,6 +21,7 @@ from ssmbook.experiment import read_metrics, train
 from ssmbook.experiment.fit import Fit, endless
 from ssmbook.experiment.loggers import PACKAGES
 from ssmbook.experiment.objective import TrainingStep
+from ssmbook.experiment.presets import Training
 from ssmbook.experiment.run_folder import BEST, LAST, MODEL
 
 TESTS = Path(__file__).parent
