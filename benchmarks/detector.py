@@ -6,27 +6,24 @@
 The plain formulation is benchmarks/plain.py. The limit is the matrix products, convolutions and attention kernels
 that ours runs, by themselves, on buffers that are there already. A training step is forward, loss and backward, for
 L frames of batch 1 with four labelled ones. Streaming is one frame of batch 1 with its state, network only: ours as
-`StreamingDetector` runs it. Times are the best of interleaved rounds. Peak memory is that of a training step above
-what the process held before, each in a process of its own.
+`StreamingDetector` runs it, on a GPU as a CUDA graph, and there the limit is one too. Times are the best of
+interleaved rounds. Peak memory is that of a training step above what was held before, on a CPU each in a process of
+its own.
 """
 
 import argparse
-import json
-import multiprocessing
-import platform
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import Run, alone, best_ms, circumstances, exact_float32, peak_mb, write_results
 from plain import plain_like
-from scan import best_ms, status_kb
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmbook.detector import PRESETS, Detector
+from ssmbook.detector.step import NetworkStep, record_graph
 
-Run = Callable[[], object]
 KINDS = ("plain", "ours", "checkpointing")  # the last is ours with checkpointing=True
 HEAVY = ("mm", "addmm", "bmm", "baddbmm", "convolution", "scaled_dot_product", "linear")  # of the limit
 
@@ -78,30 +75,42 @@ def plain_training(model: Detector, L: int, device: str) -> Run:
 
 
 def training_of(kind: str, preset: str, L: int, device: str) -> Run:
+    if kind == "limit":
+        return limit_of(training_of("ours", preset, L, device), device)
     model = network(preset, device, checkpointing=kind == "checkpointing")
     return (plain_training if kind == "plain" else ours_training)(model, L, device)
 
 
 def streaming_of(kind: str, preset: str, device: str) -> Run:
-    from ssmbook.experiment.stream import NetworkStep
-
     model = network(preset, device).eval()
     frame = chunk(model, 1, device)[0]
-    if kind == "ours":
-        step = NetworkStep(model, model.input_hw)
-        return lambda: step(frame[0, 0])
+    if kind == "plain":
+        plain = plain_step(model)
+        return lambda: plain(frame[0, 0])
+    step = NetworkStep(model, model.input_hw)
+    if kind == "limit":  # of what the graph is made of, operation by operation
+        with torch.no_grad():
+            states = step.run(frame, None)[1]
+            return limit_of(lambda: step.run(frame, states), device, graph=device == "cuda")
+    return lambda: step(frame[0, 0])
+
+
+def plain_step(model: Detector) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The plain formulation, frame after frame: counts [C, H, W] → predictions [A, 5 + classes]."""
     plain = plain_like(model)
     states: list = [None]
 
     @torch.no_grad()
-    def run() -> torch.Tensor:
-        maps, states[0] = plain.features(frame, states[0])
-        return plain.predict(maps)
+    def step(frame: torch.Tensor) -> torch.Tensor:
+        maps, states[0] = plain.features(frame[None, None], states[0])
+        return plain.predict(maps)[0, 0]
 
-    return run
+    return step
 
 
 def backbone_of(kind: str, preset: str, L: int, device: str) -> Run:
+    if kind == "limit":
+        return limit_of(backbone_of("ours", preset, L, device), device)
     model = network(preset, device).eval()
     x = chunk(model, L, device)[0]
     run = model if kind == "ours" else plain_like(model)
@@ -123,8 +132,11 @@ class _Record(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def limit_of(run: Run) -> Run:
-    """The heavy operations of a run by themselves, on random buffers of the same shapes and strides."""
+def limit_of(run: Run, device: str, graph: bool = False) -> Run:
+    """The heavy operations of a run by themselves, on random buffers of the same shapes and strides.
+
+    With ``graph`` as one CUDA graph.
+    """
     with _Record() as record:
         run()
     buffers: dict[tuple, torch.Tensor] = {}
@@ -149,26 +161,19 @@ def limit_of(run: Run) -> Run:
     record.calls.clear()
 
     @torch.no_grad()
+    @torch.autocast(device, enabled=False)  # the operations are those after its casts
     def heavy() -> None:
         for f, args, kwargs in calls:
             f(*args, **kwargs)
 
-    return heavy
+    return record_graph(heavy, torch.device("cuda")).replay if graph else heavy
 
 
-def peak_mb(kind: str, preset: str, L: int, device: str) -> float:
-    """Peak memory of a training step above what was held before it; run in a process of its own."""
+def peak_of(kind: str, preset: str, L: int, device: str) -> float:
+    """Peak memory of a training step, in MB."""
+    exact_float32()
     training_of(kind, "sim-smoke", 4, device)()  # loads libraries and compiles
-    run = training_of(kind, preset, L, device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is now the present size
-    before = status_kb("VmRSS")
-    run()
-    return (status_kb("VmHWM") - before) / 1e3
+    return peak_mb(training_of(kind, preset, L, device), device)
 
 
 def has_bf16(device: str) -> bool:
@@ -185,42 +190,40 @@ def measure(
     length: int = 21,
     repeats: int = 5,
     memory: bool = True,
-) -> list[dict[str, Any]]:
-    """The rows of the table: name, plain, ours, limit (ms, or MB), and the ratio plain / ours."""
-    rows = []
-    cases: list[tuple[str, Callable[[str], Run], tuple[str, ...], int]] = [
-        (
-            f"training step, L = {length}",
-            lambda kind: training_of(kind, preset, length, device),
-            KINDS,
-            repeats,
-        ),
-        ("streaming, one frame", lambda kind: streaming_of(kind, preset, device), KINDS[:2], 10 * repeats),
-        (
-            f"backbone, L = {length}",
-            lambda kind: backbone_of(kind, preset, length, device),
-            KINDS[:2],
-            repeats,
-        ),
-    ]
-    for name, make, kinds, rounds in cases:
-        rows.append({"row": f"{name}, fp32", **compare(make, kinds, rounds, device, False)})
-        print_row(rows[-1])
-        label = f"{name}, bf16"
-        if has_bf16(device):
-            rows.append({"row": label, **compare(make, kinds, rounds, device, True)})
-            print_row(rows[-1])
-        else:
-            rows.append({"row": label, "not measured": "the device has no bfloat16 products"})
-            print(f"{label:32} not measured: {rows[-1]['not measured']}")
+) -> Iterator[dict[str, Any]]:
+    """The rows of the table, as they are measured: name, plain, ours, limit (ms, or MB), and the ratio plain / ours."""
+    yield from measure_streaming(device, preset, 10 * repeats)
+    label = f"training step, L = {length}"
+    yield from both_precisions(label, lambda kind: training_of(kind, preset, length, device), device, repeats)
     if memory:
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            peaks = {kind: pool.apply(peak_mb, (kind, preset, length, device)) for kind in KINDS}
+        peaks = {kind: alone(device, peak_of, kind, preset, length, device) for kind in KINDS}
         for kind in KINDS[1:]:
-            rows.append({"row": f"peak memory, MB, {kind}", "plain": peaks["plain"], "ours": peaks[kind]})
-            rows[-1]["ratio"] = peaks["plain"] / peaks[kind]
-            print_row(rows[-1])
-    return rows
+            row = {"row": f"peak memory, MB, {kind}", "plain": peaks["plain"], "ours": peaks[kind]}
+            yield {**row, "ratio": peaks["plain"] / peaks[kind]}
+    label = f"backbone, L = {length}"
+    yield from both_precisions(
+        label, lambda kind: backbone_of(kind, preset, length, device), device, repeats, KINDS[:2]
+    )
+
+
+def measure_streaming(device: str, preset: str, repeats: int) -> Iterator[dict[str, Any]]:
+    """The rows of one frame of batch 1."""
+
+    def make(kind: str) -> Run:
+        return streaming_of(kind, preset, device)
+
+    yield from both_precisions(f"streaming, {preset}", make, device, repeats, KINDS[:2])
+
+
+def both_precisions(
+    label: str, make: Callable[[str], Run], device: str, repeats: int, kinds: tuple[str, ...] = KINDS
+) -> Iterator[dict[str, Any]]:
+    """A row in fp32 and one in bf16."""
+    yield {"row": f"{label}, fp32", **compare(make, kinds, repeats, device, False)}
+    if has_bf16(device):
+        yield {"row": f"{label}, bf16", **compare(make, kinds, repeats, device, True)}
+    else:
+        yield {"row": f"{label}, bf16", "not measured": "the device has no bfloat16 products"}
 
 
 def compare(
@@ -233,14 +236,17 @@ def compare(
         return torch.autocast(device, torch.bfloat16, enabled=bf16, cache_enabled=False)(call)
 
     runs = {kind: cast(cast(make)(kind)) for kind in kinds if kind != "plain"}
-    runs["limit"] = limit_of(runs["ours"])
+    runs["limit"] = cast(make)("limit")
     runs["plain"] = make("plain")
     times = best_ms(runs, rounds, device)
     return {**times, "ratio": times["plain"] / times["ours"]}
 
 
 def print_row(row: dict[str, Any]) -> None:
-    values = "".join(f"{row[key]:11.1f}" if key in row else 11 * " " for key in ("plain", "ours", "limit"))
+    if "not measured" in row:
+        print(f"{row['row']:32} not measured: {row['not measured']}", flush=True)
+        return
+    values = "".join(f"{row[key]:11.2f}" if key in row else 11 * " " for key in ("plain", "ours", "limit"))
     print(f"{row['row']:32}{values}{row['ratio']:8.2f}×", flush=True)
 
 
@@ -257,25 +263,23 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
     parser.add_argument("--out", type=Path, help="also write the results to this json file")
     options = parser.parse_args()
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    exact_float32()
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}, {options.preset}: ms"
     )
     print(f"{'':32}{'plain':>11}{'ours':>11}{'limit':>11}{'ratio':>9}")
-    rows = measure(
+    rows = []
+    for row in measure(
         options.device,
         preset=options.preset,
         length=options.length,
         repeats=options.repeats,
         memory=not options.no_memory,
-    )
+    ):
+        rows.append(row)
+        print_row(row)
     if options.out:
-        machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
-        record = {"device": machine, "torch": torch.__version__, "threads": torch.get_num_threads()}
-        record["time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        options.out.write_text(
-            json.dumps({**record, "preset": options.preset, "rows": rows}, indent=1) + "\n"
-        )
+        write_results(options.out, {**circumstances(options.device), "preset": options.preset, "rows": rows})
 
 
 if __name__ == "__main__":

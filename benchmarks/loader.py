@@ -30,7 +30,6 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from numcodecs import blosc
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ssmbook.dataset import Batch, Chunks, TrainingSchedule, find_sequences
@@ -205,7 +204,6 @@ def main() -> None:
     add("--out", type=Path, help="json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    blosc.set_nthreads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.set or Path(temporary)
         if options.set is None:

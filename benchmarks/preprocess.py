@@ -5,11 +5,15 @@
     python benchmarks/preprocess.py --memory 10 100 1000     # peak memory over millions of events
 
 HDF5 with Blosc zstd in, the published layout on the published grid out, windows of 50 ms, one core. The limit is what
-cannot be done without: read and decompress the columns once, compress and write the same frames. The torch
-formulation adds the events of each window with index_put_. evlib's Rust pipeline takes part where it is installed
-(pip install evlib). Each run is in a process of its own, after a short recording that loads and compiles; times are the
-best of several interleaved rounds, peak memory is that of the whole process. The last line of each
-table shares sixteen recordings out to one and two processes, the time to start them included.
+cannot be done without: read and decompress the columns once, compress and write the same frames; "plain" does that
+with HDF5's own write, which costs more. The torch formulation adds the events of each window with index_put_. evlib's
+Rust pipeline takes part where it is installed (pip install evlib). Each run is in a process of its own, after a short
+recording that loads and compiles; times are the best of several interleaved rounds, peak memory is that of the whole
+process.
+
+The lines below each table are about two cores: the same recording with two workers, which then are threads; sixteen
+copies of it shared out to two workers, with the time that they need to start (which two short recordings show) and
+without; and how much two processes of the limit do at once, started before the clock: no program can gain more here.
 """
 
 import argparse
@@ -26,6 +30,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin
@@ -105,6 +110,23 @@ def ours(recording: Recording, raw: Path, out: Path, reference: Path) -> float:
 
 
 def limit(recording: Recording, raw: Path, out: Path, reference: Path) -> float:
+    from ssmbook.dataset.compression import compress
+
+    def write(written: h5py.Dataset, i: int, frame: np.ndarray) -> None:
+        chunk = compress(frame)
+        written.id.write_direct_chunk((i, 0, 0, 0), chunk.data, chunk.skipped)
+
+    return read_and_write(recording, raw, out, reference, write)
+
+
+def plain(recording: Recording, raw: Path, out: Path, reference: Path) -> float:
+    def write(written: h5py.Dataset, i: int, frame: np.ndarray) -> None:
+        written[i] = frame
+
+    return read_and_write(recording, raw, out, reference, write)
+
+
+def read_and_write(recording: Recording, raw: Path, out: Path, reference: Path, write: Callable) -> float:
     start = time.perf_counter()
     with h5py.File(raw / "val" / f"a{recording.suffix}") as file:
         columns = [file[f"events/{name}"] for name in "txyp"]
@@ -121,7 +143,7 @@ def limit(recording: Recording, raw: Path, out: Path, reference: Path) -> float:
         for i in range(len(data)):
             data.read_direct(frame, np.s_[i])  # not counted
             start = time.perf_counter()
-            written[i] = frame
+            write(written, i, frame)
             seconds += time.perf_counter() - start
         start = time.perf_counter()
         file.close()
@@ -179,6 +201,7 @@ def evlib_rust(recording: Recording, raw: Path, out: Path, reference: Path) -> f
 
 PROGRAMS: dict[str, Callable[[Recording, Path, Path, Path], float]] = {
     "limit": limit,
+    "plain": plain,
     "ours": ours,
     "torch": torch_windows,
     "evlib": evlib_rust,
@@ -266,52 +289,117 @@ def print_comparison(recording: Recording, best: dict[str, dict]) -> None:
         print(f"  {program:6}{rate:12.1f}{ratio:9.2f}×{row['peak_mb']:9.0f}{row['written_mb']:12.1f}  {same}")
 
 
-def measure_workers(recording: Recording, repeats: int, folder: Path) -> dict[int, float]:
-    """Seconds for sixteen recordings with one and two processes; the time that a process needs to start counts."""
+COPIES = "abcdefghijklmnop"
+
+
+def measure_workers(recording: Recording, repeats: int, folder: Path) -> dict[str, dict[str, float]]:
+    """Best seconds of one and two workers, for some numbers of recordings, and of one and two limits at once."""
+    for name in COPIES[1:]:
+        for suffix in (recording.suffix, "_bbox.npy"):
+            target = folder / "many" / "val" / f"{name}{suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / "raw" / "val" / f"a{suffix}", target)
+    for suffix in (recording.suffix, "_bbox.npy"):
+        (folder / "many" / "val" / f"a{suffix}").symlink_to(folder / "raw" / "val" / f"a{suffix}")
+    for name in COPIES[:2]:
+        for suffix in (recording.suffix, "_bbox.npy"):
+            target = folder / "two_short" / "val" / f"{name}{suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(folder / "short" / "val" / f"a{suffix}")
+    best: dict[str, dict[str, float]] = {"one": {}, "start": {}, "sixteen": {}, "limits": {}}
+    for _ in range(repeats):
+        for workers in (1, 2):
+            seconds = {
+                "one": min(with_workers(recording, folder, "raw", workers) for _ in range(3)),
+                "start": with_workers(recording, folder, "two_short", workers),
+                "sixteen": with_workers(recording, folder, "many", workers),
+                "limits": limits_at_once(recording, folder, workers),
+            }
+            for row, value in seconds.items():
+                best[row][str(workers)] = min(best[row].get(str(workers), np.inf), value)
+    return best
+
+
+def with_workers(recording: Recording, folder: Path, raw: str, workers: int) -> float:
     from ssmbook.dataset import preprocess
 
-    for name in "bcdefghijklmnop":
-        for suffix in (recording.suffix, "_bbox.npy"):
-            (folder / "raw" / "val" / f"{name}{suffix}").symlink_to(f"a{suffix}")
-    best = {1: np.inf, 2: np.inf}
-    for _ in range(repeats):
-        for workers in best:
-            start = time.perf_counter()
-            preprocess(
-                folder / "raw",
-                folder / "w",
-                recording.sensor,
-                grid="published",
-                workers=workers,
-                progress=False,
-            )
-            best[workers] = min(best[workers], time.perf_counter() - start)
-            shutil.rmtree(folder / "w")
-    return best
+    start = time.perf_counter()
+    preprocess(
+        folder / raw, folder / "w", recording.sensor, grid="published", workers=workers, progress=False
+    )
+    seconds = time.perf_counter() - start
+    shutil.rmtree(folder / "w")
+    return seconds
+
+
+def limits_at_once(recording: Recording, folder: Path, processes: int) -> float:
+    """Mean seconds of the limit for a recording, where each process does it four times and all at once."""
+    context = get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(processes, context) as pool:
+        barrier = manager.Barrier(processes)
+        calls = [pool.submit(some_limits, recording, folder, barrier, n) for n in range(processes)]
+        return float(np.mean([call.result() for call in calls])) / processes
+
+
+def some_limits(recording: Recording, folder: Path, barrier: Any, number: int) -> float:
+    limit(warm_up(recording), folder / "short", folder / f"l{number}", folder / "short_ours")
+    shutil.rmtree(folder / f"l{number}")
+    barrier.wait()
+    seconds = 0.0
+    for _ in range(4):
+        seconds += limit(recording, folder / "raw", folder / f"l{number}", folder / "ours")
+        shutil.rmtree(folder / f"l{number}")
+    return seconds / 4
+
+
+def print_workers(best: dict[str, dict[str, float]]) -> None:
+    sixteen, start = best["sixteen"], best["start"]
+    rows = {
+        "one recording, two workers (threads)": best["one"],
+        "sixteen recordings, two workers": sixteen,
+        f"the same without the {start['2']:.1f} s to start": {n: sixteen[n] - start[n] for n in sixteen},
+        "the limit, two processes at once": best["limits"],
+    }
+    for text, seconds in rows.items():
+        one, two = seconds["1"], seconds["2"]
+        print(f"  {text:42}{one / two:.2f} × as fast as one ({one:.2f} and {two:.2f} s)")
 
 
 def measure_memory(millions: list[float], folder: Path) -> list[dict]:
     rows = []
-    print("\npeak memory of one process over the length of a 1 Mpx-like recording")
+    print("\npeak memory of one process over the length of a 1 Mpx-like recording, with one and two threads")
     for count in millions:
         recording = Recording("gen4", count, count / 6)
-        result = in_new_process(peak_of_one, recording, folder / f"{count:g}")
-        rows.append({"millions": count, **result})
-        print(f"  {count:6g} M events, {recording.seconds:6.0f} s: {result['peak_mb']:.0f} MB")
-        shutil.rmtree(folder / f"{count:g}")
+        raw = folder / f"{count:g}"
+        in_new_process(generate, recording, raw)
+        for workers in (1, 2):
+            result = in_new_process(peak_of_one, recording, raw, folder / "out", workers)
+            rows.append({"millions": count, "workers": workers, **result})
+            print(
+                f"  {count:6g} M events, {recording.seconds:6.0f} s, {workers}: {result['peak_mb']:4.0f} MB, "
+                f"{count / result['seconds']:.1f} M events/s",
+                flush=True,
+            )
+            shutil.rmtree(folder / "out")
+        shutil.rmtree(raw)
     return rows
 
 
-def peak_of_one(recording: Recording, folder: Path) -> dict[str, float]:
-    in_new_process(generate, recording, folder / "raw")
-    seconds = ours(recording, folder / "raw", folder / "out", folder)
-    return {"seconds": seconds, "peak_mb": status_mb("VmHWM")}
+def peak_of_one(recording: Recording, raw: Path, out: Path, workers: int) -> dict[str, float]:
+    from ssmbook.dataset import preprocess
+
+    start = time.perf_counter()
+    preprocess(raw, out, recording.sensor, grid="published", workers=workers, progress=False)
+    return {"seconds": time.perf_counter() - start, "peak_mb": status_mb("VmHWM")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scale", type=float, default=1, help="lengthen or shorten the recordings")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="of one and two workers; each takes a minute or two"
+    )
     parser.add_argument("--memory", type=float, nargs="+", help="millions of events; measures only that")
     parser.add_argument("--folder", type=Path, help="where recordings are written for the while")
     parser.add_argument("--out", type=Path, help="also write the results to this json file")
@@ -329,9 +417,9 @@ def main() -> None:
                 folder = Path(name) / recording.sensor
                 best = compare(recording, options.repeats, folder)
                 print_comparison(recording, best)
-                times = measure_workers(recording, options.repeats, folder)
-                print(f"  sixteen recordings: two processes {times[1] / times[2]:.2f} × as fast as one")
-                results["recordings"].append({**asdict(recording), "programs": best, "workers": times})
+                workers = measure_workers(recording, options.rounds, folder)
+                print_workers(workers)
+                results["recordings"].append({**asdict(recording), "programs": best, "workers": workers})
                 shutil.rmtree(folder)
     if options.out:
         options.out.write_text(json.dumps(results, indent=1))

@@ -11,14 +11,11 @@ held before, each in a process of its own.
 """
 
 import argparse
-import json
-import multiprocessing
-import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring import Run, alone, best_ms, circumstances, peak_mb, write_results
 
 SHAPES = [(5120, 21, 48), (1280, 21, 96), (320, 21, 192), (80, 21, 384), (8, 2048, 128), (1, 16384, 64)]
 PIXELS = [
@@ -28,7 +25,6 @@ PIXELS = [
     (80, 384),
 ]  # one frame's pixels at each stage of Gen1, small model
 GROWTH = [(1, 2**k, 64) for k in range(8, 15)]  # lengths 256 to 16,384
-Run = Callable[[], object]
 
 
 def inputs(N: int, L: int, H: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,42 +144,12 @@ def available(name: str, shape: tuple[int, int, int], device: str) -> dict[str, 
         return None
 
 
-def best_ms(runs: dict[str, Run], repeats: int, device: str) -> dict[str, float]:
-    """Best time of each run in ms, in interleaved rounds, so that a busy moment of the machine hits all alike."""
-
-    def timed(run: Run) -> float:
-        start = time.perf_counter()
-        run()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return (time.perf_counter() - start) * 1e3
-
-    for run in runs.values():
-        timed(run)  # compiles, allocates
-    rounds = [{name: timed(run) for name, run in runs.items()} for _ in range(repeats)]
-    return {name: min(times[name] for times in rounds) for name in runs}
-
-
-def peak_mb(name: str, shape: tuple[int, int, int], device: str) -> float | None:
-    """Peak memory of forward + backward above what was held before it, in MB; run in a process of its own."""
+def peak_of(name: str, shape: tuple[int, int, int], device: str) -> float | None:
+    """Peak memory of forward + backward, in MB."""
     if available(name, (1, shape[1], shape[2]), device) is None:
         return None
     available(name, (2, 3, shape[2]), device)["both"]()  # loads libraries and compiles
-    run = available(name, shape, device)["both"]
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is now the present size
-    before = status_kb("VmRSS")
-    run()
-    return (status_kb("VmHWM") - before) / 1e3
-
-
-def status_kb(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1])
+    return peak_mb(available(name, shape, device)["both"], device)
 
 
 def measure_shape(
@@ -200,8 +166,7 @@ def measure_shape(
         results.setdefault(name, {})[kind] = value
     if memory:
         for name in results.keys() - {"limit"}:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                results[name]["memory"] = pool.apply(peak_mb, (name, shape, device))
+            results[name]["memory"] = alone(device, peak_of, name, shape, device)
     return results
 
 
@@ -230,8 +195,7 @@ def measure_growth(repeats: int, device: str) -> list[dict[str, float]]:
     rows = []
     for shape in GROWTH:
         ms = best_ms({"both": ours(*shape, device)["both"]}, repeats, device)["both"]
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            memory = pool.apply(peak_mb, ("ours", shape, device))
+        memory = alone(device, peak_of, "ours", shape, device)
         rows.append({"length": shape[1], "ms": ms, "memory": memory})
         print(f"  L = {shape[1]:6}: {ms:8.2f} ms {memory:8.1f} MB")
     return rows
@@ -273,7 +237,7 @@ def main() -> None:
     if options.growth:
         rows = measure_growth(options.repeats, options.device)
         plot_growth(rows, options.growth)
-        options.growth.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+        write_results(options.growth.with_suffix(".json"), rows)
         return
     shapes = [tuple(map(int, shape.split(","))) for shape in options.shapes] if options.shapes else SHAPES
     print(
@@ -291,14 +255,7 @@ def main() -> None:
         print(f"  {pixels} × {width}: " + ", ".join(f"{name} {value:.3f}" for name, value in times.items()))
         steps.append({"pixels": pixels, "width": width, "ms": times})
     if options.out:
-        machine = {
-            "machine": platform.machine(),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        }
-        options.out.write_text(
-            json.dumps({"device": options.device, **machine, "table": table, "steps": steps}, indent=1)
-        )
+        write_results(options.out, {**circumstances(options.device), "table": table, "steps": steps})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@
 # ```
 
 # %% tags=["parameters"]
-profile: str = "smoke"  # smoke, demo, gen1-small, gen1-base, gen4-small, gen4-base
+profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
 accelerator: str = "auto"  # Lightning's: auto, cpu, gpu
 devices: int = 1  # processes on this machine, a device each
@@ -80,23 +80,25 @@ _ = plots.save(fig, book.figures / "training_batch.png")
 # ## Training the models of this profile
 #
 # A finished training is not repeated; an interrupted one goes on where it stopped, and ends with the same
-# weights as if it had not been, on a CPU bit for bit. In `runs/<recurrence>` of the data folder lie `model.ckpt`, the
-# best and the last state, metrics, provenance, and a picture for each validation.
+# weights as if it had not been, on a CPU bit for bit. In `runs/<model>` of the data folder (`runs/<model>_seed=<n>` for
+# other seeds than 0) lie `model.ckpt`, the best and the last state, metrics, provenance, and a picture for each
+# validation. `ssmbook reproduce --profile study --dry-run` says how long the models of a profile take.
 
 # %%
-for recurrence in book.profile.recurrences:
-    checkpoint = book.train(recurrence, accelerator, devices)
-    print(recurrence, checkpoint.name)
+for seed in book.seeds:
+    for model in book.profile.variants:
+        checkpoint = book.with_seed(seed).train(model, accelerator, devices)
+        print(model, checkpoint.name)
 
 # %% [markdown]
 # ## How it went
 
 # %% tags=["nbval-ignore-output"]
 fig, (left, right) = plt.subplots(1, 2)
-for recurrence in book.profile.recurrences:
-    metrics = read_metrics(book.run(recurrence))
-    _ = left.plot(metrics["train/loss"].dropna(), label=recurrence)
-    _ = right.plot(100 * metrics["val/AP"].dropna(), "o-", label=recurrence)
+for model in book.profile.variants:
+    metrics = read_metrics(book.run(model))
+    _ = left.plot(metrics["train/loss"].dropna(), label=model)
+    _ = right.plot(100 * metrics["val/AP"].dropna(), "o-", label=model)
 _ = left.set(xlabel="step", ylabel="training loss")
 _ = right.set(xlabel="step", ylabel="validation AP × 100")
 _ = left.legend(frameon=False)
@@ -107,7 +109,7 @@ _ = plots.save(fig, book.figures / "training.png")
 # loss, validation AP, and learning rate and speed.
 
 # %% tags=["nbval-ignore-output"]
-panels = sorted((book.run(book.profile.recurrences[0]) / "panels").glob("*.png"))
+panels = sorted((book.run(book.profile.variants[0]) / "panels").glob("*.png"))
 Image(str(panels[-1]))
 
 # %% [markdown]
@@ -118,7 +120,7 @@ Image(str(panels[-1]))
 # follows the new size. Nothing else in the network knows how large a frame is.
 
 # %%
-start = book.run(book.profile.recurrences[0]) / "model.ckpt"
+start = book.run(book.profile.variants[0]) / "model.ckpt"
 camera = replace(Sensor.simulated(width=96, height=80), classes=("car", "pedestrian", "bicycle"))
 tuned = fine_tune(start, num_classes=len(camera.classes), **input_sizes(*camera.frame_size))
 {key: tuned.config[key] for key in ("input_hw", "partition", "num_classes", "recurrence")}

@@ -29,7 +29,7 @@
 # 63.88, pedestrian 31.56).
 
 # %% tags=["parameters"]
-profile: str = "smoke"  # smoke, demo, gen1-small, gen1-base, gen4-small, gen4-base
+profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
 checkpoint: str = ""  # a released checkpoint, or one of yours; the profile's trained detectors by default
 score: str = "class"  # what ranks detections: class, as published, or product
@@ -90,7 +90,7 @@ round(shifted["AP"], 1), round(shifted["AP_50"], 1)
 files = (
     {Path(checkpoint).stem: checkpoint}
     if checkpoint
-    else {r: book.train(r) for r in book.profile.recurrences}
+    else {name: book.train(name) for name in book.profile.variants}
 )
 sensor = "" if checkpoint else book.sensor
 results = {}

@@ -17,6 +17,16 @@ from ssmbook.events import Events
 
 # Colours that remain apart for colour-blind readers (Okabe and Ito).
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7f7f7f"
+SKY = "#56B4E9"
+MODEL_COLOURS = {
+    "s5": BLUE,
+    "s5-held": SKY,
+    "s5-h2": GREEN,
+    "s4d": PURPLE,
+    "s4": RED,
+    "convlstm": ORANGE,
+    "none": GREY,
+}
 CLASS_COLOURS = (ORANGE, GREEN, PURPLE)
 WIDTH_IN = 7.0  # of a figure that fills the page
 
@@ -94,27 +104,39 @@ def show_boxes(
 
 
 def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
-    """One line per arm of ``run_arms``'s table: metric × 100 over the rate."""
-    colours = {"s5": BLUE, "convlstm": ORANGE}
+    """One line per arm of ``run_arms``'s table: metric × 100 over the rate, the mean over seeds and their range."""
     dashes = {"sliding": "-", "true": "--", "held": ":"}
-    for key, arm in table.groupby(["recurrence", "way", "step_scale", "carry"], sort=False):
-        recurrence, way, scale, carry = map(str, key)
-        label = f"{recurrence}, {way}" + (", step_scale 1/k" if scale == "1/k" else "")
+    for key, arm in table.groupby(["model", "way", "step_scale", "carry"], sort=False):
+        model, way, scale, carry = map(str, key)
+        label = f"{model}, {way}" + (", step_scale 1/k" if scale == "1/k" else "")
         label += "" if carry == "exact" else f", {carry} carry"
-        face = colours[recurrence] if scale == "1/k" else "white"
-        ax.plot(
-            arm["rate_hz"],
-            100 * arm[metric],
+        over_seeds = 100 * arm.groupby("rate_hz")[metric].agg(["mean", "min", "max"])
+        (line,) = ax.plot(
+            over_seeds["mean"],
             dashes[way],
             marker="s" if carry == "published" else "o",
-            color=colours[recurrence],
-            markerfacecolor=face,
+            color=MODEL_COLOURS.get(model, GREY),
             markersize=5,
             label=label,
         )
+        line.set_markerfacecolor(line.get_color() if scale == "1/k" else "white")
+        ax.vlines(over_seeds.index, over_seeds["min"], over_seeds["max"], color=line.get_color(), lw=1)
     rates = sorted(table["rate_hz"].unique())
     ax.set_xscale("log")
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
     ax.set(xlabel="rate (Hz)", ylabel=f"{metric} × 100", ylim=(0, None))
-    ax.legend(fontsize=7, frameon=False, handlelength=3.5)  # long enough for dashes
+
+
+def rate_panels(table: pd.DataFrame, metric: str = "AP") -> Figure:
+    """``show_rates`` in one panel for each way to run, and the legend below them."""
+    ways = list(dict.fromkeys(table["way"]))
+    arms = len(table.groupby(["model", "way", "step_scale", "carry"]))
+    size = WIDTH_IN, 3.0 + 0.09 * arms  # lines of the legend
+    fig, axes = plt.subplots(1, len(ways), figsize=size, sharey=True, squeeze=False)
+    for ax, way in zip(axes[0], ways, strict=True):
+        show_rates(ax, table[table["way"] == way], metric)
+        ax.set_title(way)
+        ax.label_outer()
+    fig.legend(loc="outside lower center", ncols=2, fontsize=7, frameon=False, handlelength=3.5)
+    return fig

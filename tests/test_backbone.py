@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ssmbook.detector import RECURRENCES
 from ssmbook.detector.backbone import Backbone
 
 
@@ -37,7 +38,7 @@ def test_widths_double_and_strides_are_4_8_16_32():
     assert [tuple(s.shape) for s in states] == [(3, 4, 8, 16), (3, 8, 4, 8), (3, 16, 2, 4), (3, 32, 1, 2)]
 
 
-@pytest.mark.parametrize("recurrence", ["s5", "s4d", "s4", "convlstm", "none"])
+@pytest.mark.parametrize("recurrence", RECURRENCES)
 def test_nothing_flows_backwards_in_time_or_between_slots(recurrence):
     backbone = make(recurrence)
     x = torch.randn(4, 2, 3, 32, 64, dtype=torch.float64)

@@ -10,7 +10,7 @@ import zipfile
 import pytest
 import torch
 
-from ssmbook.detector import PRESETS, Detector, load_checkpoint, save_checkpoint
+from ssmbook.detector import PRESETS, RECURRENCES, Detector, load_checkpoint, save_checkpoint
 from ssmbook.detector.checkpoint import published_name
 from ssmbook.errors import InputError
 
@@ -24,7 +24,7 @@ MINI = {
 }
 
 
-@pytest.mark.parametrize("recurrence", ["s5", "s4d", "s4", "convlstm", "none"])
+@pytest.mark.parametrize("recurrence", RECURRENCES)
 def test_ours_come_back_as_they_were(tmp_path, recurrence):
     torch.manual_seed(0)
     options = {**PRESETS["sim-smoke"], "recurrence": recurrence, "mask_token": True, "num_classes": 3}

@@ -1,12 +1,11 @@
 import pytest
 import torch
 
-from ssmbook.detector import PRESETS, Detector, detach_states, nms, reset_states
+from ssmbook.detector import PRESETS, RECURRENCES, Detector, detach_states, nms, reset_states
 from ssmbook.detector.temporal import map_states
 from ssmbook.errors import InputError
 
 SMOKE = PRESETS["sim-smoke"]
-RECURRENCES = ["s5", "s4d", "s4", "convlstm", "none"]
 
 
 def make(**options):

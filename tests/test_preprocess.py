@@ -1,13 +1,15 @@
 import json
 import re
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
 from ssmbook.dataset import Sensor, SequencesFailed, find_sequences, preprocess
+from ssmbook.dataset.compression import compress
 from ssmbook.dataset.layout import Sequence
-from ssmbook.dataset.windows import Windows
+from ssmbook.dataset.windows import Frames, FrameSink, Windows, write_frames
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram, open_events
 
@@ -175,6 +177,50 @@ def test_two_processes_write_what_one_does(raw, tmp_path):
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+def test_threads_write_what_one_does(raw, tmp_path):
+    """Two sequences and six workers: three threads each; one sequence and four: four threads."""
+    for splits, workers in ((("train",), 6), (("val",), 4)):
+        summary = run(raw, tmp_path / "one", splits=splits, stride_ms=5)
+        assert run(raw, tmp_path / "more", splits=splits, stride_ms=5, workers=workers) == summary
+    assert contents(tmp_path / "one") == contents(tmp_path / "more")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_frames_come_in_order_and_few_windows_wait(threads, monkeypatch):
+    monkeypatch.setattr(Frames, "_MOST_EVENTS", 100_000)
+    rng = np.random.default_rng(threads)
+    ev = random_events(rng)
+    ends = np.arange(1000, END_US, 1000)
+    written, waiting = [], []
+    sink = FrameSink(
+        Windows(ends, window_us=3000),
+        StackedHistogram(height=HEIGHT, width=WIDTH),
+        False,
+        (20, HEIGHT, WIDTH),
+        written.append,
+    )
+    with Frames(threads) as frames:
+        for i in range(0, len(ev), 100):
+            frames.take(sink, sink.windows.push(ev[i : i + 100]))
+            waiting.append(len(frames._waiting))
+        frames.take(sink, sink.windows.finish())
+    expected = [compress(sink.represent(ev[(end - 3000 <= ev.t) & (ev.t <= end)])) for end in ends.tolist()]
+    assert written == expected
+    assert max(waiting) <= (max(threads, 100_000 // Frames._EACH) if threads > 1 else 0)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_frame_that_fails_ends_the_run_with_its_reason(threads):
+    def fail(parts):
+        raise InputError("no frame")
+
+    sink = SimpleNamespace(
+        frame_of=fail, windows=Windows(np.arange(1000, 9000, 10), window_us=20), write=None
+    )
+    with pytest.raises(InputError, match="no frame"):
+        write_frames([random_events(np.random.default_rng(0))], [sink], threads)
+
+
 # Resuming
 
 
@@ -254,6 +300,23 @@ def test_an_event_outside_the_sensor_is_named_with_its_index(raw, tmp_path):
     with pytest.raises(InputError, match=r"big_td\.h5: event 1234 ") as error:
         run(raw, tmp_path / "out")
     assert "\n" not in str(error.value)
+
+
+def test_events_and_labels_of_different_clocks_are_an_error(raw, tmp_path):
+    """An hour apart, all that is labelled would be empty; a minute of silence is a scene."""
+    ev = random_events(np.random.default_rng(0))
+    late = Events(ev.t + 3_600_000_000, ev.x, ev.y, ev.p)
+    write_raw(raw / "val", "late", late, boxes_at(*range(120_000, END_US, 50_000)))
+    write_raw(raw / "val", "early", ev, boxes_at(100_000_000, 100_050_000))
+    write_raw(raw / "val", "quiet", ev, boxes_at(*range(END_US, END_US + 30_000_000, 1_000_000)))
+    with pytest.raises(SequencesFailed) as error:
+        run(raw, tmp_path / "out")
+    assert set(error.value.failures) == {"val/early", "val/late"}
+    for reason in error.value.failures.values():
+        assert re.search(
+            r"_td\.dat: its events are from \d+ to \d+ µs, its labels from .* the same clock", reason
+        )
+    assert sorted(p.name for p in (tmp_path / "out" / "val").iterdir()) == ["c", "quiet"]
 
 
 def test_a_file_of_another_size_is_an_error(raw, tmp_path):

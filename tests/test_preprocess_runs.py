@@ -24,6 +24,7 @@ from test_preprocess import END_US, SENSOR, boxes_at, contents, random_events, r
 from ssmbook.cli import main
 from ssmbook.dataset import Sensor, SequencesFailed, estimate, find_sequences, preprocess_sets
 from ssmbook.dataset.processes import ProcessEnded, connect, run_calls
+from ssmbook.dataset.windows import Frames
 from ssmbook.errors import InputError
 from ssmbook.events.formats.dat import DatRecording
 
@@ -147,6 +148,19 @@ def test_a_process_that_is_killed_takes_its_call_only():
     assert results == {0: 2, 2: 4, 3: 6, 4: 8}
 
 
+def test_processes_end_when_no_one_waits_for_them():
+    calls = ["1 + 1", "__import__('time').sleep(600)", "__import__('time').sleep(600)", "2 + 2"]
+    results = run_calls(eval, [(call,) for call in calls], workers=2, client=None)
+    assert next(results) == (0, 2)
+    found = psutil.Process().children(recursive=True)
+    children = [process for process in found if "spawn_main" in " ".join(process.cmdline())]
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 60
+    ended, alive = psutil.wait_procs(children, timeout=10)
+    assert (len(ended), alive) == (2, [])
+
+
 # Damage
 
 
@@ -215,8 +229,10 @@ def test_evt3_and_dat_with_boxes_beside_them_make_the_same_sequence(tmp_path):
         np.testing.assert_array_equal(other.frames(0, len(other)), frames)
 
 
-def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2])  # for one recording, so that two are threads
+def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch, workers):
     monkeypatch.setattr(DatRecording, "block_events", 20_000)
+    monkeypatch.setattr(Frames, "_MOST_EVENTS", 40_000)
     peaks = []
     for times in (1, 1, 4):  # the first run loads and compiles
         folder = tmp_path / f"{len(peaks)}"
@@ -224,7 +240,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
         write_raw(folder / "raw" / "val", "a", ev, boxes_at(*range(120_000, times * END_US, 50_000)))
         del ev
         tracemalloc.start()
-        run(folder / "raw", folder / "out", window_ms=10, stride_ms=10)
+        run(folder / "raw", folder / "out", window_ms=10, stride_ms=10, workers=workers)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert 20_000 * 13 < peaks[2] < 1.2 * peaks[1]

@@ -9,10 +9,11 @@ from test_model import make
 
 from ssmbook.dataset import EvaluationStreams, Sensor, find_sequences, preprocess
 from ssmbook.detector.fold import fold
+from ssmbook.detector.step import tensors_of
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram
 from ssmbook.experiment import StreamingDetector, evaluate, window_and_stride
-from ssmbook.experiment.stream import EventWindows, NetworkStep, tensors_of
+from ssmbook.experiment.stream import EventWindows
 
 SIZE, END_US = 64, 400_000
 SENSOR = Sensor.simulated(SIZE, SIZE, label_interval_ms=50)
@@ -87,19 +88,6 @@ def test_streaming_equals_the_evaluation_of_the_recording(raw, tmp_path, way, ra
         assert len(mine) == len(boxes)
         for name in BOX_DTYPE.names:
             np.testing.assert_allclose(mine[name], boxes[name], rtol=1e-5, atol=1e-4, err_msg=name)
-
-
-@pytest.mark.parametrize("recurrence", ["s5", "convlstm", "none"])
-def test_frame_by_frame_equals_the_whole(recurrence):
-    model = model_of(recurrence)
-    x = torch.randint(0, 4, (5, 1, 20, SIZE, SIZE), dtype=torch.uint8)
-    with torch.no_grad():
-        expected = model.predict(model.features(x, step_scale=0.5)[0])[:, 0]
-    step = NetworkStep(model, (SIZE, SIZE), 0.5)
-    for _ in range(2):  # the second time after a reset
-        for frame, wanted in zip(x[:, 0], expected, strict=True):
-            torch.testing.assert_close(step(frame), wanted, rtol=1e-9, atol=1e-9)
-        step.reset()
 
 
 def test_folding_leaves_the_model_and_its_predictions():

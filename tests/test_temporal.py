@@ -2,7 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ssmbook import plots
+from ssmbook.cli import main
 from ssmbook.detector.temporal import (
+    RECURRENCES,
     ConvLSTM,
     SSMBlock,
     detach_states,
@@ -12,9 +15,8 @@ from ssmbook.detector.temporal import (
     reset_states,
 )
 from ssmbook.errors import InputError
+from ssmbook.experiment.presets import VARIANTS
 from ssmbook.ssm import S5
-
-RECURRENCES = ["s5", "s4d", "s4", "convlstm", "none"]
 
 
 def make(name, channels=4):
@@ -131,3 +133,12 @@ def test_mistakes_are_named():
             over_pixels(make(name), tokens, state, 1.0)
     with pytest.raises(InputError, match="pair"):
         over_pixels(make("convlstm"), tokens, torch.zeros(2, 4, 3, 3), 1.0)
+
+
+def test_whatever_lists_recurrences_has_them_all(capsys):
+    """The command line does not import PyTorch to say what it can do, and plots do not know detectors."""
+    assert set(plots.MODEL_COLOURS) == set(VARIANTS) >= set(RECURRENCES)
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"{', '.join(RECURRENCES[:-1])} or {RECURRENCES[-1]}" in words

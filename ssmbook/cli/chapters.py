@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssmbook.cli.values import literal
+
+if TYPE_CHECKING:
+    from ssmbook.experiment.workspace import Workspace
 
 
 def add(commands: Any) -> None:
@@ -29,6 +32,11 @@ def add(commands: Any) -> None:
         metavar=("NAME", "VALUE"),
         help="a chapter's parameter, as in papermill; may be repeated",
     )
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="list models, trainings and evaluations, and estimate their time",
+    )
     command.set_defaults(run=_reproduce)
 
     command = commands.add_parser(
@@ -45,6 +53,9 @@ def _reproduce(options: argparse.Namespace) -> None:
     from ssmbook.book import outputs, reproduce
     from ssmbook.experiment.workspace import Workspace
 
+    if options.dry_run:
+        _show_plan(Workspace(options.profile, options.data_dir))
+        return
     parameters = {name: literal(value) for name, value in options.parameters}
     copies = reproduce(options.profile, options.chapters, options.data_dir, parameters)
     print("Executed chapters:")
@@ -53,6 +64,15 @@ def _reproduce(options: argparse.Namespace) -> None:
     print("Tables and figures:")
     for path in outputs(Workspace(options.profile, options.data_dir)):
         print(f"  {path}")
+
+
+def _show_plan(workspace: Workspace) -> None:
+    from ssmbook.experiment.plan import plan
+
+    table = plan(workspace)
+    print(table.round(1).to_string(index=False))
+    total = table["minutes"].sum()
+    print(f"About {total:.0f} min for training and evaluation on this machine, as fast as it was just now.")
 
 
 def _refresh(options: argparse.Namespace) -> None:

@@ -61,7 +61,12 @@ def add(commands: Any) -> None:
         help="time between windows in ms (default: 50); with commas, one for each window",
     )
     command.add_argument("--grid", default="exact", help="exact, or published: that of the released script")
-    command.add_argument("--workers", type=int, default=2, help="processes of this machine (default: 2)")
+    command.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        help="processes of this machine, or threads where there are fewer recordings (default: 2)",
+    )
     command.add_argument(
         "--scheduler",
         metavar="tcp://…",

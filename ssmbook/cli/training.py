@@ -41,7 +41,12 @@ def _add_train(commands: Any) -> None:
         help="data, network and hyper-parameters: demo, gen1-small, … (default: demo)",
     )
     add("--data-dir", default="", help="where data and runs lie (default: data/<profile>)")
-    add("--recurrence", default="s5", help="s5, convlstm or none (default: s5)")
+    add(
+        "--recurrence",
+        default="s5",
+        help="s5, s4d, s4, convlstm or none; s5-held and s5-h2 are S5 with a held mask and with the H2 norm "
+        "(default: s5)",
+    )
     add(
         "--init",
         default="",
@@ -69,7 +74,7 @@ def _add_evaluate(commands: Any) -> None:
     add("checkpoint", help="ours (model.ckpt, best.ckpt, last.ckpt), S5-ViT's or RVT's")
     add("--data", required=True, help="the preprocessed set, with train/, val/ and test/")
     add("--preset", default="", help="network of a released checkpoint (default: found from its weights)")
-    add("--carry", default="", help="exact or published (default: both for S5, exact for the others)")
+    add("--carry", default="", help="exact or published (default: both for state-space models, else exact)")
     add("--split", default="test", help="test, val or train (default: test)")
     add(
         "--score",

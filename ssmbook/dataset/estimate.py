@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ssmbook.dataset.labels import LabelPlan
-from ssmbook.dataset.layout import COMPRESSION, SPLITS
+from ssmbook.dataset.layout import SPLITS
 from ssmbook.dataset.parameters import Parameters
 from ssmbook.dataset.preprocess import Job, Sets, find_jobs, plan_sequence, set_parameters
 from ssmbook.dataset.sensor import Sensor, get_sensor
-from ssmbook.dataset.windows import FrameSink, Windows
+from ssmbook.dataset.windows import Frames, FrameSink, Windows
 from ssmbook.errors import InputError
 from ssmbook.events import open_events
 
@@ -94,20 +93,18 @@ def _estimate(jobs: Sequence[Job], unlabelled: int, out: Path, target: Parameter
 def _window_sizes(job: Job, plan: LabelPlan, target: Parameters) -> list[int]:
     """Bytes of a sequence's first windows, compressed."""
     windows = Windows(plan.window_ends_us[:SAMPLED_WINDOWS], target.window_us, target.window_events)
-    frame = np.empty(target.frame_shape, target.represent.dtype)
     sizes: list[int] = []
-    with h5py.File("sample", "w", driver="core", backing_store=False) as file:
-
-        def note(frame: np.ndarray) -> None:
-            data = file.create_dataset(str(len(sizes)), data=frame, chunks=frame.shape, **COMPRESSION)
-            file.flush()
-            sizes.append(data.id.get_storage_size())
-
-        sink = FrameSink(windows, target.represent, target.sensor.downsample, frame, note)
-        with open_events(job.recording, target.sensor.width, target.sensor.height) as recording:
-            for block in recording.blocks():
-                sink.take(windows.push(block))
-                if windows.done:
-                    break
-        sink.take(windows.finish())
+    halve = target.sensor.downsample
+    sink = FrameSink(
+        windows, target.represent, halve, target.frame_shape, lambda c: sizes.append(len(c.data))
+    )
+    with (
+        Frames() as frames,
+        open_events(job.recording, target.sensor.width, target.sensor.height) as recording,
+    ):
+        for block in recording.blocks():
+            frames.take(sink, windows.push(block))
+            if windows.done:
+                break
+        frames.take(sink, windows.finish())
     return sizes

@@ -7,14 +7,12 @@ Blosc fills the frame. Anything else is read by HDF5.
 
 from __future__ import annotations
 
-import struct
-
 import h5py
 import numpy as np
-from numcodecs import blosc
+
+from ssmbook.dataset.compression import decompress
 
 BLOSC_FILTER = 32001  # its number in HDF5's registry
-_BLOSC_HEADER = struct.Struct("<4B3I")  # versions, flags, item size; bytes whole, of a block, compressed
 
 
 class FrameReader:
@@ -50,11 +48,8 @@ class FrameReader:
             self.data.read_direct(out, np.s_[i])
             return
         try:
-            *_, size, _, compressed = _BLOSC_HEADER.unpack_from(chunk)
-            if (size, compressed) != (out.nbytes, len(chunk)):
-                raise ValueError(f"{size} bytes in {compressed}, not {out.nbytes} in {len(chunk)}")
-            blosc.decompress(chunk, out)
-        except (RuntimeError, ValueError, struct.error) as error:
+            decompress(chunk, out)
+        except ValueError as error:
             raise ValueError(f"the chunk of frame {i} is damaged: {error}") from error
 
     def _chunk(self, i: int) -> bytes | None:

@@ -181,7 +181,8 @@ def window_ends(
     if first > MOST_WINDOWS_BEFORE * stride_us:
         raise InputError(
             f"the first label is {first / 3.6e9:.0f} hours after 0 µs, and windows are laid from 0 on; count the "
-            "times of events and boxes from the start of the recording"
+            "times of events and boxes from the start of the recording: subtract its first stamp, which ssmbook info "
+            "prints, from both"
         )
     before = list(range(first, 0, -stride_us))[1:-1][::-1]
     # Truncating linspace rather than exact division: the published grid is made so.

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin
 import numpy as np
 
+from ssmbook.dataset.compression import COMPRESSION, Chunk, compress
 from ssmbook.dataset.frames import FrameReader
 from ssmbook.dataset.labels import LabelPlan, crop_boxes
 from ssmbook.errors import InputError
@@ -39,7 +39,6 @@ LABELS = "labels_v2"
 REPRESENTATIONS = "event_representations_v2"
 FRAMES = {False: "event_representations.h5", True: "event_representations_ds2_nearest.h5"}  # by: halved?
 SPLITS = ("train", "val", "test")
-COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.SHUFFLE)
 PARTIAL = ".partial"  # how the folder of a sequence ends while it is written
 
 
@@ -52,7 +51,7 @@ def sequence_writer(
     dtype: np.dtype,
     *,
     halved: bool = False,
-) -> Iterator[Callable[[np.ndarray], None]]:
+) -> Iterator[Callable[[Chunk], None]]:
     """Write one sequence folder frame by frame; it appears when the block ends whole, and not before.
 
     Args:
@@ -63,8 +62,7 @@ def sequence_writer(
         halved: the frames are the sensor's at half size.
 
     Yields:
-        What takes the next window's frame [C, H, W], as many times as the plan has windows; the array may be
-        used again.
+        What takes the next window's frame, compressed, as many times as the plan has windows.
 
     Raises:
         InputError: the disk is full or the folder cannot be written. Nothing of the sequence is left.
@@ -78,9 +76,9 @@ def sequence_writer(
         with disk, h5py.File(disk, "w") as file:
             data = file.create_dataset("data", (count, *shape), dtype, chunks=(1, *shape), **COMPRESSION)
 
-            def write(frame: np.ndarray) -> None:
+            def write(chunk: Chunk) -> None:
                 nonlocal written
-                data.write_direct(frame, dest_sel=np.s_[written])
+                data.id.write_direct_chunk((written, *(0 for _ in shape)), chunk.data, chunk.skipped)
                 written += 1
                 with _refusals_named(folder):
                     disk.check()
@@ -136,7 +134,7 @@ def write_sequence(
     first = next(iterator)
     with sequence_writer(folder, name, plan, first.shape, first.dtype, halved=halved) as write:
         for frame in chain([first], iterator):
-            write(frame)
+            write(compress(np.ascontiguousarray(frame)))
 
 
 def _write_labels(partial: Path, name: str, plan: LabelPlan) -> Path:

@@ -19,14 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ssmbook.dataset.labels import BOX_FILES, LabelPlan, plan_labels, read_labels
 from ssmbook.dataset.layout import SPLITS, remove_partial, sequence_writer
 from ssmbook.dataset.parameters import PARAMETERS, Parameters, claim
 from ssmbook.dataset.processes import run_calls
 from ssmbook.dataset.sensor import Sensor, get_sensor
-from ssmbook.dataset.windows import FrameSink, Windows, write_frames
+from ssmbook.dataset.windows import FrameSink, Read, Windows, write_frames
 from ssmbook.errors import InputError
 from ssmbook.events import open_events
 from ssmbook.progress import progress_bar
@@ -39,6 +37,9 @@ Sets = Mapping[str, Mapping[str, Any]] | Mapping[Path, Mapping[str, Any]]
 
 #: How recordings end; the first that is there is read.
 RECORDINGS = ("_td.dat.h5", "_td.h5", "_td.dat", "_td.raw", ".raw", ".aedat4", "_td.npy")
+
+#: Events and labels that lie further apart than this minute have different clocks.
+CLOCKS_APART_US = 60_000_000
 
 # Sequences of Gen1 that the published preprocessing leaves out.
 BAD_SEQUENCES = frozenset(
@@ -113,8 +114,9 @@ def preprocess(
         stride_ms: time between the ends of windows.
         grid: ``"exact"``, or ``"published"`` for the windows that the published script makes.
         splits: which of them to make.
-        workers: processes of this machine. One needs less than 400 MB, however long the recordings, and as
-            much again as the events of its longest window if those are many.
+        workers: processes of this machine, each of which makes a sequence at a time; where there are fewer
+            sequences, threads of theirs. A process needs less than 400 MB, however long the recordings, and
+            as much again as the events of its longest window if those are many; a thread, two frames.
         client: of a Dask cluster, whose workers make the sequences instead; both folders must have the same
             paths there.
         progress: show a progress bar.
@@ -167,8 +169,10 @@ def preprocess_sets(
     todo = [(job, missing) for job in jobs if (missing := _missing(job, targets))]
     skipped = {str(job) for job in jobs} - {str(job) for job, _ in todo}
     summary = Summary(skipped=sorted(skipped), without_labels=unlabelled)
-    failures = _run(todo, summary, workers, client, progress)
-    _remove_partial(targets, jobs)  # of workers that a cluster lost
+    try:
+        failures = _run(todo, summary, workers, client, progress)
+    finally:
+        _remove_partial(targets, jobs)  # of processes that were ended, or that a cluster lost
     for names in (summary.done, summary.without_labels):
         names.sort()
     if failures:
@@ -248,13 +252,19 @@ def _run(
     """Make what is to do and note it in the summary; returns why sequences failed."""
     failures: dict[str, str] = {}
     events, start = 0, time.monotonic()
-    # In bytes, since recordings differ: the time left follows from what they hold.
-    sizes = [job.recording.stat().st_size if job.recording.is_file() else 0 for job, _ in todo]
+    # In bytes, since recordings differ: the time left follows from what they hold. The largest come first, so that
+    # none is left over for one process at the end.
+    sizes = {job: job.recording.stat().st_size if job.recording.is_file() else 0 for job, _ in todo}
+    todo = sorted(todo, key=lambda each: -sizes[each[0]])
+    # Where recordings are fewer than processes, a recording's frames are shared out to threads.
+    threads = max(1, workers // max(1, len(todo))) if client is None else 1
+    calls = [(*each, threads) for each in todo]
     with progress_bar(
-        total=sum(sizes), desc="preprocess", unit="B", unit_scale=True, show=progress and bool(todo)
+        total=sum(sizes.values()), desc="preprocess", unit="B", unit_scale=True, show=progress and bool(todo)
     ) as bar:
-        for n, (i, outcome) in enumerate(run_calls(_attempt, todo, workers, client), 1):
-            name = str(todo[i][0])
+        for n, (i, outcome) in enumerate(run_calls(_attempt, calls, workers, client), 1):
+            job = todo[i][0]
+            name = str(job)
             if isinstance(outcome, Outcome) and outcome.failure is None:
                 (summary.done if outcome.made else summary.without_labels).append(name)
                 events += outcome.events
@@ -262,7 +272,7 @@ def _run(
                 failures[name] = str(getattr(outcome, "failure", outcome))
             rate = events / 1e6 / max(time.monotonic() - start, 1e-9)
             bar.set_postfix_str(f"{n} of {len(todo)} sequences, {rate:.1f} M events/s", refresh=False)
-            bar.update(sizes[i])
+            bar.update(sizes[job])
     return failures
 
 
@@ -275,10 +285,10 @@ class Outcome:
     failure: str | None = None
 
 
-def _attempt(job: Job, targets: Mapping[Path, Parameters]) -> Outcome:
+def _attempt(job: Job, targets: Mapping[Path, Parameters], threads: int) -> Outcome:
     """Make a sequence of some sets; whatever stops it stops that sequence only."""
     try:
-        events = make_sequence(job, targets)
+        events = make_sequence(job, targets, threads)
         return Outcome(events is not None, events or 0)
     except InputError as error:
         return Outcome(failure=str(error))
@@ -286,28 +296,44 @@ def _attempt(job: Job, targets: Mapping[Path, Parameters]) -> Outcome:
         return Outcome(failure=f"{job.recording}: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def make_sequence(job: Job, targets: Mapping[Path, Parameters]) -> int | None:
+def make_sequence(job: Job, targets: Mapping[Path, Parameters], threads: int = 1) -> int | None:
     """Make one sequence of several sets from one reading; each appears whole.
+
+    Args:
+        threads: that make frames while another reads; the bytes are the same with any number.
 
     Returns:
         The number of events that were read; None if no label counts, and then nothing is written.
     """
-    plans = {out: plan_sequence(job, target) for out, target in targets.items()}
+    planned = {out: plan_sequence(job, target) for out, target in targets.items()}
+    plans = {out: plan for out, plan in planned.items() if plan is not None}
     sensor = next(iter(targets.values())).sensor
     with ExitStack() as stack:
         recording = stack.enter_context(open_events(job.recording, sensor.width, sensor.height))
+        if len(plans) < len(planned):  # and then none is there: boxes alone decide
+            return None
         sinks = []
-        for out, target in targets.items():
-            plan = plans[out]
-            if plan is None:  # and then for all: boxes alone decide
-                return None
-            frame, halve = np.empty(target.frame_shape, target.represent.dtype), sensor.downsample
+        for out, plan in plans.items():
+            target = targets[out]
+            represent, shape, halve = target.represent, target.frame_shape, sensor.downsample
             writer = sequence_writer(
-                out / str(job), target.folder_name, plan, frame.shape, frame.dtype, halved=halve
+                out / str(job), target.folder_name, plan, shape, represent.dtype, halved=halve
             )
             windows = Windows(plan.window_ends_us, target.window_us, target.window_events)
-            sinks.append(FrameSink(windows, target.represent, halve, frame, stack.enter_context(writer)))
-        return write_frames(recording.blocks(), sinks)
+            sinks.append(FrameSink(windows, represent, halve, shape, stack.enter_context(writer)))
+        read = write_frames(recording.blocks(), sinks, threads)
+        _check_clocks(job, read, plan)
+        return read.events
+
+
+def _check_clocks(job: Job, read: Read, plan: LabelPlan) -> None:
+    """An InputError where events and labels lie so far apart that no scene explains it."""
+    first, last = int(plan.frame_times_us[0]), int(plan.frame_times_us[-1])
+    if read.events and max(read.first_us - last, first - read.last_us) > CLOCKS_APART_US:
+        raise InputError(
+            f"{job.recording}: its events are from {read.first_us} to {read.last_us} µs, its labels from {first} to "
+            f"{last} µs; give both the same clock"
+        )
 
 
 def plan_sequence(job: Job, target: Parameters) -> LabelPlan | None:

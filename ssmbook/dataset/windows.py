@@ -6,11 +6,16 @@ copied. The oracle, which the tests keep, is the definition: choose a window's e
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from ssmbook.dataset.compression import Chunk, compress
 from ssmbook.events import Events
 from ssmbook.events.representation import Representation
 
@@ -94,33 +99,96 @@ def _until(block: Events, end: int) -> int:
 
 @dataclass(frozen=True)
 class FrameSink:
-    """The frames of one set: from which windows, as what, and where they go."""
+    """The frames of one set: from which windows, as what, of which shape [C, H, W], and where they go."""
 
     windows: Windows
     represent: Representation
     halve: bool
-    frame: np.ndarray  # used again and again: fresh memory would cost more than the events
-    write: Callable[[np.ndarray], None]
+    shape: tuple[int, int, int]
+    write: Callable[[Chunk], None]
+    _used: SimpleQueue[np.ndarray] = field(default_factory=SimpleQueue)
 
-    def take(self, windows: Iterator[list[Events]]) -> None:
-        """Fill the frame from each of the windows and pass it on."""
+    def frame_of(self, parts: list[Events]) -> Chunk:
+        """The frame of a window, compressed. Threads may call it at once."""
+        try:  # frames are used again: fresh memory would cost more than the events
+            frame = self._used.get_nowait()
+        except Empty:
+            frame = np.empty(self.shape, self.represent.dtype)
+        self.represent.fill_parts(parts, frame, self.halve)
+        chunk = compress(frame)
+        self._used.put(frame)
+        return chunk
+
+
+class Frames:
+    """Makes frames of windows and writes them in order, in a ``with`` block.
+
+    Args:
+        threads: so many make frames while the one that reads goes on; with 1 that one does it all.
+    """
+
+    # What may wait for a thread: the windows of two blocks, so that none is idle while the next one is read.
+    _MOST_EVENTS = 2 << 20
+    _EACH = 1 << 14  # a window counts as so many events more, since the empty ones need memory too
+
+    def __init__(self, threads: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._threads, self._events = threads, 0
+        self._waiting: deque[tuple[FrameSink, int, Future[Chunk]]] = deque()
+
+    def take(self, sink: FrameSink, windows: Iterable[list[Events]]) -> None:
+        """Have the frames of the next windows of a set written, by the end of the block at the latest."""
         for parts in windows:
-            self.represent.fill_parts(parts, self.frame, self.halve)
-            self.write(self.frame)
+            if self._pool is None:
+                sink.write(sink.frame_of(parts))
+                continue
+            events = self._EACH + sum(map(len, parts))
+            self._waiting.append((sink, events, self._pool.submit(sink.frame_of, parts)))
+            self._events += events
+            while len(self._waiting) > self._threads and self._events > self._MOST_EVENTS:
+                self._write_next()
+
+    def _write_next(self) -> None:
+        sink, events, chunk = self._waiting.popleft()
+        self._events -= events
+        sink.write(chunk.result())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            while self._waiting and kind is None:
+                self._write_next()
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(cancel_futures=True)
 
 
-def write_frames(blocks: Iterable[Events], sinks: list[FrameSink]) -> int:
-    """Fill the frames of all sinks from one pass over the blocks; returns the number of events.
+class Read(NamedTuple):
+    """What a pass over a recording met: the number of events, and the stamps of the first and the last one."""
+
+    events: int = 0
+    first_us: int = 0
+    last_us: int = 0
+
+
+def write_frames(blocks: Iterable[Events], sinks: list[FrameSink], threads: int = 1) -> Read:
+    """Write the frames of all sinks from one pass over the blocks.
 
     Args:
         blocks: in order of time and inside the sensor, as a ``Recording`` with its size gives them. All are
             read, also those after the last window, so that damage there is noticed.
+        threads: that make frames, see ``Frames``.
     """
-    events = 0
-    for block in blocks:
-        events += len(block)
+    read = Read()
+    with Frames(threads) as frames:
+        for block in blocks:
+            if len(block):
+                first = read.first_us if read.events else int(block.t[0])
+                read = Read(read.events + len(block), first, int(block.t[-1]))
+            for sink in sinks:
+                frames.take(sink, sink.windows.push(block))
         for sink in sinks:
-            sink.take(sink.windows.push(block))
-    for sink in sinks:
-        sink.take(sink.windows.finish())
-    return events
+            frames.take(sink, sink.windows.finish())
+    return read

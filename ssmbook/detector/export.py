@@ -2,7 +2,7 @@
 
     frame [B, C, h, w] (uint8), states  →  predictions [B, A, 5 + classes], new states
 
-All arithmetic is real. A complex state of P modes is a pair of planes, [B, 2P, h, w]: real parts, then imaginary.
+All arithmetic is real. A complex state of P values is a pair of planes, [B, 2P, h, w]: real parts, then imaginary.
 The start is zeros, as in `ExportedStep.start`; what a step returns goes into the next.
 """
 
@@ -10,76 +10,17 @@ import copy
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmbook.detector.backbone import MULTIPLIERS, STRIDES
 from ssmbook.detector.fold import fold
 from ssmbook.detector.model import Detector
+from ssmbook.detector.real import real_layer
 from ssmbook.detector.temporal import ConvLSTM, NoRecurrence, SSMBlock
 from ssmbook.errors import InputError
-from ssmbook.ssm import S5
-from ssmbook.ssm.scan import multiply_planes
-
-
-class RealS5(nn.Module):
-    """One step of an S5 layer in real arithmetic: u [N, 1, H], planes [N, 2P] → y [N, 1, H], planes [N, 2P].
-
-    With hats for what a step Δ makes of it, x ← Λ̂ x + Δ̂ B u and y = Re(C x) + D ∘ u, see `ssmbook.ssm.s5`. The
-    step scale is a number, which the export takes for a constant, or a tensor [], which stays an input.
-    """
-
-    real: Tensor
-    imag: Tensor
-    step: Tensor
-    B: Tensor
-    C: Tensor
-    D: Tensor
-
-    def __init__(self, layer: S5) -> None:
-        super().__init__()
-        self.bilinear, self.bandlimit = layer.discretization == "bilinear", layer.bandlimit
-        self.state_shape = (2 * layer.modes,)
-        Lambda = layer.eigenvalues().detach()
-        (output,) = layer._output_planes()
-        parts = {
-            "real": Lambda.real,
-            "imag": Lambda.imag,
-            "step": layer.log_step.exp(),
-            "B": torch.cat([layer.B[..., 0], layer.B[..., 1]]),  # [2P, H]
-            "C": output,  # [H, 2P]
-            "D": layer.D,
-        }
-        for name, value in parts.items():
-            self.register_buffer(name, value.detach().clone())
-
-    def forward(self, u: Tensor, state: Tensor | None, step_scale: float | Tensor) -> tuple[Tensor, Tensor]:
-        step = step_scale * self.step
-        Lambda_hat, gain = self._discretize(step)
-        x = multiply_planes(gain, F.linear(u[:, 0], self.B))  # [N, 2P]
-        if state is not None:
-            x = x + multiply_planes(Lambda_hat, state)
-        C = self.C
-        if self.bandlimit is not None:
-            keep = step * self.imag.abs() / (2 * math.pi) < self.bandlimit / 2
-            C = C * keep.to(C).repeat(2)
-        return (F.linear(x, C) + self.D * u[:, 0])[:, None], x
-
-    def _discretize(self, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Λ̂ and Δ̂ as planes [2P]."""
-        re, im = step * self.real, step * self.imag  # ΔΛ
-        if self.bilinear:
-            norm = (1 - re / 2) ** 2 + (im / 2) ** 2
-            inverse = torch.cat([(1 - re / 2) / norm, im / 2 / norm])  # 1 / (1 − ΔΛ/2)
-            return multiply_planes(torch.cat([1 + re / 2, im / 2]), inverse), step.repeat(2) * inverse
-        size = torch.exp(re)
-        Lambda_hat = torch.cat([size * torch.cos(im), size * torch.sin(im)])
-        norm = self.real**2 + self.imag**2
-        inverse = torch.cat([self.real / norm, -self.imag / norm])  # 1 / Λ
-        return Lambda_hat, multiply_planes(Lambda_hat - torch.cat([torch.ones_like(re), 0 * re]), inverse)
 
 
 class ExportedStep(nn.Module):
@@ -90,7 +31,7 @@ class ExportedStep(nn.Module):
         step_scale: a constant; None makes it an input, a tensor [] after the frame.
 
     Raises:
-        InputError: a recurrence other than S5, ConvLSTM or none.
+        InputError: a recurrence that is none of the detector's.
     """
 
     def __init__(self, model: Detector, step_scale: float | None = 1.0) -> None:
@@ -98,20 +39,20 @@ class ExportedStep(nn.Module):
         self.step_scale = step_scale
         self.model = fold(copy.deepcopy(model).cpu().float())
         self.kinds: list[str] = []
-        for stage in self.model.backbone.stages:
-            block = stage.recurrence
-            if isinstance(block, SSMBlock) and isinstance(block.layer, S5):
-                block.layer = RealS5(block.layer)
-                self.kinds.append("planes")
+        self.widths: list[int] = []  # of the tensors of each stage's state
+        for stage, multiplier in zip(self.model.backbone.stages, MULTIPLIERS, strict=True):
+            block, width = stage.recurrence, model.config["embed_dim"] * multiplier
+            if isinstance(block, SSMBlock):
+                block.layer = real_layer(block.layer)
+                kind, width = "planes", math.prod(cast("tuple[int, ...]", block.layer.state_shape))
             elif isinstance(block, ConvLSTM):
-                self.kinds.append("pair")
+                kind = "pair"
             elif isinstance(block, NoRecurrence):
-                self.kinds.append("none")
+                kind = "none"
             else:
-                raise InputError(
-                    f"the recurrence {model.config['recurrence']!r} has no step in real arithmetic; "
-                    "s5, convlstm and none can be exported"
-                )
+                raise InputError(f"a {type(block).__name__} is no recurrence that can be exported")
+            self.kinds.append(kind)
+            self.widths.append(width)
 
     def forward(self, frame: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """frame [B, C, h, w], then the step scale if it is an input, then the states."""
@@ -125,14 +66,13 @@ class ExportedStep(nn.Module):
 
     def start(self, batch: int = 1) -> list[Tensor]:
         """The states before the first frame: zeros."""
-        shapes = []
         H, W = self.model.input_hw
-        for multiplier, stride, kind in zip(MULTIPLIERS, STRIDES, self.kinds, strict=True):
-            channels = self.model.config["embed_dim"] * multiplier * (2 if kind == "planes" else 1)
-            shapes += [(batch, channels, H // stride, W // stride)] * {"planes": 1, "pair": 2, "none": 0}[
-                kind
-            ]
-        return [torch.zeros(shape) for shape in shapes]
+        count = {"planes": 1, "pair": 2, "none": 0}
+        return [
+            torch.zeros(batch, width, H // stride, W // stride)
+            for width, stride, kind in zip(self.widths, STRIDES, self.kinds, strict=True)
+            for _ in range(count[kind])
+        ]
 
     def names(self) -> list[str]:
         """One name for each state: ``state_1`` …, or ``state_1_h`` and ``state_1_c`` for a ConvLSTM."""

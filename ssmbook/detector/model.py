@@ -35,6 +35,7 @@ class Detector(nn.Module):
         in_channels: channels of a frame.
         bandlimit, bandlimit_mode: of ``S5``; as published, modes above half of Nyquist's limit are masked
             once, at the start.
+        clip_eigs: of ``S5``: no mode can grow.
         mask_token: learn a vector that stands in for masked tokens.
         checkpointing: save memory in training by running each block of the backbone again for its gradients,
             which are the same. How to train, not what: it is not part of ``config``.
@@ -59,6 +60,7 @@ class Detector(nn.Module):
         in_channels: int = 20,
         bandlimit: float | None = 0.5,
         bandlimit_mode: Literal["held", "once"] = "once",
+        clip_eigs: bool = False,
         mask_token: bool = False,
         checkpointing: bool = False,
     ) -> None:
@@ -76,6 +78,7 @@ class Detector(nn.Module):
             "in_channels": int(in_channels),
             "bandlimit": bandlimit,
             "bandlimit_mode": bandlimit_mode,
+            "clip_eigs": bool(clip_eigs),
             "mask_token": bool(mask_token),
         }
         self.input_hw: tuple[int, int] = self.config["input_hw"]
@@ -87,7 +90,11 @@ class Detector(nn.Module):
             self.config["partition"],
             in_channels=in_channels,
             recurrence=recurrence,
-            ssm_options={"bandlimit": bandlimit, "bandlimit_mode": bandlimit_mode},
+            ssm_options={
+                "bandlimit": bandlimit,
+                "bandlimit_mode": bandlimit_mode,
+                "clip_eigs": bool(clip_eigs),
+            },
             mask_token=mask_token,
             checkpointing=checkpointing,
         )

@@ -15,6 +15,10 @@ from ssmbook.detector.attention import add_to
 from ssmbook.errors import InputError
 from ssmbook.ssm import S4, S4D, S5
 
+#: What a stage can remember with, in the order of the tables. The state-space layers fit the same block.
+STATE_SPACE = ("s5", "s4d", "s4")
+RECURRENCES = (*STATE_SPACE, "convlstm", "none")
+
 S4_STATE_WIDTH = 64  # of each feature's own system; what the published S4 and S4D start with
 
 Scale = float | Tensor
@@ -94,7 +98,7 @@ class NoRecurrence(nn.Module):
 
 
 def make_recurrence(name: str, channels: int, **ssm_options: Any) -> nn.Module:
-    """The block of that name: ``"s5"``, ``"s4d"``, ``"s4"``, ``"convlstm"`` or ``"none"``; options go to S5.
+    """The block of that name, one of ``RECURRENCES``; options go to S5.
 
     The state-space layers are exchanged within the same block, so that a comparison changes the layer alone.
     """
@@ -109,7 +113,7 @@ def make_recurrence(name: str, channels: int, **ssm_options: Any) -> nn.Module:
             return ConvLSTM(channels)
         case "none":
             return NoRecurrence()
-    raise InputError(f"recurrence is {name!r}; it must be 's5', 's4d', 's4', 'convlstm' or 'none'")
+    raise InputError(f"recurrence is {name!r}; it must be one of {', '.join(RECURRENCES)}")
 
 
 def over_pixels(block: nn.Module, tokens: Tensor, state: State, step_scale: Scale) -> tuple[Tensor, State]:

@@ -6,7 +6,8 @@ from ssmbook.experiment.evaluate import Evaluation, StreamingEvaluator, evaluate
 from ssmbook.experiment.evaluate_file import evaluate_checkpoint, score_table
 from ssmbook.experiment.module import DetectionTraining
 from ssmbook.experiment.objective import learning_rate_for
-from ssmbook.experiment.presets import PROFILES, RATES_HZ, Arm, Profile, get_profile
+from ssmbook.experiment.plan import plan
+from ssmbook.experiment.presets import PROFILES, RATES_HZ, VARIANTS, Arm, Profile, Variant, get_profile
 from ssmbook.experiment.protocol import Scores, evaluate_boxes, score_boxes
 from ssmbook.experiment.provenance import provenance, read_json, write_json
 from ssmbook.experiment.rates import pivot, run_arms, step_scale, window_and_stride
@@ -22,6 +23,7 @@ __all__ = [
     "PAPER_TABLE_1",
     "PROFILES",
     "RATES_HZ",
+    "VARIANTS",
     "Arm",
     "DetectionTraining",
     "Detections",
@@ -30,6 +32,7 @@ __all__ = [
     "Scores",
     "StreamingDetector",
     "StreamingEvaluator",
+    "Variant",
     "Workspace",
     "ap_by_rest",
     "ap_by_size",
@@ -40,6 +43,7 @@ __all__ = [
     "get_profile",
     "learning_rate_for",
     "pivot",
+    "plan",
     "provenance",
     "read_json",
     "read_metrics",

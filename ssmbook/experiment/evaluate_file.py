@@ -12,14 +12,15 @@ import torch
 from ssmbook.dataset import EvaluationStreams, Sensor, Sequence, describe, find_sequences, get_sensor
 from ssmbook.detector import Detector, find_preset, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
+from ssmbook.detector.temporal import STATE_SPACE
 from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import Evaluation, evaluate
 from ssmbook.experiment.objective import exact_float32
 from ssmbook.experiment.presets import PROFILES
 from ssmbook.experiment.protocol import METRICS, prophesee_filter
 
-#: The published mAP of the released S5 checkpoints was measured with chunks that each start from zero.
-CARRIES = {"s5": ("published", "exact")}
+#: The published mAP of state-space models was measured with chunks that each start from zero.
+CARRIES = dict.fromkeys(STATE_SPACE, ("published", "exact"))
 
 
 def evaluate_checkpoint(

@@ -75,7 +75,7 @@ class Fit:
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place below the detector itself
         self.model = model
-        self.module = fabric.setup_module(TrainingStep(model, training.precision)).train()
+        self.module = fabric.setup_module(TrainingStep(model, training.precision, training.h2_weight)).train()
         self.optimizer, self.schedule = optimizer_and_schedule(model, training)
         # fp16 alone needs its loss scaled, or small gradients vanish.
         self.scaler = torch.amp.GradScaler(fabric.device.type, enabled=training.precision == "fp16")

@@ -27,14 +27,14 @@ class DetectionTraining(L.LightningModule):
     Args:
         model: the detector.
         sensor: whose protocol the validation follows.
-        training: of it count steps, learning_rate, weight_decay, warmup and precision; clipping, accumulation and
-            the times of validation are the trainer's.
+        training: of it count steps, learning_rate, weight_decay, warmup, precision and h2_weight; clipping,
+            accumulation and the times of validation are the trainer's.
     """
 
     def __init__(self, model: Detector, sensor: str | Sensor, training: Training) -> None:
         super().__init__()
         self.sensor, self.settings = get_sensor(sensor), training
-        self.step = TrainingStep(model, training.precision)
+        self.step = TrainingStep(model, training.precision, training.h2_weight)
         self._states: Any = None
         self._evaluator: StreamingEvaluator | None = None
 

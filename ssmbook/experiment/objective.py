@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ssmbook.detector import Detector, detach_states
 from ssmbook.errors import InputError
 from ssmbook.experiment.presets import Training
+from ssmbook.ssm import S5
 
 #: What products are computed in. fp32 is without TF32, as the published figures are.
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -30,11 +32,20 @@ class TrainingStep(nn.Module):
     Args:
         model: the detector.
         precision: a name of ``PRECISIONS``; weights stay float32.
+        h2_weight: what the S5 layers' H2 norms above ω_min = πα count in the loss, α the model's bandlimit; the
+            second remedy of arXiv 2402.15584 against aliasing.
+
+    Raises:
+        InputError: a weight below 0, or one for a model without S5 or bandlimit.
     """
 
-    def __init__(self, model: Detector, precision: str = "fp32") -> None:
+    def __init__(self, model: Detector, precision: str = "fp32", h2_weight: float = 0.0) -> None:
         super().__init__()
-        self.model, self.precision = model, precision
+        self.model, self.precision, self.h2_weight = model, precision, h2_weight
+        if h2_weight and (h2_weight < 0 or model.config["bandlimit"] is None or not s5_layers(model)):
+            raise InputError(
+                f"h2_weight is {h2_weight}; it must be at least 0, and 0 for a model without S5 layers or bandlimit"
+            )
 
     def forward(
         self, x: Tensor, frames: Tensor, targets: Tensor, states: Any = None
@@ -43,6 +54,11 @@ class TrainingStep(nn.Module):
         with autocast(x.device, self.precision):
             features, states = self.model.features(x, states, frames=frames)
             losses = self.model.loss(features, targets, self._count)
+        if self.h2_weight:
+            omega_min = math.pi * self.model.config["bandlimit"]
+            norms = torch.stack([layer.h2_norm(omega_min) for layer in s5_layers(self.model)]).sum()
+            losses["h2_norm"] = norms.to(losses["loss"])
+            losses["loss"] = losses["loss"] + self.h2_weight * losses["h2_norm"]
         return losses, detach_states(states)
 
     def _count(self, foreground: int) -> float | Tensor:
@@ -56,6 +72,11 @@ class TrainingStep(nn.Module):
         total = torch.tensor(float(foreground), device=self.model.anchors.device)
         dist.all_reduce(total)
         return total.clamp(min=1) / dist.get_world_size()
+
+
+def s5_layers(model: nn.Module) -> list[S5]:
+    """The S5 layers of a model."""
+    return [module for module in model.modules() if isinstance(module, S5)]
 
 
 def learning_rate_for(batch_size: int, base: float = 2e-4) -> float:

@@ -5,6 +5,7 @@ profile    data                  for
 ========== ===================== ==========================================================
 smoke      tiny simulated set    the committed notebooks, and their test
 demo       simulated set         ``ssmbook reproduce``: what a newcomer runs
+study      simulated set         the tables that the book shows: all variants, three seeds
 gen1-*     Gen1, as distributed  GPU nodes, with papermill or the command line
 gen4-*     1 Mpx ("gen4")        GPU nodes, with papermill or the command line
 ========== ===================== ==========================================================
@@ -12,7 +13,9 @@ gen4-*     1 Mpx ("gen4")        GPU nodes, with papermill or the command line
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ssmbook.dataset import Sensor
 from ssmbook.errors import InputError
@@ -53,6 +56,40 @@ class Training:
     patience: int = 0  # validations without a better AP after which it stops; 0: it does not
     workers: int = 8
     seed: int = 0
+    h2_weight: float = 0.0  # of the S5 layers' H2 norms above ω_min = πα in the loss, α the model's bandlimit
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model that is compared with others: the profile's network and training, with what is its own.
+
+    Args:
+        recurrence: see ``Detector``.
+        options: further arguments of ``Detector``.
+        h2_weight: see ``Training``; None: the profile's.
+    """
+
+    recurrence: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    h2_weight: float | None = None
+
+    @property
+    def has_time_scale(self) -> bool:
+        """Whether ``step_scale`` has an effect."""
+        return self.recurrence in ("s5", "s4d", "s4")
+
+
+VARIANTS = {
+    "s5": Variant("s5"),
+    # The paper's two remedies against aliasing: the mask, here held in training and following the rate, and the
+    # norm, which is finite for decaying modes only.
+    "s5-held": Variant("s5", {"bandlimit_mode": "held"}),
+    "s5-h2": Variant("s5", {"clip_eigs": True}, h2_weight=1.0),
+    "s4d": Variant("s4d"),
+    "s4": Variant("s4"),
+    "convlstm": Variant("convlstm"),
+    "none": Variant("none"),
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +97,7 @@ class Arm:
     """One way to run one trained model faster than it was trained.
 
     Args:
-        recurrence: of the detector: ``"s5"`` or ``"convlstm"``.
+        variant: of the model, a name of ``VARIANTS``.
         way: ``"held"``: windows of 50/k ms, still one every 50 ms; ``"true"``: windows of 50/k ms, one every
             50/k ms; ``"sliding"``: windows of 50 ms, one every 50/k ms.
         follow: the time scale follows the rate, ``step_scale = 1/k``; else it stays 1.
@@ -68,7 +105,7 @@ class Arm:
         rates_hz: the rates at which the arm is run.
     """
 
-    recurrence: str
+    variant: str
     way: str
     follow: bool = False
     carry: str = "exact"
@@ -77,7 +114,7 @@ class Arm:
     @property
     def name(self) -> str:
         scale = "step_scale 1/k" if self.follow else "step_scale 1"
-        return f"{self.recurrence}, {self.way}, {scale}, {self.carry} carry"
+        return f"{self.variant}, {self.way}, {scale}, {self.carry} carry"
 
 
 @dataclass(frozen=True)
@@ -107,13 +144,14 @@ class Profile:
     model: str  # a preset of ssmbook.detector
     training: Training
     arms: tuple[Arm, ...]
+    seeds: tuple[int, ...] = ()  # of the trainings of each variant; the training's own if empty
     simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
     long_range: LongRange = LongRange()
 
     @property
-    def recurrences(self) -> tuple[str, ...]:
+    def variants(self) -> tuple[str, ...]:
         """The models that the arms need, in order."""
-        return tuple(dict.fromkeys(arm.recurrence for arm in self.arms))
+        return tuple(dict.fromkeys(arm.variant for arm in self.arms))
 
 
 DEMO_ARMS = (
@@ -124,14 +162,20 @@ DEMO_ARMS = (
     Arm("convlstm", "sliding"),
     Arm("convlstm", "true"),
 )
-# Each of the three ways, with and without step_scale, with exact and published carry.
-ALL_ARMS = tuple(
-    Arm(recurrence, way, follow, carry)
-    for recurrence, follows in (("s5", (True, False)), ("convlstm", (False,)))
-    for way in ("held", "true", "sliding")
-    for follow in follows
-    for carry in ("exact", "published")
-)
+
+
+def all_arms(*variants: str) -> tuple[Arm, ...]:
+    """Each of the three ways, with and without step_scale, with exact and published carry, where it differs."""
+    return tuple(
+        Arm(name, way, follow, carry)
+        for name in variants
+        for way in ("held", "true", "sliding")
+        for follow in ((True, False) if VARIANTS[name].has_time_scale else (False,))
+        for carry in (("exact", "published") if name != "none" else ("exact",))
+    )
+
+
+ALL_ARMS = all_arms("s5", "convlstm")
 
 _GEN1 = Training()
 # 2e-4 · √(12 / 8): the rule for another batch, at 1 Mpx's 12
@@ -171,12 +215,34 @@ PROFILES = {
             arms=DEMO_ARMS,
             simulation=Simulation(scene=DEMO_SCENE, sequences={"train": 60, "val": 12, "test": 16}),
         ),
+        Profile(
+            name="study",
+            sensor=Sensor.simulated(width=128, height=96),
+            model="sim-tiny",
+            training=_DEMO,
+            arms=all_arms(*VARIANTS),
+            seeds=(0, 1, 2),
+            simulation=Simulation(scene=DEMO_SCENE, sequences={"train": 60, "val": 12, "test": 16}),
+        ),
         Profile(name="gen1-small", sensor="gen1", model="gen1-small", training=_GEN1, arms=ALL_ARMS),
         Profile(name="gen1-base", sensor="gen1", model="gen1-base", training=_GEN1, arms=ALL_ARMS),
         Profile(name="gen4-small", sensor="gen4", model="gen4-small", training=_GEN4, arms=ALL_ARMS),
         Profile(name="gen4-base", sensor="gen4", model="gen4-base", training=_GEN4, arms=ALL_ARMS),
     )
 }
+
+
+def training_for(preset: str) -> Training:
+    """How a network of ``ssmbook.detector.PRESETS`` is trained: as a profile trains it, or else its sensor's networks.
+
+    The released hyper-parameters are the same for all sizes.
+    """
+    for profile in PROFILES.values():
+        if preset == profile.model or preset.partition("-")[0] == profile.sensor:
+            return profile.training
+    raise InputError(
+        f"no profile trains {preset!r}; they train {', '.join(p.model for p in PROFILES.values())}"
+    )
 
 
 def get_profile(name: str | Profile) -> Profile:
@@ -186,3 +252,10 @@ def get_profile(name: str | Profile) -> Profile:
     if name not in PROFILES:
         raise InputError(f"there is no profile {name!r}; the profiles are {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def get_variant(name: str) -> Variant:
+    """The variant of that name; an InputError that lists the names if there is none."""
+    if name not in VARIANTS:
+        raise InputError(f"there is no model {name!r}; the models are {', '.join(VARIANTS)}")
+    return VARIANTS[name]

@@ -23,11 +23,19 @@ def provenance(**parameters: Any) -> dict[str, Any]:
     return {
         "parameters": parameters,
         "commit": commit(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "hardware": hardware(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _version(name: str) -> str | None:
+    """A package's version; None where it is not installed: the book also runs from its checkout alone."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def commit() -> str:

@@ -1,4 +1,4 @@
-"""Frequency shift: one trained detector, run at 20 to 200 Hz, in three ways.
+"""Frequency shift: trained detectors, run at 20 to 200 Hz, in three ways.
 
 At k times the rate of training (windows of 50 ms, one every 50 ms):
 
@@ -17,14 +17,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import torch
 
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.experiment.evaluate import evaluate
+from ssmbook.experiment.objective import exact_float32
 from ssmbook.experiment.presets import BASE_HZ, BASE_MS, Arm
+from ssmbook.experiment.protocol import METRICS
 from ssmbook.experiment.provenance import fingerprint, provenance, read_json, write_json
 from ssmbook.experiment.workspace import Workspace
 from ssmbook.progress import progress_bar
@@ -46,52 +51,79 @@ def step_scale(arm: Arm, rate_hz: float) -> float:
     return BASE_HZ / rate_hz if arm.follow else 1.0
 
 
-def run_arms(workspace: Workspace, arms: Iterable[Arm] | None = None, progress: bool = True) -> pd.DataFrame:
-    """Evaluate each arm of a profile at each of its rates, on the test split.
+@dataclass(frozen=True)
+class Cell:
+    """One arm at one rate, of one training."""
 
-    A cell that was computed before with the same weights is read from ``runs/<recurrence>/rates``, so an
+    book: Workspace  # of that training's seed
+    arm: Arm
+    rate_hz: float
+
+    @property
+    def inputs(self) -> tuple[float, float]:
+        """Window and stride in ms."""
+        return window_and_stride(self.arm.way, self.rate_hz)
+
+    def row(self) -> dict[str, Any]:
+        """What identifies it in the table."""
+        window_ms, stride_ms = self.inputs
+        return {
+            "model": self.arm.variant,
+            "way": self.arm.way,
+            "step_scale": "1/k" if self.arm.follow else "1",
+            "carry": self.arm.carry,
+            "rate_hz": self.rate_hz,
+            "window_ms": window_ms,
+            "stride_ms": stride_ms,
+            "seed": self.book.profile.training.seed,
+        }
+
+
+def cells_of(workspace: Workspace, arms: Iterable[Arm] | None = None) -> list[Cell]:
+    """The cells of a profile's table, or of some arms: seed by seed, arm by arm, rate by rate."""
+    arms = workspace.profile.arms if arms is None else tuple(arms)
+    books = [workspace.with_seed(seed) for seed in workspace.seeds]
+    return [Cell(book, arm, rate) for book in books for arm in arms for rate in arm.rates_hz]
+
+
+def run_arms(
+    workspace: Workspace, arms: Iterable[Arm] | None = None, progress: bool = True, device: str = ""
+) -> pd.DataFrame:
+    """Evaluate each arm of a profile at each of its rates, with each of its seeds, on the test split.
+
+    A cell that was computed before with the same weights is read from ``runs/<variant>/rates``, so an
     interrupted table goes on where it stopped.
 
+    Args:
+        workspace: of the profile; models that are missing are trained first.
+        arms: the profile's if not given.
+        progress: show a bar.
+        device: of PyTorch; a GPU where there is one.
+
     Returns:
-        One row per arm and rate: recurrence, way, step_scale ("1/k" or "1"), carry, rate_hz, window_ms,
-        stride_ms, and the metrics in 0..1.
+        One row per seed, arm and rate: model, way, step_scale ("1/k" or "1"), carry, rate_hz, window_ms,
+        stride_ms, seed, and the metrics in 0..1.
 
     Raises:
         InputError: a model was trained on another grid, e.g. that of a set with windows every 125 ms: then 20 Hz is not
             its rate, and k not how much faster it runs.
     """
-    arms = workspace.profile.arms if arms is None else tuple(arms)
-    for recurrence in dict.fromkeys(arm.recurrence for arm in arms):
-        _check_trained_at_base(workspace.train(recurrence))
-    rows = []
-    cells = [(arm, rate) for arm in arms for rate in arm.rates_hz]
+    exact_float32()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    cells = cells_of(workspace, arms)
+    trained = {(cell.book.seeds, cell.arm.variant): cell for cell in cells}
+    files = {key: cell.book.train(cell.arm.variant) for key, cell in trained.items()}
+    for file in files.values():
+        _check_trained_at_base(file)
+    weights = {key: hashlib.sha256(file.read_bytes()).hexdigest() for key, file in files.items()}
+    records = [_record(cell, weights[cell.book.seeds, cell.arm.variant]) for cell in cells]
     # The inputs of all cells that are to be computed come from one reading of the raw set.
-    inputs = {
-        window_and_stride(arm.way, rate)
-        for arm, rate in cells
-        if read_json(
-            _record(
-                workspace, arm.recurrence, arm.carry, *window_and_stride(arm.way, rate), step_scale(arm, rate)
-            )[0]
-        )
-        is None
-    }
-    workspace.prepare(sorted(inputs), ("test",))
-    for arm, rate in progress_bar(cells, desc="rates", unit="cell", show=progress):
-        window_ms, stride_ms = window_and_stride(arm.way, rate)
-        metrics = _cell(workspace, arm.recurrence, arm.carry, window_ms, stride_ms, step_scale(arm, rate))
-        rows.append(
-            {
-                "recurrence": arm.recurrence,
-                "way": arm.way,
-                "step_scale": "1/k" if arm.follow else "1",
-                "carry": arm.carry,
-                "rate_hz": rate,
-                "window_ms": window_ms,
-                "stride_ms": stride_ms,
-                **metrics,
-            }
-        )
+    missing = {cell.inputs for cell, (path, _) in zip(cells, records, strict=True) if not path.exists()}
+    workspace.prepare(sorted(missing), ("test",))
+    rows = []
+    together = list(zip(cells, records, strict=True))
+    for cell, (path, key) in progress_bar(together, desc="rates", unit="cell", show=progress):
+        rows.append({**cell.row(), **_metrics(cell, path, key, device)})
     return pd.DataFrame(rows)
 
 
@@ -104,36 +136,43 @@ def _check_trained_at_base(path: Path) -> None:
         )
 
 
-def _cell(
-    workspace: Workspace, recurrence: str, carry: str, window_ms: float, stride_ms: float, scale: float
-) -> dict[str, float]:
-    path, key = _record(workspace, recurrence, carry, window_ms, stride_ms, scale)
+def _metrics(cell: Cell, path: Path, key: dict[str, Any], device: str) -> dict[str, float]:
     if (known := read_json(path)) is not None:
-        return known["metrics"]
-    streams = workspace.streams("test", window_ms, stride_ms)
-    label = f"{recurrence} {window_ms:g} ms every {stride_ms:g} ms"
-    model = workspace.model(recurrence, carry)
-    result = evaluate(model, streams, workspace.sensor, step_scale=scale, progress=label)
+        metrics = known["metrics"]
+        return {name: metrics[name] for name in METRICS if name in metrics}  # the file has them by name
+    book, arm, (window_ms, stride_ms) = cell.book, cell.arm, cell.inputs
+    batch_size = 16 if device.startswith("cuda") else 0  # small chunks leave a GPU idle
+    streams = book.streams("test", window_ms, stride_ms, batch_size)
+    label = f"{arm.variant} {window_ms:g} ms every {stride_ms:g} ms"
+    model = book.model(arm.variant, arm.carry)
+    scale = step_scale(arm, cell.rate_hz)
+    result = evaluate(model, streams, book.sensor, step_scale=scale, device=device, progress=label)
     write_json(path, {"metrics": result.metrics, "provenance": provenance(**key)})
     return result.metrics
 
 
-def _record(
-    workspace: Workspace, recurrence: str, carry: str, window_ms: float, stride_ms: float, scale: float
-) -> tuple[Path, dict[str, object]]:
+def _record(cell: Cell, weights: str) -> tuple[Path, dict[str, Any]]:
     """Where a cell is kept, and what it depends on."""
-    key: dict[str, object] = {
-        "weights": hashlib.sha256(workspace.train(recurrence).read_bytes()).hexdigest(),
-        "carry": carry,
+    window_ms, stride_ms = cell.inputs
+    key = {
+        "weights": weights,
+        "carry": cell.arm.carry,
         "window_ms": window_ms,
         "stride_ms": stride_ms,
-        "step_scale": scale,
+        "step_scale": step_scale(cell.arm, cell.rate_hz),
     }
-    return workspace.run(recurrence) / "rates" / f"{fingerprint(key)}.json", key
+    return cell.book.run(cell.arm.variant) / "rates" / f"{fingerprint(key)}.json", key
 
 
-def pivot(table: pd.DataFrame, metric: str = "AP") -> pd.DataFrame:
-    """Arms × rates of one metric, × 100 as papers print it, in the table's order."""
-    arm = ["recurrence", "way", "step_scale", "carry"]
-    wide = (100 * table.set_index([*arm, "rate_hz"])[metric]).unstack("rate_hz")
+def pivot(table: pd.DataFrame, metric: str = "AP", statistic: str = "mean") -> pd.DataFrame:
+    """Arms × rates of one metric, × 100 as papers print it, in the table's order.
+
+    Args:
+        table: of ``run_arms``.
+        metric: one of its columns.
+        statistic: over the seeds: ``"mean"``, or ``"std"``, the standard deviation (of n − 1; none for one seed).
+    """
+    arm = ["model", "way", "step_scale", "carry"]
+    values = table.groupby([*arm, "rate_hz"])[metric].agg(statistic)
+    wide = (100 * values).unstack("rate_hz")
     return wide.reindex(pd.MultiIndex.from_frame(table[arm].drop_duplicates())).round(1)

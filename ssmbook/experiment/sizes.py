@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -12,69 +12,90 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssmbook.detector import PRESETS, Detector
-from ssmbook.detector.backbone import STRIDES
-from ssmbook.detector.temporal import SSMBlock
+from ssmbook.detector import PRESETS, RECURRENCES, Detector
+from ssmbook.detector.backbone import MULTIPLIERS, STRIDES
+from ssmbook.detector.temporal import NoRecurrence, SSMBlock
 from ssmbook.errors import InputError
-from ssmbook.ssm import S5
-
-#: The recurrences that are compared, in the order of the tables.
-RECURRENCES = ("s5", "convlstm", "none")
+from ssmbook.experiment.presets import training_for
+from ssmbook.ssm import S4, S4D, S5
+from ssmbook.ssm.s4 import S4DPLR
 
 
 def sizes_table(presets: Iterable[str], recurrences: Iterable[str] = RECURRENCES) -> pd.DataFrame:
-    """Parameters and GFLOP a frame (batch 1, one step, twice the multiply-adds) of networks.
+    """Hyper-parameters, parameters and GFLOP a frame (batch 1, one step, twice the multiply-adds) of networks.
 
     Counted by PyTorch's counter, attention as the two products that it is; state-space layers, whose kernels it
     does not see, by their equations. Normalisations and activations do not count, as is usual.
 
     Returns:
-        One row per preset and recurrence: input, parameters, backbone GFLOP, neck and head GFLOP, GFLOP.
+        One row per preset and recurrence: the network's sizes, how the profiles train it (L windows of a chunk,
+        chunks of a batch, learning rate), parameters, backbone GFLOP, neck and head GFLOP, GFLOP.
     """
     rows = []
     for preset in presets:
+        training = training_for(preset)
+        # All but the recurrence is the same in every row of a preset, and takes longest to count.
+        shared, rest = _flops_without_recurrence(Detector(**{**PRESETS[preset], "recurrence": "none"}))
         for recurrence in recurrences:
             model = Detector(**{**PRESETS[preset], "recurrence": recurrence}).eval()
-            height, width = model.input_hw
-            backbone, rest = (count / 1e9 for count in frame_flops(model))
+            backbone = shared + _recurrence_flops(model)
             rows.append(
                 {
                     "preset": preset,
                     "recurrence": recurrence,
-                    "input": f"{height} × {width}",
+                    "input": " × ".join(map(str, model.input_hw)),
+                    "partition": " × ".join(map(str, model.config["partition"])),
+                    **{name: model.config[name] for name in ("embed_dim", "dim_head", "fpn_depth")},
+                    "L": training.sequence_length,
+                    "batch": training.batch_size,
+                    "learning_rate": training.learning_rate,
                     "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                    "backbone GFLOP": backbone,
-                    "neck and head GFLOP": rest,
-                    "GFLOP": backbone + rest,
+                    "backbone GFLOP": backbone / 1e9,
+                    "neck and head GFLOP": rest / 1e9,
+                    "GFLOP": (backbone + rest) / 1e9,
                 }
             )
     return pd.DataFrame(rows)
 
 
-@torch.no_grad()
 def frame_flops(model: Detector) -> tuple[int, int]:
-    """Floating-point operations of one frame: in the backbone, and in neck and head.
+    """Floating-point operations of one frame: in the backbone, and in neck and head."""
+    backbone, rest = _flops_without_recurrence(model)
+    return backbone + _recurrence_flops(model), rest
 
-    Counted on the meta device, where nothing is computed.
-    """
+
+@torch.no_grad()
+def _flops_without_recurrence(model: Detector) -> tuple[int, int]:
+    """Counted on the meta device, where nothing is computed."""
     model = copy.deepcopy(model)
-    extra = 0
-    for i, stage in enumerate(model.backbone.stages):
-        pixels = (model.input_hw[0] // STRIDES[i]) * (model.input_hw[1] // STRIDES[i])
-        if isinstance(block := stage.recurrence, SSMBlock):
-            extra += pixels * layer_flops(block.layer)
-            block.layer = _Free()
+    for stage in model.backbone.stages:
+        stage.recurrence = NoRecurrence()
     model.to("meta")
     x = torch.zeros(1, 1, model.in_channels, *model.input_hw, dtype=torch.uint8, device="meta")
-    counts = []
     with sdpa_kernel(SDPBackend.MATH):
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as backbone:
             features, _ = model.features(x)
-        counts.append(counter.get_total_flops() + extra)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as rest:
             model.predict(features)
-        counts.append(counter.get_total_flops())
-    return counts[0], counts[1]
+    return backbone.get_total_flops(), rest.get_total_flops()
+
+
+@torch.no_grad()
+def _recurrence_flops(model: Detector) -> int:
+    """One step at every pixel of all stages."""
+    total = 0
+    blocks = [cast("nn.Module", stage.recurrence) for stage in model.backbone.stages]
+    for block, stride, multiplier in zip(copy.deepcopy(blocks), STRIDES, MULTIPLIERS, strict=True):
+        u = torch.zeros(1, 1, model.config["embed_dim"] * multiplier, device="meta")
+        step = 0
+        if isinstance(block, SSMBlock):
+            step += layer_flops(block.layer)
+            block.layer = _Free()
+        with FlopCounterMode(display=False) as counter:
+            block.to("meta")(u)
+        height, width = (size // stride for size in model.input_hw)
+        total += height * width * (step + counter.get_total_flops())
+    return total
 
 
 def layer_flops(layer: nn.Module) -> int:
@@ -82,10 +103,16 @@ def layer_flops(layer: nn.Module) -> int:
 
     S5 with H features and P complex modes: x = Λ̄ x + B̄ u takes 8 P + 4 P H (a complex product and sum for each
     mode, a real input for each of B̄'s 2 P real rows), and y = Re(C x) + D ∘ u takes 4 P H + 2 H.
+
+    S4D and S4 with M modes for each of H features: x = Ā x + B̄ u takes 10 H M, S4's rank-one term 10 H M more (see
+    `ssmbook.detector.export.RealS4DPLR`), y = 2 Re(C x) + D ∘ u takes 4 H M + 2 H, and the output layer H → 2H 4 H².
     """
     if isinstance(layer, S5):
         H, P = layer.width, layer.modes
         return 8 * P + 8 * P * H + 2 * H
+    if isinstance(layer, S4D | S4):
+        H, M = layer.state_shape
+        return (24 if isinstance(layer.kernel, S4DPLR) else 14) * H * M + 2 * H + 4 * H * H
     raise InputError(f"the operations of a {type(layer).__name__} are not known")
 
 

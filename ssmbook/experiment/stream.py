@@ -12,15 +12,14 @@ come, or the clock says so. What the next windows still need of the events is ke
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ssmbook.dataset import Sensor, get_sensor
 from ssmbook.detector import Detector, nms
-from ssmbook.detector.fold import fold
-from ssmbook.detector.temporal import map_states
+from ssmbook.detector.step import NetworkStep
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, REPRESENTATIONS, Events, Recording
 from ssmbook.events.formats.recording import running_maximum
@@ -128,80 +127,6 @@ class EventWindows:
         if held is not None:
             self._kept.clear()
             self._hold(held)
-
-
-class NetworkStep:
-    """One frame through the network, batch 1, its state held from call to call.
-
-    BatchNorm is part of the convolutions; on a GPU the step is one CUDA graph, whose states stay where they
-    are. The model itself is not changed.
-
-    Args:
-        model: the detector; its device and precision are kept.
-        frame_hw: (height, width) of the frames.
-        step_scale: see ``Detector.features``.
-        dtype: of the frames.
-    """
-
-    def __init__(
-        self,
-        model: Detector,
-        frame_hw: tuple[int, int],
-        step_scale: float = 1.0,
-        dtype: torch.dtype = torch.uint8,
-    ) -> None:
-        self.model, self.step_scale = fold(model), step_scale
-        self.device = self.model.anchors.device
-        self.frame = torch.zeros(1, 1, model.in_channels, *frame_hw, dtype=dtype, device=self.device)
-        self.states: Any = None
-        self._graph: torch.cuda.CUDAGraph | None = None
-        if self.device.type == "cuda":
-            self._capture()
-
-    @torch.no_grad()
-    def __call__(self, frame: torch.Tensor) -> torch.Tensor:
-        """Counts [C, H, W] → predictions [A, 5 + classes]; on a GPU they are overwritten by the next call."""
-        if self._graph is None:
-            predictions, self.states = self._run(frame[None, None].to(self.device), self.states)
-            return predictions
-        self.frame[0, 0].copy_(frame)
-        self._graph.replay()
-        return self._predictions
-
-    def reset(self) -> None:
-        """Forget the past: the next frame is the first."""
-        self.states = map_states(torch.Tensor.zero_, self.states)
-
-    def _run(self, frame: torch.Tensor, states: Any) -> tuple[torch.Tensor, Any]:
-        features, states = self.model.features(frame, states, self.step_scale)
-        return self.model.predict(features)[0, 0], states
-
-    @torch.no_grad()
-    def _capture(self) -> None:
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):  # compiles and allocates, which a capture cannot
-            for _ in range(3):
-                self.states = self._run(self.frame, self.states)[1]
-        torch.cuda.current_stream(self.device).wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._predictions, states = self._run(self.frame, self.states)
-            for old, new in zip(tensors_of(self.states), tensors_of(states), strict=True):
-                old.copy_(new)
-        self.reset()
-
-
-def tensors_of(states: Any) -> list[torch.Tensor]:
-    """The tensors of states, in their order."""
-    found: list[torch.Tensor] = []
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_states(note, states)
-    return found
 
 
 class StreamingDetector:

@@ -20,10 +20,10 @@ import torch
 
 from ssmbook.dataset import Sensor, get_sensor
 from ssmbook.detector import Detector, nms
+from ssmbook.detector.step import NetworkStep
 from ssmbook.errors import InputError
 from ssmbook.events import Events, StackedHistogram
 from ssmbook.experiment.evaluate import to_boxes
-from ssmbook.experiment.stream import NetworkStep
 from ssmbook.progress import progress_bar
 
 WARM_UP = 10  # windows before those that count

@@ -3,7 +3,7 @@
 ========================================  ====================================================
 ``<data>/raw/{train,val,test}``           raw events and boxes (simulated, or yours)
 ``<data>/sets/window=50_stride=50/…``     preprocessed sequences
-``<data>/runs/<recurrence>/``             one training: model, metrics, provenance
+``<data>/runs/<variant>/``                one training: model, metrics, provenance
 ``data/tables/<profile>``                 tables of the book (csv)
 ``figures/<profile>``                     figures of the book
 ========================================  ====================================================
@@ -11,8 +11,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,7 @@ from ssmbook.dataset import (
 from ssmbook.detector import PRESETS, Detector, fine_tune, input_sizes, load_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.events.simulate import simulate_set
-from ssmbook.experiment.presets import BASE_MS, Profile, get_profile
+from ssmbook.experiment.presets import BASE_MS, Profile, Training, get_profile, get_variant
 from ssmbook.experiment.train import train
 
 REPRESENTATION = "stacked_histogram"
@@ -66,6 +68,18 @@ class Workspace:
     @property
     def sensor(self) -> Sensor:
         return get_sensor(self.profile.sensor)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds with which each variant is trained."""
+        return self.profile.seeds or (self.profile.training.seed,)
+
+    def with_seed(self, seed: int) -> Workspace:
+        """The same data, with trainings of that seed alone."""
+        own = copy.copy(self)
+        training = replace(self.profile.training, seed=seed)
+        own.profile = replace(self.profile, training=training, seeds=())
+        return own
 
     def raw(self) -> Path:
         """The raw set; simulated here if the profile has a simulation."""
@@ -108,13 +122,13 @@ class Workspace:
         return self.folder / "sets" / f"window={window_ms:g}_stride={stride_ms:g}"
 
     def streams(
-        self, split: str, window_ms: float = BASE_MS, stride_ms: float = BASE_MS
+        self, split: str, window_ms: float = BASE_MS, stride_ms: float = BASE_MS, batch_size: int = 0
     ) -> EvaluationStreams:
-        """One split as streams for evaluation, each label frame once."""
+        """One split as streams for evaluation, each label frame once; a batch as in training if not given."""
         splits = SPLITS if (window_ms, stride_ms) == (BASE_MS, BASE_MS) else (split,)
         settings = self.profile.training
         sequences = find_sequences(self.preprocessed(window_ms, stride_ms, splits) / split)
-        return EvaluationStreams(sequences, settings.sequence_length, settings.batch_size)
+        return EvaluationStreams(sequences, settings.sequence_length, batch_size or settings.batch_size)
 
     def data_module(self, processes: int = 1) -> EventDataModule:
         """The set that the profile trains and validates on, as the batches of one of some processes."""
@@ -150,27 +164,34 @@ class Workspace:
         source.close()
         return frames
 
-    def run(self, recurrence: str = "s5") -> Path:
-        """The folder of one training."""
-        return self.folder / "runs" / recurrence
+    def run(self, variant: str = "s5") -> Path:
+        """The folder of one training: the variant's name, and its seed where that is not 0."""
+        seed = self.profile.training.seed
+        return self.folder / "runs" / (f"{variant}_seed={seed}" if seed else variant)
 
-    def new_model(self, recurrence: str = "s5", init: str | Path = "") -> Detector:
+    def new_model(self, variant: str = "s5", init: str | Path = "") -> Detector:
         """The profile's detector for its sensor, with starting weights drawn from the training's seed.
 
         Args:
-            recurrence: see ``Detector``.
-            init: a checkpoint to begin from, ours or released, see ``fine_tune``; it decides the recurrence.
+            variant: a name of ``VARIANTS``.
+            init: a checkpoint to begin from, ours or released, see ``fine_tune``; it decides the variant.
         """
         torch.manual_seed(self.profile.training.seed)
         sizes, classes = input_sizes(*self.sensor.frame_size), len(self.sensor.classes)
         if init:
             return fine_tune(init, classes, sizes["input_hw"], sizes["partition"])
-        preset = PRESETS[self.profile.model]
-        return Detector(**{**preset, **sizes, "num_classes": classes, "recurrence": recurrence})
+        chosen = get_variant(variant)
+        own = {**sizes, "num_classes": classes, "recurrence": chosen.recurrence, **chosen.options}
+        return Detector(**{**PRESETS[self.profile.model], **own})
+
+    def training(self, variant: str = "s5") -> Training:
+        """The hyper-parameters of one variant's training."""
+        settings, weight = self.profile.training, get_variant(variant).h2_weight
+        return settings if weight is None else replace(settings, h2_weight=weight)
 
     def train(
         self,
-        recurrence: str = "s5",
+        variant: str = "s5",
         accelerator: str = "auto",
         devices: int = 1,
         nodes: int = 1,
@@ -181,17 +202,17 @@ class Workspace:
         """The checkpoint of the profile's training; trains, or goes on training, where it is missing.
 
         Args:
-            recurrence, init: see ``new_model``.
+            variant, init: see ``new_model``.
             accelerator, devices, nodes, logger: see ``ssmbook.experiment.train``.
-            name: of the run's folder; the recurrence by default.
+            name: of the run's folder; see ``run`` for the default.
         """
         begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
         return train(
-            self.new_model(recurrence, init),
+            self.new_model(variant, init),
             self.data_module(devices * nodes),
-            self.run(name or recurrence),
+            self.folder / "runs" / name if name else self.run(variant),
             sensor=self.profile.sensor,
-            training=self.profile.training,
+            training=self.training(variant),
             accelerator=accelerator,
             devices=devices,
             nodes=nodes,
@@ -199,6 +220,6 @@ class Workspace:
             parameters={"profile": self.profile.name, **begun},
         )
 
-    def model(self, recurrence: str = "s5", carry: str = "exact") -> Detector:
+    def model(self, variant: str = "s5", carry: str = "exact") -> Detector:
         """The trained detector, in eval mode."""
-        return load_checkpoint(self.train(recurrence), carry=carry).eval()
+        return load_checkpoint(self.train(variant), carry=carry).eval()

@@ -130,7 +130,11 @@ class SISOLayer(nn.Module):
         if torch.is_autocast_enabled(u.device.type):
             u = u.to(self.D.dtype)
         check_sequence(u, self.width, self.D.dtype, state, self.state_shape)
-        scale = torch.as_tensor(check_scale(step_scale, u), dtype=u.dtype, device=u.device)
+        scale = check_scale(step_scale, u)
+        if not isinstance(scale, Tensor):
+            scale = u.new_full(
+                (), scale
+            )  # filled on the device: a capture of a CUDA graph forbids copies to it
         with torch.autocast(u.device.type, enabled=False):
             run = run_chunks if scale.ndim == 0 and u.shape[1] > 1 else run_steps
             y, state = run(u, state, self.system, scale)

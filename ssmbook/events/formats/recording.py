@@ -166,7 +166,8 @@ class Recording(ABC):
             return block
         if mark.events == 0 and block.t[0] < 0:
             raise InputError(
-                f"{self.path}: the first stamp is {block.t[0]} µs; stamps must not start below 0"
+                f"{self.path}: the first stamp is {block.t[0]} µs, and none may be below 0; subtract it from "
+                "the times of events and boxes"
             )
         for values, size, name in ((block.x, self.width, "x"), (block.y, self.height, "y")):
             if size is not None and values.max() >= size:
