@@ -109,7 +109,8 @@ _ = plots.save(fig, book.figures / "sequence.png")
 #
 # A camera of yours needs one YAML file and one folder:
 #
-# - the YAML gives `width`, `height` and `classes`; with numbered label files also `label_interval_ms`;
+# - the YAML gives `width`, `height` and `classes`; with numbered label files also `label_interval_ms`, and
+#   `eval_skip_us: 0` where boxes of the first half second count in evaluation;
 # - the folder has `train`, `val` and `test` (any of them) with recordings, `<name>_td.dat`, `.h5`, `.raw` or `.npy`,
 #   and beside each its boxes: `<name>_bbox.npy` as Prophesee's, `<name>_bbox.json` in COCO's format, or a folder
 #   `<name>_bbox` with a YOLO txt for each labelled frame.

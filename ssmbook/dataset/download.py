@@ -177,6 +177,8 @@ def _ask(part: _Part, bar: tqdm) -> None:
             part.restart(
                 None if length is None else int(length), strong or response.headers.get("Last-Modified")
             )
+        if bar.total is None or part.size == 0:  # what was here before says nothing of the speed
+            bar.initial = bar.last_print_n = part.size
         bar.total, bar.n = part.length, part.size
         part.read_from(response, bar)
 
