@@ -79,6 +79,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--sequence-length", type=int, default=0, help="windows of a chunk (default: as in training)")
     add("--batch-size", type=int, default=8, help="sequences side by side (default: 8)")
     add("--device", default="", help="cpu, cuda, … (default: a GPU where there is one)")
+    add("--precision", default="fp32", help="fp32, as published, bf16 or fp16 (default: fp32)")
     add("--save-boxes", default="", metavar="DIR", help="write detections as Prophesee npy and COCO json")
     command.set_defaults(run=_evaluate)
 
@@ -134,6 +135,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         sequence_length=options.sequence_length,
         batch_size=options.batch_size,
         device=options.device,
+        precision=options.precision,
     )
     table = score_table(results)
     table.index.name = "carry"
