@@ -49,6 +49,7 @@ from ssmbook.experiment import (
     ap_by_size,
     evaluate_boxes,
     evaluate_checkpoint,
+    precision_table,
     score_table,
     write_table,
 )
@@ -101,6 +102,26 @@ table = score_table(results)
 table.index.names = ["model", "carry"]
 _ = write_table(book.tables / "evaluation.csv", table, profile=profile, checkpoint=checkpoint, score=score)
 table.round(1)
+
+# %% [markdown]
+# ## What a faster arithmetic costs
+#
+# Published figures are in float32 without TF32, and so is everything else in this book. `--precision bf16` or `fp16`,
+# of `ssmbook train` and of `ssmbook evaluate`, computes products and convolutions in 16 bits and leaves weights, the scan and
+# the losses in float32. The same weights, evaluated in each, with the state carried through whole recordings:
+
+# %% tags=["nbval-ignore-output"]
+options = {"sensor": sensor, "score": score}
+costs = pd.concat(
+    {name: precision_table(file, book.preprocessed(), **options) for name, file in files.items()},
+    names=["model"],
+)
+_ = write_table(book.tables / "precision.csv", costs, profile=profile, checkpoint=checkpoint, score=score)
+costs.round(2)
+
+# %% [markdown]
+# Activation checkpointing (`Detector(checkpointing=True)`) saves memory in training and has no row: its losses and
+# gradients are those without it.
 
 # %% [markdown]
 # ## Where precision goes

@@ -5,16 +5,25 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from training_set import SENSOR, make_set
 
 from ssmbook.cli import main
+from ssmbook.dataset import EvaluationStreams, find_sequences
 from ssmbook.detector import PRESETS, Detector, save_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, read_boxes
-from ssmbook.experiment import ap_by_rest, ap_by_size, evaluate_checkpoint, save_boxes, time_at_rest
-from ssmbook.experiment.evaluate import Evaluation
+from ssmbook.experiment import (
+    ap_by_rest,
+    ap_by_size,
+    evaluate_checkpoint,
+    precision_table,
+    save_boxes,
+    time_at_rest,
+)
+from ssmbook.experiment.evaluate import Evaluation, StreamingEvaluator
 from ssmbook.experiment.protocol import score_boxes
 
 MINI = {"embed_dim": 8, "dim_head": 8, "fpn_depth": 0.33, "num_classes": 2, "input_hw": (64, 96)}
@@ -58,6 +67,34 @@ def test_the_carry_makes_the_difference_that_the_model_makes(conformance, data_d
     )
     exact, published = (results[way].detections for way in ("exact", "published"))
     assert any(not np.array_equal(a, b) for a, b in zip(exact, published, strict=True))
+
+
+def test_what_a_precision_costs_is_measured_on_the_same_weights(data_dir, tmp_path):
+    """The named precision is autocast around the network, and finds other boxes than fp32."""
+    torch.manual_seed(0)
+    model = Detector(**PRESETS["sim-smoke"])
+    for layer in (*model.head.class_out, *model.head.objectness_out):
+        torch.nn.init.zeros_(layer.bias)  # scores around a quarter
+    save_checkpoint(tmp_path / "a.ckpt", model, sensor=asdict(SENSOR), sequence_length=4)
+    options = {"split": "val", "device": "cpu", "progress": False}
+    table = precision_table(tmp_path / "a.ckpt", data_dir, **options)
+    assert table.index.tolist() == ["fp32", "bf16", "fp16"]
+    assert (table["AP"] - table["AP"].iloc[0]).tolist() == table["AP − fp32"].tolist()
+
+    found = {}
+    for name in ("fp32", "bf16"):
+        result = evaluate_checkpoint(tmp_path / "a.ckpt", data_dir, carry="exact", precision=name, **options)
+        found[name] = np.concatenate(result["exact"].detections)
+        assert 100 * result["exact"].metrics["AP"] == table.loc[name, "AP"]
+    evaluator = StreamingEvaluator(model.eval(), SENSOR, score="class")
+    with torch.autocast("cpu", torch.bfloat16):
+        for batch in EvaluationStreams(find_sequences(data_dir / "val"), 4, 8):
+            evaluator.push(batch)
+    np.testing.assert_array_equal(found["bf16"], np.concatenate(evaluator.result().detections))
+    assert len(found["fp32"]) > 100
+    assert found["fp32"]["x"].tolist() != found["bf16"]["x"].tolist()
+    with pytest.raises(InputError, match=r"fp8.*fp32, bf16, fp16"):
+        evaluate_checkpoint(tmp_path / "a.ckpt", data_dir, precision="fp8", **options)
 
 
 def test_ours_know_their_sensor(data_dir, tmp_path):

@@ -96,6 +96,7 @@ def _add_evaluate(commands: Any) -> None:
         "(default: each step counts as one of training; MS: as the checkpoint states)",
     )
     add("--device", default="", help="cpu, cuda, … (default: a GPU where there is one)")
+    add("--precision", default="fp32", help="fp32, as published, bf16 or fp16 (default: fp32)")
     add("--save-boxes", default="", metavar="DIR", help="write detections as Prophesee npy and COCO json")
     command.set_defaults(run=_evaluate)
 
@@ -161,6 +162,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         follow=options.follow,
         device=options.device,
+        precision=options.precision,
     )
     table = score_table(results)
     table.index.name = "carry"

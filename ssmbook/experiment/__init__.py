@@ -3,7 +3,12 @@
 from ssmbook.experiment.box_files import save_boxes
 from ssmbook.experiment.breakdown import ap_by_rest, ap_by_size, time_at_rest
 from ssmbook.experiment.evaluate import Evaluation, StreamingEvaluator, evaluate, to_boxes
-from ssmbook.experiment.evaluate_file import checkpoint_sensor, evaluate_checkpoint, score_table
+from ssmbook.experiment.evaluate_file import (
+    checkpoint_sensor,
+    evaluate_checkpoint,
+    precision_table,
+    score_table,
+)
 from ssmbook.experiment.module import DetectionTraining
 from ssmbook.experiment.objective import learning_rate_for
 from ssmbook.experiment.plan import plan
@@ -47,6 +52,7 @@ __all__ = [
     "learning_rate_for",
     "pivot",
     "plan",
+    "precision_table",
     "provenance",
     "read_json",
     "read_metrics",

@@ -13,6 +13,7 @@ from ssmbook.dataset import Batch, Sensor, get_sensor
 from ssmbook.detector import Detector, nms, reset_states
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE
+from ssmbook.experiment.objective import autocast
 from ssmbook.experiment.protocol import Scores, score_boxes
 from ssmbook.progress import progress_bar
 
@@ -168,6 +169,7 @@ def evaluate(
     trained_us: float | None = None,
     score: str = "product",
     device: str | torch.device = "cpu",
+    precision: str = "fp32",
     progress: str | None = None,
 ) -> Evaluation:
     """Streaming evaluation of one model over one split: ``StreamingEvaluator`` over all ``batches``.
@@ -176,11 +178,13 @@ def evaluate(
         batches: ``EvaluationStreams``; ``batch.first`` says which slots start a new sequence.
         step_scale, trained_us, score: see ``StreamingEvaluator``.
         device: where the model runs.
+        precision: what products are computed in: ``"fp32"``, ``"bf16"`` or ``"fp16"``; the weights stay float32.
         progress: the label of a progress bar; none without.
     """
     evaluator = StreamingEvaluator(
         model.to(device).eval(), sensor, step_scale=step_scale, trained_us=trained_us, score=score
     )
     for batch in progress_bar(batches, desc=progress, unit="chunk", show=progress is not None, leave=False):
-        evaluator.push(batch.to(device))
+        with autocast(torch.device(device), precision):
+            evaluator.push(batch.to(device))
     return evaluator.result()

@@ -116,7 +116,8 @@ class Fit:
                 losses, windows = self.train_step()
                 if self.step % LOG_EVERY == 0 or self.step in (1, training.steps):
                     speed = windows * (self.step - started[1]) / (time.monotonic() - started[0])
-                    bar.set_postfix(loss=f"{self.log_losses(losses, speed):.3g}", AP=f"{100 * self.best:.3g}")
+                    shown = {"loss": f"{self.log_losses(losses, speed):.3g}"}
+                    bar.set_postfix(shown | ({"AP": f"{100 * self.best:.3g}"} if self.best >= 0 else {}))
                     started = time.monotonic(), self.step
                 bar.update()
                 if self.step % training.save_every == 0 and not self.validation_is_due:
