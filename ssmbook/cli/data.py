@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
     command = commands.add_parser(
         "preprocess", help="turn raw recordings and boxes into sequences", description=_preprocess.__doc__
     )
-    command.add_argument("raw", help="folder with train/, val/ and test/ of recordings and *_bbox.npy files")
+    command.add_argument("raw", help="folder with train/, val/ and test/ of recordings and their boxes")
     command.add_argument(
         "out", help="folder for the sequences, or for a folder of each set if there are several"
     )
@@ -127,11 +127,12 @@ def _list_of(kind: type) -> Any:
 
 
 def _preprocess(options: argparse.Namespace) -> int:
-    """Turn raw recordings (*_td.dat, *_td.dat.h5, *_td.h5, *.raw) and their *_bbox.npy into sequences of
-    dense tensors in the published layout. Sequences that are whole are kept, so after an interruption the
-    same command goes on. Several windows, strides or representations are made from one reading:
-    --window-ms 50,25,5 --stride-ms 50,25,5 makes three sets. Sequences that fail are listed at the end, with
-    exit code 1; the others are made."""
+    """Turn raw recordings (*_td.dat, *_td.dat.h5, *_td.h5, *_td.npy, *.raw, *.aedat4) and their boxes
+    (*_bbox.npy, COCO's *_bbox.json, or a folder *_bbox of YOLO's) into sequences of dense tensors in the
+    published layout. Sequences that are whole are kept, so after an interruption the same command goes on.
+    Several windows, strides or representations are made from one reading: --window-ms 50,25,5 --stride-ms
+    50,25,5 makes three sets. Sequences that fail are listed at the end, with exit code 1; the others are
+    made."""
     from contextlib import nullcontext
 
     from ssmbook.dataset import SequencesFailed, preprocess_sets
