@@ -46,7 +46,8 @@ pd.DataFrame({name: {key: getattr(sensor, key) for key in keys} for name, sensor
 # ## Two representations
 #
 # A *stacked histogram* counts events per pixel, polarity and time bin. Its ten bins divide the time between the first and
-# the last event of the window, $b = \lfloor 10\,(t - t_0)/(t_1 - t_0) \rfloor$, and a count stays at 10.
+# the last event of the window, $b = \lfloor 10\,(t - t_0)/(t_1 - t_0) \rfloor$ (the last event's is 9, not 10), and a
+# count stays at 10.
 
 # %%
 path = sorted((book.raw() / "train").glob("*_td*"))[0]
@@ -111,9 +112,9 @@ _ = plots.save(fig, book.figures / "sequence.png")
 #
 # - the YAML gives `width`, `height` and `classes`; with numbered label files also `label_interval_ms`, and
 #   `eval_skip_us: 0` where boxes of the first half second count in evaluation;
-# - the folder has `train`, `val` and `test` (any of them) with recordings, `<name>_td.dat`, `.h5`, `.raw` or `.npy`,
-#   and beside each its boxes: `<name>_bbox.npy` as Prophesee's, `<name>_bbox.json` in COCO's format, or a folder
-#   `<name>_bbox` with a YOLO txt for each labelled frame.
+# - the folder has `train`, `val` and `test` (any of them) with recordings, `<name>_td.dat`, `_td.h5`, `_td.npy`,
+#   `<name>.raw` or `.aedat4`, and beside each its boxes: `<name>_bbox.npy` as Prophesee's, `<name>_bbox.json` in COCO's
+#   format, or a folder `<name>_bbox` with a YOLO txt for each labelled frame.
 #
 # COCO and YOLO know no time, so it is stated: an image of a COCO file has `timestamp_us`, or `frame` with a
 # `frame_rate` in Hz in the file's `info`; a YOLO file is named by its time, `000100000us.txt`, or by a number counted in

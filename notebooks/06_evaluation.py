@@ -17,7 +17,7 @@
 #
 # ```
 # ssmbook evaluate gen1_base.ckpt --data /path/to/gen1
-# papermill notebooks/06_evaluation.ipynb out.ipynb -p profile gen1-base -p data_dir /path/to/gen1 \\
+# papermill notebooks/06_evaluation.ipynb out.ipynb -p profile gen1-base -p data_dir /path/to/gen1 \
 #     -p checkpoint gen1_base.ckpt
 # ```
 #

@@ -43,7 +43,7 @@ book = Workspace(profile, data_dir)
 # %% [markdown]
 # ## The arms of this profile
 #
-# Labels are at 20 Hz whatever the rate, so every arm is scored on the same label frames.
+# Label frames stay where they are whatever the rate of the windows, so every arm is scored on the same ones.
 
 # %%
 pd.DataFrame(
@@ -92,4 +92,5 @@ wide = pivot(rates)
 # %% [markdown]
 # For comparison, figures **quoted by others from the paper, not ours**: on Gen1, from 20 to 200 Hz, S5-ViT goes from
 # 47.71 to 39.84 and RVT from 47.16 to 8.35. An independent replication with the released checkpoint at the true
-# rate found 29.67 at ten times the rate (19.96 with step_scale). Neither carried the state.
+# rate found 29.67 at ten times the rate (19.96 with step_scale). In neither did S5's state
+# go from one chunk to the next.

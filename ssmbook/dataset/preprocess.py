@@ -1,7 +1,7 @@
 """From a folder of raw recordings to a folder of sequences that training reads.
 
     raw_dir/<split>/<sequence>_bbox.npy, _bbox.json (COCO) or folder _bbox (YOLO)
-                    beside  <sequence>_td.dat, _td.dat.h5, _td.h5, _td.raw, .raw or _td.npy
+                    beside  <sequence>_td.dat, _td.dat.h5, _td.h5, _td.npy, _td.raw, .raw or .aedat4
     out_dir/<split>/<sequence>/…         the published layout, see ``layout``
     out_dir/preprocess.json              what it was made with
 
