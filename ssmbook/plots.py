@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ssmbook.events import Events
@@ -109,16 +110,18 @@ def show_boxes(
 
 
 def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
-    """One line per arm of ``run_arms``'s table: metric × 100 over the rate, the mean over seeds and their range."""
-    dashes = {"sliding": "-", "true": "--", "held": ":"}
+    """One line per arm of ``run_arms``'s table: metric × 100 over the rate, the mean over seeds and their range.
+
+    Whole lines and filled markers where the time scale follows the rate; the ways are not told apart.
+    """
     for key, arm in table.groupby(["model", "way", "step_scale", "carry"], sort=False):
-        model, way, scale, carry = map(str, key)
-        label = f"{model}, {way}" + (", step_scale 1/k" if scale == "1/k" else "")
+        model, _, scale, carry = map(str, key)
+        label = model + (", step_scale 1/k" if scale == "1/k" else "")
         label += "" if carry == "exact" else f", {carry} carry"
         over_seeds = 100 * arm.groupby("rate_hz")[metric].agg(["mean", "min", "max"])
         (line,) = ax.plot(
             over_seeds["mean"],
-            dashes[way],
+            "-" if scale == "1/k" else "--",
             marker="s" if carry == "published" else "o",
             color=MODEL_COLOURS.get(model, GREY),
             markersize=5,
@@ -136,12 +139,22 @@ def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
 def rate_panels(table: pd.DataFrame, metric: str = "AP") -> Figure:
     """``show_rates`` in one panel for each way to run, and the legend below them."""
     ways = list(dict.fromkeys(table["way"]))
-    arms = len(table.groupby(["model", "way", "step_scale", "carry"]))
-    size = WIDTH_IN, 3.0 + 0.09 * arms  # lines of the legend
-    fig, axes = plt.subplots(1, len(ways), figsize=size, sharey=True, squeeze=False)
+    arms = len(table.groupby(["model", "step_scale", "carry"]))
+    size = WIDTH_IN, 3.0 + 0.09 * arms  # two arms in a line of the legend
+    fig, axes = plt.subplots(1, len(ways), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    entries: dict[str, Line2D] = {}
     for ax, way in zip(axes[0], ways, strict=True):
         show_rates(ax, table[table["way"] == way], metric)
         ax.set_title(way)
         ax.label_outer()
-    fig.legend(loc="outside lower center", ncols=2, fontsize=7, frameon=False, handlelength=3.5)
+        entries |= {str(line.get_label()): line for line in ax.lines}
+    fig.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=2,
+        fontsize=7,
+        frameon=False,
+        handlelength=3.5,
+    )
     return fig
