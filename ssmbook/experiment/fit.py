@@ -246,7 +246,8 @@ class Fit:
         state = content["training"]
         if len(state["ranks"]) != self.fabric.world_size:
             raise InputError(
-                f"{path} is of {len(state['ranks'])} processes, each with its own streams; go on with as many"
+                f"{path} is of {len(state['ranks'])} processes, each with its own streams, not of "
+                f"{self.fabric.world_size}; go on with as many devices × nodes, or begin anew under another name"
             )
         self.model.load_state_dict(content["state_dict"])
         for name in ("step", "validated", "best", "stale"):
