@@ -12,10 +12,12 @@ its own.
 """
 
 import argparse
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from measuring import Run, alone, best_ms, circumstances, exact_float32, peak_mb, write_results
 from plain import plain_like
@@ -23,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmbook.detector import PRESETS, Detector
 from ssmbook.detector.step import NetworkStep, record_graph
+from ssmbook.errors import InputError
 
 KINDS = ("plain", "ours", "checkpointing")  # the last is ours with checkpointing=True
 HEAVY = ("mm", "addmm", "bmm", "baddbmm", "convolution", "scaled_dot_product", "linear")  # of the limit
@@ -95,6 +98,28 @@ def streaming_of(kind: str, preset: str, device: str) -> Run:
             states = step.run(frame, None)[1]
             return limit_of(lambda: step.run(frame, states), device, graph=device == "cuda")
     return lambda: step(frame[0, 0])
+
+
+def exported_step(model: Detector) -> Run:
+    """`streaming_of`'s frame through the network as `export_onnx` writes it, in onnxruntime with as many threads."""
+    import onnxruntime
+
+    from ssmbook.detector.export import export_onnx
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the other kind runs by turns
+    with tempfile.TemporaryDirectory() as folder:
+        file = export_onnx(model, Path(folder) / "model.onnx", model.input_hw)
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    frame, *names = (value.name for value in session.get_inputs())
+    states = [np.zeros(value.shape, np.float32) for value in session.get_inputs()[1:]]
+    counts = chunk(model, 1, "cpu")[0][0].numpy()
+
+    def run() -> None:
+        _, *states[:] = session.run(None, {frame: counts, **dict(zip(names, states, strict=True))})
+
+    return run
 
 
 def plain_step(model: Detector) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -216,12 +241,21 @@ def measure_chunks(
 
 
 def measure_streaming(device: str, preset: str, repeats: int) -> Iterator[dict[str, Any]]:
-    """The rows of one frame of batch 1."""
+    """The rows of one frame of batch 1; on a CPU also as exported to ONNX and run by onnxruntime."""
 
     def make(kind: str) -> Run:
         return streaming_of(kind, preset, device)
 
     yield from both_precisions(f"streaming, {preset}", make, device, repeats, KINDS[:2])
+    if device == "cpu":
+        label = f"streaming, {preset}, ONNX"
+        try:
+            exported = exported_step(network(preset, device).eval())
+        except (ImportError, InputError) as error:
+            yield {"row": label, "not measured": str(error)}
+            return
+        times = best_ms({"plain": make("plain"), "ours": exported}, repeats, device)
+        yield {"row": label, **times, "ratio": times["plain"] / times["ours"]}
 
 
 def both_precisions(

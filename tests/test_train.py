@@ -254,6 +254,15 @@ def test_a_share_of_the_tokens_is_masked_in_training_alone():
     assert token.grad is None
 
 
+def test_checkpointing_trains_the_same_weights(data_dir, tmp_path):
+    files = [
+        run(data_dir, tmp_path / f"{flag}", replace(TRAINING, checkpointing=flag)) for flag in (False, True)
+    ]
+    kept, again = (load_checkpoint(file).state_dict() for file in files)
+    for name, weight in kept.items():
+        torch.testing.assert_close(again[name], weight, rtol=0, atol=1e-6)
+
+
 def test_it_stops_early_when_validation_rises_no_more(data_dir, tmp_path):
     training = replace(TRAINING, steps=8, validate_every=1, learning_rate=1e-9, patience=2)
     run(data_dir, tmp_path / "run", training)

@@ -60,6 +60,12 @@ def _add_train(commands: Any) -> None:
     add("--devices", type=int, default=1, help="processes on each node, a device each (default: 1)")
     add("--nodes", type=int, default=1, help="machines, each started by srun or torchrun (default: 1)")
     add("--logger", default="csv", help="beside metrics.csv: tensorboard or wandb")
+    add(
+        "--checkpointing",
+        action="store_true",
+        default=None,
+        help="compute activations again for the gradients: less memory, about an eighth more time",
+    )
     for name, kind, words in _SETTINGS:
         add(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"{words} (default: the profile's)")
     command.set_defaults(run=_train)
@@ -116,14 +122,15 @@ def _train(options: argparse.Namespace) -> None:
     from ssmbook.experiment.workspace import Workspace
 
     profile = get_profile(options.profile)
-    changed = {n: getattr(options, n) for n, *_ in _SETTINGS if getattr(options, n) is not None}
+    names = [*(name for name, *_ in _SETTINGS), "checkpointing"]
+    changed = {name: value for name in names if (value := getattr(options, name)) is not None}
     if "batch_size" in changed and "learning_rate" not in changed:
         base = profile.training
         changed["learning_rate"] = base.learning_rate * (changed["batch_size"] / base.batch_size) ** 0.5
     profile = replace(profile, training=replace(profile.training, **changed))
     if options.sensor:
         profile = replace(profile, sensor=options.sensor)
-    shown = [f"{n}={getattr(options, n)}" for n, *_ in _SETTINGS if getattr(options, n) is not None]
+    shown = [f"{name}={value}" for name, value in changed.items() if getattr(options, name) is not None]
     shown += [f"{n}={Path(v).stem}" for n in ("init", "sensor") if (v := getattr(options, n))]
     workspace = Workspace(profile, options.data_dir)
     sets = workspace.preprocessed()

@@ -105,6 +105,11 @@ class Backbone(nn.Module):
             self.stages.append(stage)
             in_channels = channels
 
+    def checkpoint_blocks(self) -> None:
+        """From now on keep the inputs of the stages' blocks only, and run each again for its gradients."""
+        for stage in self.stages:
+            stage.checkpointing = True  # type: ignore[assignment]
+
     def forward(
         self,
         x: Tensor,

@@ -32,10 +32,10 @@ class TrainingStep(nn.Module):
 
     Args:
         model: the detector.
-        training: of it count precision (weights stay float32); mask_ratio, the share of each frame's tokens that
-            are masked, drawn from PyTorch's generator for the CPU, for which the model needs its ``mask_token``;
-            and h2_weight, what the S5 layers' H2 norms above ω_min = πα count in the loss, α the model's
-            bandlimit: the second remedy of arXiv 2402.15584 against aliasing.
+        training: of it count precision (weights stay float32); checkpointing; mask_ratio, the share of each
+            frame's tokens that are masked, drawn from PyTorch's generator for the CPU, for which the model needs its
+            ``mask_token``; and h2_weight, what the S5 layers' H2 norms above ω_min = πα count in the loss, α the
+            model's bandlimit: the second remedy of arXiv 2402.15584 against aliasing.
 
     Raises:
         InputError: a weight below 0, or one for a model without S5 or bandlimit.
@@ -44,6 +44,8 @@ class TrainingStep(nn.Module):
     def __init__(self, model: Detector, training: Training) -> None:
         super().__init__()
         self.model, self.precision = model, training.precision
+        if training.checkpointing:
+            model.backbone.checkpoint_blocks()
         self.mask_ratio, self.h2_weight = training.mask_ratio, training.h2_weight
         weight, limited = self.h2_weight, model.config["bandlimit"] is not None
         if weight and (weight < 0 or not limited or not s5_layers(model)):

@@ -52,6 +52,7 @@ class Training:
     mask_ratio: float = 0.0  # share of the first stage's tokens that a learnt vector replaces in training
     sampling: str = "mixed"  # half of each batch random chunks, half streams; or random, stream
     precision: str = "fp32"  # without TF32; or bf16, fp16
+    checkpointing: bool = False  # keep less for the gradients and compute it again: see ``Detector``
     validate_every: int = 10_000  # steps
     save_every: int = 1_000  # steps between states from which a training goes on
     patience: int = 0  # validations without a better AP after which it stops; 0: it does not
