@@ -73,7 +73,8 @@ pivot(rates)
 pivot(rates, statistic="std").dropna(how="all")
 
 # %% [markdown]
-# Lines are means over the seeds, vertical bars their range; markers are filled where the time scale follows the rate.
+# Lines are means over the seeds, vertical bars their range. Where the time scale follows the rate, lines are whole and
+# markers filled.
 
 # %% tags=["nbval-ignore-output"]
 for carry, part in rates.groupby("carry"):

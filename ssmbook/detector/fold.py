@@ -25,5 +25,9 @@ def fold(model: Detector) -> Detector:
             block.conv, block[1], block[2] = conv, nn.Identity(), nn.SiLU(inplace=True)
         elif isinstance(block, AttentionBlock):
             block.fold_gamma()
-    # Activations are channels last; weights that are not would be reordered at every call.
-    return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Activations are channels last; weights that are not would be reordered at every call. Of convolutions alone: S4
+    # holds complex numbers, whose parts must stay side by side.
+    for block in folded.modules():
+        if isinstance(block, nn.Conv2d):
+            block.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return folded
