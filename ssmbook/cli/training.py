@@ -155,8 +155,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     "published". In the row "exact" the state is carried through each recording. The set's grid (windows of 50 ms,
     one every 50 ms, 125 ms, …) is found and shown; with --follow, a state-space model's time scale follows it."""
     from ssmbook.experiment.box_files import save_boxes
-    from ssmbook.experiment.evaluate_file import evaluate_checkpoint, score_table
+    from ssmbook.experiment.evaluate_file import describe_steps, evaluate_checkpoint, score_table
 
+    split = Path(options.data) / options.split
+    print(describe_steps(options.checkpoint, split, options.follow), file=sys.stderr)
     results = evaluate_checkpoint(
         options.checkpoint,
         options.data,

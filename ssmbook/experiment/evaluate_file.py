@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +54,11 @@ def evaluate_checkpoint(
         batch_size: sequences that run side by side.
         follow: the time scale of a state-space model follows the time between the set's windows, also over gaps,
             relative to that in training: true: as the checkpoint states it; a number: so many ms. Else every
-            step is as long as in training, which is how published figures were measured.
+            step is as long as in training, which is how published figures were measured. One very long step is
+            not many short ones: by the bilinear rule fast modes hardly fade over a gap of seconds.
         device: of PyTorch; a GPU where there is one.
         precision: ``"fp32"``, without TF32, as published; faster and rounded: ``"bf16"`` or ``"fp16"``.
-        progress: show a bar, and a line on the grid of the set.
+        progress: show a bar.
 
     Returns:
         What was found, by carry.
@@ -73,10 +73,6 @@ def evaluate_checkpoint(
     camera, length = _sensor_and_length(path, beside, preset, sensor)
     sequences = find_sequences(Path(data_dir) / split)
     trained_us = _trained_us(path, beside, follow)
-    if progress:
-        print(
-            f"{Path(data_dir) / split}: {describe(sequences)}; {_steps(beside, trained_us)}", file=sys.stderr
-        )
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     exact_float32()
     results = {}
@@ -148,13 +144,21 @@ def _trained_us(path: str | Path, beside: dict[str, Any], follow: bool | float) 
     return stride
 
 
-def _steps(beside: dict[str, Any], trained_us: float | None) -> str:
-    """How long a step counts, for the line on the grid."""
+def describe_steps(path: str | Path, split: Path, follow: bool | float = False) -> str:
+    """A line on what a checkpoint is about to be evaluated with: the grid of the split, and how long a step counts.
+
+    Args:
+        path, follow: see ``evaluate_checkpoint``.
+        split: the folder of the sequences.
+    """
+    beside = read_checkpoint(path)
+    trained_us, stride = _trained_us(path, beside, follow), beside.get("stride_us")
     if trained_us is not None:
-        return f"steps follow it, relative to {trained_us / 1000:g} ms in training"
-    stride = beside.get("stride_us")
-    known = f" (a window every {stride / 1000:g} ms)" if isinstance(stride, int) else ""
-    return f"each step counts as one of training{known}"
+        steps = f"steps follow it, relative to {trained_us / 1000:g} ms in training"
+    else:
+        known = f" (a window every {stride / 1000:g} ms)" if isinstance(stride, int) else ""
+        steps = f"each step counts as one of training{known}"
+    return f"{split}: {describe(find_sequences(split))}; {steps}"
 
 
 def checkpoint_sensor(path: str | Path, preset: str = "", sensor: str | Sensor = "") -> Sensor:
