@@ -24,7 +24,7 @@
 # The `study` profile compares all recurrences, and the paper's two remedies against aliasing: `s5-held` is S5 with its
 # frequency mask held in training and following the rate (in `s5` it acts once, at the start, as in the released code),
 # and `s5-h2` is S5 whose loss has the H2 norm of its layers above $\omega_{min} = \pi\alpha$, with eigenvalues held in
-# the left half-plane, without which the norm is not finite. Their weight in the loss was not tuned.
+# the left half-plane, without which the norm is not finite. The norm's weight in the loss was not tuned.
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
