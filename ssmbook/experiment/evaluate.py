@@ -11,14 +11,12 @@ import torch.distributed as dist
 
 from ssmbook.dataset import Batch, Sensor, get_sensor
 from ssmbook.detector import Detector, nms, reset_states
+from ssmbook.detector.temporal import STATE_SPACE
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE
 from ssmbook.experiment.objective import autocast
 from ssmbook.experiment.protocol import Scores, score_boxes
 from ssmbook.progress import progress_bar
-
-#: Recurrences whose steps have no length.
-TIMELESS = ("convlstm", "none")
 
 
 def to_boxes(
@@ -104,7 +102,7 @@ class StreamingEvaluator:
     ) -> None:
         self.model, self.sensor = model, get_sensor(sensor)
         recurrence = model.config["recurrence"]
-        if (step_scale != 1 or trained_us is not None) and recurrence in TIMELESS:
+        if (step_scale != 1 or trained_us is not None) and recurrence not in STATE_SPACE:
             raise InputError(
                 f"recurrence {recurrence!r} has no time scale and cannot follow a rate; evaluate it at step_scale 1"
             )
