@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import existing_file
 from ssmbook.events.formats.aedat4 import Aedat4Recording
 from ssmbook.events.formats.dat import DatRecording, DatWriter
 from ssmbook.events.formats.evt2 import Evt2Recording
@@ -16,6 +15,7 @@ from ssmbook.events.formats.hdf5 import Hdf5Recording
 from ssmbook.events.formats.header import read_header
 from ssmbook.events.formats.npy import NpyRecording
 from ssmbook.events.formats.recording import Recording
+from ssmbook.files import existing_file
 
 __all__ = ["DatWriter", "Recording", "open_events"]
 

@@ -9,8 +9,8 @@ import aedat
 import numpy as np
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import as_input_error
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import as_input_error
 
 _SIZE_AT = 14  # behind the line #!AER-DAT4.0
 _LARGEST_HEADER = 1 << 24  # bytes

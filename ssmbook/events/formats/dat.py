@@ -14,9 +14,9 @@ from numba import njit
 
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
-from ssmbook.events.files import atomic_write
 from ssmbook.events.formats.header import read_header
 from ssmbook.events.formats.recording import Columns, Recording, laps, sensor_size
+from ssmbook.files import atomic_write
 
 _CD_TYPES = (0x00, 0x0C)
 _EVENT_BYTES = 8

@@ -14,8 +14,8 @@ import hdf5plugin  # noqa: F401 (registers Blosc and the other filters that the 
 import numpy as np
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import as_input_error
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import as_input_error
 
 _LEAST_CACHE = 1 << 20  # bytes
 

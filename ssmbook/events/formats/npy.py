@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import as_input_error
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import as_input_error
 
 
 class NpyRecording(Recording):

@@ -14,11 +14,11 @@ import numpy as np
 from ssmbook.errors import InputError
 from ssmbook.events.boxes import write_boxes
 from ssmbook.events.events import Events
-from ssmbook.events.files import atomic_write
 from ssmbook.events.formats import DatWriter
 from ssmbook.events.simulate.pixel import PixelArray, PixelModel
 from ssmbook.events.simulate.render import actor_table, background, render
 from ssmbook.events.simulate.scene import DEMO_SCENE, Scene, Street
+from ssmbook.files import atomic_write
 from ssmbook.progress import progress_bar
 
 STEP_US = 1000  # between rendered moments

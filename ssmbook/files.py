@@ -1,0 +1,92 @@
+"""Files that are there before they are read, and whole once they are written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ssmbook.errors import InputError
+
+
+def existing_file(path: str | os.PathLike[str], what: str) -> Path:
+    """The path of a readable file with something in it.
+
+    Raises:
+        InputError: there is none; the message says to give ``what``.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give {what}")
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give {what}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give {what}") from None
+    if empty:
+        raise InputError(f"{path}: is empty; fetch or write it again")
+    return path
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file that appears under its name when the block ends, and not at all when the block raises."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        file = open(temporary, "wb")  # noqa: SIM115 (closed below, before it gets its name)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give a folder that can") from None
+    try:
+        with file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def as_input_error(fault: str) -> Iterator[None]:
+    """What a library raises over damaged bytes becomes an InputError: ``fault``, then the library's words.
+
+    Damaged files make the libraries raise nearly anything, down to panics that are no Exception.
+    """
+    try:
+        yield
+    except (InputError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        words = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{fault} ({words}); fetch or write it again") from None
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write plain data as JSON, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, default=plain_data) + "\n")
+    os.replace(temporary, path)
+    return path
+
+
+def read_json(path: str | Path) -> Any:
+    """What ``write_json`` wrote; None if there is no file."""
+    path = Path(path)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def plain_data(value: Any) -> Any:
+    """For ``json.dumps``: numpy numbers and paths as plain values."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not plain data")
