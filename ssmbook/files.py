@@ -111,7 +111,9 @@ def lock(folder: str | os.PathLike[str], work: str, wait: bool = True) -> Iterat
         path.write_text(f"process {os.getpid()} on {platform.node()} {work}")
         yield
     finally:
-        with suppress(OSError):  # who waits for the removed file tries again; some systems refuse to remove it
+        with suppress(
+            OSError
+        ):  # who waits for the removed file tries again; some systems refuse to remove it
             path.unlink()
         held.release()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 from ssmbook.files import as_input_error, atomic_write, existing_file
 
 #: One box, 40 bytes: t in µs; x, y of the upper left corner, width and height in px; what it is.
@@ -21,13 +21,14 @@ BOX_DTYPE = np.dtype(
 )
 
 _OTHER_NAMES = {"t": "ts", "class_confidence": "confidence"}
+_DEFAULTS = {"track_id": 0, "class_confidence": 1}  # of files without these fields
 
 
 def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     """The boxes of a ``*_bbox.npy`` file as BOX_DTYPE [N].
 
     The time may be named t or ts and the confidence class_confidence or confidence, in any numeric
-    types and any order; other fields are left out.
+    types and any order; other fields are left out. Without track_id it is 0, without a confidence 1.
 
     Raises:
         InputError: the file is missing, is not a structured npy array with those fields, is cut, needs
@@ -41,8 +42,13 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     boxes = np.zeros(len(raw), BOX_DTYPE)
     for name in BOX_DTYPE.names or ():
         found = name if name in raw.dtype.names else _OTHER_NAMES.get(name, name)
+        if found not in raw.dtype.names and name in _DEFAULTS:
+            boxes[name] = _DEFAULTS[name]
+            continue
         if found not in raw.dtype.names:
-            raise InputError(f"{path}: boxes without a field {name}; it has {', '.join(raw.dtype.names)}")
+            raise InputError(
+                f"{path}: boxes without a field {name}; it has {one_line(', '.join(raw.dtype.names), 200)}"
+            )
         boxes[name] = _checked(path, name, raw[found])
     return boxes
 

@@ -184,8 +184,8 @@ def _sensor_and_length(
         length = lengths.get(preset.partition("-")[0], 21)
     if sensor:
         return get_sensor(sensor), length
-    if isinstance(beside.get("sensor"), dict):
-        return Sensor(**beside["sensor"]), length
+    if "sensor" in beside:
+        return Sensor.from_entries(beside["sensor"], path), length
     if preset:
         return get_sensor(preset.partition("-")[0]), length
     raise InputError(f"{path} does not say for which sensor it was trained; name it")
