@@ -48,14 +48,22 @@ def docstring(item: griffe.Object) -> str:
             out.append(prose(section.value))
         elif kind in ("parameters", "attributes"):
             lines = [f"- `{entry.name}`: {line(entry.description)}" for entry in section.value]
-            out.append(f"**{ {'parameters': 'Arguments', 'attributes': 'Attributes'}[kind] }**\n\n" + "\n".join(lines))
+            out.append(
+                f"**{ {'parameters': 'Arguments', 'attributes': 'Attributes'}[kind] }**\n\n"
+                + "\n".join(lines)
+            )
         elif kind in ("returns", "yields"):
-            out.append(f"**{kind.capitalize()}**\n\n" + "\n".join(line(entry.description) for entry in section.value))
+            out.append(
+                f"**{kind.capitalize()}**\n\n" + "\n".join(line(entry.description) for entry in section.value)
+            )
         elif kind == "raises":
             lines = [f"- `{entry.annotation}`: {line(entry.description)}" for entry in section.value]
             out.append("**Raises**\n\n" + "\n".join(lines))
         elif kind == "examples":
-            out += [prose(text) if sort.value == "text" else f"```python\n{text}\n```" for sort, text in section.value]
+            out += [
+                prose(text) if sort.value == "text" else f"```python\n{text}\n```"
+                for sort, text in section.value
+            ]
         elif kind == "admonition":
             out.append(prose(f"{section.title}: {section.value.description}"))
     return "\n\n".join(out)
@@ -104,12 +112,21 @@ def entry(item: griffe.Object, path: str, depth: int, names: dict[str, str]) -> 
 def unused(path: str, names: dict[str, str]) -> str:
     """A label for a path: MyST does not tell ``s5`` from ``S5``, so the later one has a number."""
     taken = {label.lower() for label in names.values()}
-    return next(label for label in (path, *(f"{path}-{n}" for n in range(2, 9))) if label.lower() not in taken)
+    return next(
+        label for label in (path, *(f"{path}-{n}" for n in range(2, 9))) if label.lower() not in taken
+    )
 
 
 def page(part: griffe.Module, names: dict[str, str]) -> str:
     """One part: what it exports first, then what only its modules hold."""
-    out, seen = [f"---\ntitle: ssmbook.{part.name}\nnumbering: false\n---", docstring(part), "## What it exports" if part.is_package else ""], set()
+    out, seen = (
+        [
+            f"---\ntitle: ssmbook.{part.name}\nnumbering: false\n---",
+            docstring(part),
+            "## What it exports" if part.is_package else "",
+        ],
+        set(),
+    )
     exported = part.exports or []
     for name in map(str, exported):
         item = part[name]
@@ -117,12 +134,19 @@ def page(part: griffe.Module, names: dict[str, str]) -> str:
         seen.add(target.canonical_path)
         out += entry(target, f"{part.path}.{name}", 3, names)
     for module in sorted(walk(part), key=lambda module: module.path):
-        items = [i for i in module.members.values() if not i.is_alias and i.is_public and (i.is_class or i.is_function) and i.docstring]
+        items = [
+            i
+            for i in module.members.values()
+            if not i.is_alias and i.is_public and (i.is_class or i.is_function) and i.docstring
+        ]
         items = [i for i in items if i.canonical_path not in seen]
         if items:
             label = unused(module.path, names)
             names.setdefault(module.path, label)
-            out += [f"({label})=\n## `{module.path.removeprefix('ssmbook.')}`", docstring(module) if module is not part else ""]
+            out += [
+                f"({label})=\n## `{module.path.removeprefix('ssmbook.')}`",
+                docstring(module) if module is not part else "",
+            ]
             for item in items:
                 out += entry(item, item.path, 3, names)
     return "\n\n".join(filter(None, out)) + "\n"
@@ -130,7 +154,9 @@ def page(part: griffe.Module, names: dict[str, str]) -> str:
 
 def walk(part: griffe.Module) -> list[griffe.Module]:
     """A part and all modules under it that are public."""
-    below = [m for m in part.members.values() if not m.is_alias and m.is_module and not m.name.startswith("_")]
+    below = [
+        m for m in part.members.values() if not m.is_alias and m.is_module and not m.name.startswith("_")
+    ]
     return [part, *(module for child in below for module in walk(child))]
 
 
@@ -140,7 +166,11 @@ if __name__ == "__main__":
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     names: dict[str, str] = {}
-    parts = [m for m in package.members.values() if not m.is_alias and m.is_module and m.name not in ("__main__", "cli")]
+    parts = [
+        m
+        for m in package.members.values()
+        if not m.is_alias and m.is_module and m.name not in ("__main__", "cli")
+    ]
     for part in parts:
         (OUT / f"api_{part.name}.md").write_text(page(part, names))
     (OUT / "names.json").write_text(json.dumps(names, indent=0))

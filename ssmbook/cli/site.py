@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from ssmbook.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def add(commands: Any) -> None:
@@ -26,7 +27,7 @@ def add(commands: Any) -> None:
         epilog="Look at it with: python -m http.server -d _build/html. The pages open from a disk, too.",
     )
     command.add_argument(
-        "--pdf", action="store_true", help="typeset the whole book as _build/book.pdf instead (needs XeLaTeX)"
+        "--pdf", action="store_true", help="also typeset the whole book as _build/book.pdf (needs Chromium)"
     )
     command.add_argument(
         "--root", type=Path, default=ROOT, help="folder of myst.yml (default: the checkout of this package)"
@@ -40,7 +41,9 @@ def _site(options: argparse.Namespace) -> None:
     is listed and fails the build. Needs Node 18 or newer and the extra `site`."""
     root = options.root.resolve()
     if not (root / "myst.yml").is_file():
-        raise InputError(f"{root / 'myst.yml'}: no such file; run this in a checkout of the book, or give --root")
+        raise InputError(
+            f"{root / 'myst.yml'}: no such file; run this in a checkout of the book, or give --root"
+        )
     myst = _tools()
     made = build_pdf(root, myst) if options.pdf else build_html(root, myst)
     print(made)
@@ -56,7 +59,7 @@ def build_html(root: Path, myst: str) -> Path:
     out = root / "_build" / "html"
     for folder in (out, root / "_build" / "site"):
         shutil.rmtree(folder, ignore_errors=True)
-    log = run_myst(root, myst, "--html")
+    log = run_myst(root, myst)
     faults = faults_of(log)
     if not faults and not (out / "index.html").is_file():
         faults = log.strip().splitlines()[-5:] or ["myst wrote no page"]
@@ -65,20 +68,25 @@ def build_html(root: Path, myst: str) -> Path:
 
 
 def build_pdf(root: Path, myst: str) -> Path:
-    """The whole book as a PDF; returns its path.
+    """The website, and from it the whole book as a PDF; returns the PDF's path.
 
     Raises:
-        InputError: XeLaTeX is missing, or MyST or LaTeX failed; the faults are on stderr.
+        InputError: no Chromium, a fault in the book, or the print failed.
     """
-    if not (shutil.which("latexmk") and shutil.which("xelatex")):
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
         raise InputError(
-            "the PDF needs latexmk and XeLaTeX; on Debian: apt-get install latexmk texlive-xetex "
-            "texlive-latex-extra lmodern fonts-dejavu"
+            "the PDF is printed by Chromium, which is missing; on Debian: apt-get install chromium"
         )
     out = root / "_build" / "book.pdf"
     out.unlink(missing_ok=True)
-    log = run_myst(root, myst, "--pdf")
-    refuse([] if out.is_file() else faults_of(log) or log.strip().splitlines()[-5:])
+    site = build_html(root, myst).parent
+    script = [sys.executable, str(root / "theme" / "paper.py"), str(site), str(out), chromium]
+    done = subprocess.run(script, capture_output=True, text=True)
+    if done.returncode or not out.is_file():
+        raise InputError(
+            f"{out}: was not printed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+        )
     return out
 
 
@@ -91,11 +99,11 @@ def write_reference(root: Path) -> None:
             raise InputError(f"{script}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
 
 
-def run_myst(root: Path, myst: str, kind: str) -> str:
-    """Run ``myst build`` in a folder; its log, also kept as _build/myst.log."""
+def run_myst(root: Path, myst: str) -> str:
+    """Run ``myst build --html`` in a folder; its log, also kept as _build/myst.log."""
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     done = subprocess.run(
-        [myst, "build", kind, "--strict"],
+        [myst, "build", "--html", "--strict"],
         cwd=root,
         env={**os.environ, "PATH": here, "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
@@ -105,7 +113,7 @@ def run_myst(root: Path, myst: str, kind: str) -> str:
     log = done.stdout + done.stderr
     (root / "_build").mkdir(exist_ok=True)
     (root / "_build" / "myst.log").write_text(log)
-    return log if not done.returncode else log + f"\n⛔ myst build {kind} ended with code {done.returncode}"
+    return log if not done.returncode else log + f"\n⛔ myst build ended with code {done.returncode}"
 
 
 def faults_of(log: str) -> list[str]:
@@ -133,7 +141,9 @@ def _tools() -> str:
     beside = Path(sys.executable).parent / "myst"
     myst = str(beside) if beside.exists() else shutil.which("myst")
     if myst is None:
-        raise InputError("the site needs the extra `site`: python -m pip install -c constraints.txt -e '.[site]'")
+        raise InputError(
+            "the site needs the extra `site`: python -m pip install -c constraints.txt -e '.[site]'"
+        )
     return myst
 
 
