@@ -193,6 +193,8 @@ class Book:
         )
         for name in ("book.css", "book.js", "moving.js"):
             (self.out / name).write_bytes((HERE / name).read_bytes())
+        if (data := HERE.parent / "pages" / "moving" / "data.js").exists():
+            (self.out / "moving-data.js").write_bytes(data.read_bytes())
 
 
 if __name__ == "__main__":
