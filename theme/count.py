@@ -41,7 +41,9 @@ def words_of(node: dict) -> int:
     """Words of prose: without code, outputs and formulas."""
     if node["type"] in ("code", "outputs", "math", "inlineMath", "inlineCode"):
         return 0
-    return len(re.findall(r"\w[^\s]*", node.get("value", ""))) + sum(words_of(child) for child in node.get("children", []))
+    return len(re.findall(r"\w[^\s]*", node.get("value", ""))) + sum(
+        words_of(child) for child in node.get("children", [])
+    )
 
 
 def compared(notebook: Path) -> tuple[int, int]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NUMBERED = ("heading", "figure", "table", "equation", "subequation", "exercise")
 PLAIN = {  # MyST's node → the element that holds its children
-    **{name: name for name in ("strong", "table", "details", "summary", "span", "div", "aside")},
+    **{name: name for name in ("strong", "details", "summary", "span", "div", "aside")},
     **{"paragraph": "p", "emphasis": "em", "subscript": "sub", "superscript": "sup", "delete": "s"},
     **{"underline": "u", "blockquote": "blockquote", "definitionList": "dl", "definitionDescription": "dd"},
     **{"listItem": "li", "tableRow": "tr", "caption": "figcaption", "legend": "div", "abbreviation": "abbr"},
@@ -148,7 +148,10 @@ class Page:
 
     def on_inlineMath(self, node: dict) -> str:
         found = re.search(r"<math.*</math>", node["html"], re.DOTALL)
-        return found.group() if found else html.escape(node["value"])
+        if not found:
+            return html.escape(node["value"])
+        # MathML takes the bars of |x| for a relation, with space around them.
+        return re.sub(r"<mo([^>]*)>([∣∥])</mo>", r'<mo\1 lspace="0" rspace="0">\2</mo>', found.group())
 
     def on_math(self, node: dict) -> str:
         number = (
@@ -264,6 +267,9 @@ class Page:
             self.children(node),
             start=node.get("start") if node.get("start", 1) != 1 else None,
         )
+
+    def on_table(self, node: dict) -> str:
+        return tag("div", tag("table", self.children(node)), class_="scroll", tabindex="0")
 
     def on_tableCell(self, node: dict) -> str:
         return tag(
