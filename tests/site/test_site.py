@@ -188,6 +188,12 @@ class TestTheBook:
         assert layer.code.text == "S5"
         assert "step_scale" in layer.parent.text
 
+    def test_code_and_labels_lead_to_the_reference(self, site):
+        page = bs4.BeautifulSoup((site / "preface.html").read_text(), "html.parser")
+        links = {link.text: link["href"] for link in page.article("a")}
+        assert links["ssmbook.ssm.S5"] == "api-ssm.html#ssmbook-ssm-s5"
+        assert links["the scan"] == "api-ssm.html#ssmbook-ssm-diagonal-scan"
+
     def test_lists_every_work_that_is_cited(self, site):
         listed = bs4.BeautifulSoup((site / "bibliography.html").read_text(), "html.parser").find(
             class_="all-references"
