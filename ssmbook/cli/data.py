@@ -110,14 +110,7 @@ def _simulate(options: argparse.Namespace) -> None:
     if simulation is None:
         simulated = ", ".join(name for name, profile in PROFILES.items() if profile.simulation)
         raise InputError(f"profile {options.profile!r} has no simulation; {simulated} have one")
-    simulate_set(
-        options.out,
-        simulation.scene,
-        simulation.pixel,
-        simulation.sequences,
-        simulation.seed,
-        options.workers,
-    )
+    simulate_set(options.out, simulation, options.workers)
     print(options.out)
 
 
