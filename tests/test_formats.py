@@ -31,7 +31,8 @@ from ssmbook.events.formats.hdf5 import Hdf5Recording
 def random_events(rng, n=400, start=1_000_000):
     """Stamps with bursts, silences and late events; the same as lists."""
     steps = rng.choice([0, 0, 0, 1, 2, 50, 3000], n)
-    t = start + np.cumsum(steps) - rng.choice([0, 0, 0, 3, 70], n)
+    late = np.where(np.arange(n) % 150 == 149, rng.choice([3, 70], n), 0)  # 2 in 400: at most 1 % may be
+    t = start + np.cumsum(steps) - late
     x, y, p = rng.integers(0, WIDTH, n), rng.integers(0, HEIGHT, n), rng.integers(0, 2, n)
     return [column.tolist() for column in (t, x, y, p)]
 
@@ -84,10 +85,10 @@ def test_blocks_are_the_callers_to_change(kind, tmp_path):
 def test_clocks_go_round_and_late_events_do_not(kind, block_events, tmp_path, monkeypatch):
     monkeypatch.setattr(Recording, "block_events", block_events)
     lap = {"dat": 2**32, "evt2": 2**34, "evt3": 2**24}[kind]
-    # Late by little inside a lap; late across its end; and two laps in all, in steps of a third of one.
+    # Late by little inside a lap; late across its end; and two laps in all, in steps of a ninth of one.
     t = [lap - 9000, lap - 8000, lap - 8100, lap - 5, lap + 3, lap - 2, lap + 4, lap + 5000]
-    t += [t[-1] + lap // 3 * k for k in range(1, 5)]
-    events = [t, list(range(12)), [1] * 12, [0, 1] * 6]
+    t += [t[-1] + lap // 9 * k for k in range(1, 13)]
+    events = [t, list(range(20)), [1] * 20, [0, 1] * 10]
     with open_events(write(tmp_path / "laps", kind, events)) as recording:
         assert_same(Events.concatenate(list(recording.blocks())), expected(events))
 
@@ -155,12 +156,158 @@ def test_sizes_in_headers(lines, size, tmp_path):
         assert_same(recording.read(0, 1 << 30), Events([4098], [4], [3], [1]))
 
 
-def test_any_polarity_becomes_0_or_1(tmp_path):
-    array = np.zeros(3, [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "u1")])
-    array["p"] = [0, 255, 1]
+def columns_npy(path, p):
+    p = np.array(p)
+    array = np.zeros(len(p), [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", p.dtype)])
+    array["p"] = p
+    np.save(path, array)
+    return path
+
+
+@pytest.mark.parametrize("block_events", [1, 2, 1 << 20])
+@pytest.mark.parametrize(
+    ("p", "want"),
+    [
+        (np.array([0, 255, 255], "u1"), [0, 1, 1]),
+        (np.array([255, 255], "u1"), [1, 1]),
+        (np.array([1, 255, 1], "u1"), [1, 0, 1]),
+        (np.array([1, 65535], "u4"), [1, 0]),
+        (np.array([1, 2**32 - 1, 1], "u4"), [1, 0, 1]),
+        (np.array([1, 2**64 - 1, 1], "u8"), [1, 0, 1]),
+        (np.array([-1, 1, -1], "i1"), [0, 1, 0]),
+        (np.array([-1, -1], "i8"), [0, 0]),
+        (np.array([False, True]), [0, 1]),
+        (np.array([0, 0, 1, 1], "i4"), [0, 0, 1, 1]),
+    ],
+)
+def test_polarities(p, want, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    with open_events(columns_npy(tmp_path / "a.npy", p)) as recording:
+        for _ in range(2):
+            assert recording.read(0, 1).p.tolist() == want
+    if block_events > 2:
+        assert Events([0] * len(p), [0] * len(p), [0] * len(p), p).p.tolist() == want
+
+
+@pytest.mark.parametrize("block_events", [1, 1 << 20])
+@pytest.mark.parametrize(
+    "p", [[1, 2], [0, 1, 2, 3], [2], [0, 1, 255], [-1, 0, 1], [0, 127], [1, 254], [255, 0, 1], [-1, 255]]
+)
+def test_other_polarities_are_refused_with_their_values(p, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    refused = pytest.raises(InputError, match=r"a\.npy: polarity takes the values -?\d")
+    with refused, open_events(columns_npy(tmp_path / "a.npy", np.array(p, "i4"))) as recording:
+        recording.read(0, 1)
+
+
+def test_dat_polarity_beyond_a_bit_is_refused(tmp_path):
+    (tmp_path / "a").write_bytes(dat_bytes([[0, 1], [0, 0], [0, 0], [1, 3]]))
+    with pytest.raises(InputError, match="values 1, 3"), open_events(tmp_path / "a") as recording:
+        recording.read(0, 1)
+
+
+def clips(kind, path, *spans, step=1000):
+    t = np.concatenate([np.arange(*span, step) for span in spans])
+    return write(
+        path, kind, [t.tolist(), (t // step % WIDTH).tolist(), [1] * len(t), (t // step % 2).tolist()]
+    )
+
+
+@pytest.mark.parametrize("block_events", [1000, 1 << 20])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("first_s", [1, 5, 10, 14])
+def test_a_clock_that_goes_back_is_an_error(kind, first_s, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    n = first_s * 1000
+    path = clips(kind, tmp_path / "two", (0, n * 1000), (0, 900_000))
+    message = rf"two: the clock goes back: event {n}\d* is at \d+ µs, after {n - 1}000 µs"
+    with pytest.raises(InputError, match=message), open_events(path) as recording:
+        list(recording.blocks())
+
+
+def test_late_events_are_lifted_and_counted(tmp_path):
+    t = np.arange(0, 3_000_000, 1000)
+    t[[500, 2000]] -= [99_000, 3]
+    array = np.zeros(len(t), [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "u1")])
+    array["t"] = t
     np.save(tmp_path / "a.npy", array)
     with open_events(tmp_path / "a.npy") as recording:
-        assert recording.read(0, 1).p.tolist() == [0, 1, 1]
+        assert recording.read(0, 1 << 40).t[[499, 500, 501, 2000]].tolist() == [
+            499_000,
+            499_000,
+            501_000,
+            1999997,
+        ]
+        assert (recording.faults.late, recording.faults.latest_us) == (1, 98_000)
+    array["t"] = np.arange(3000) * 1000 - 50_000 * (np.arange(3000) % 50 == 49)
+    array["t"] += 50_000
+    np.save(tmp_path / "a.npy", array)
+    refused = pytest.raises(InputError, match=r"60 of 3,000 events are earlier than one before them")
+    with refused, open_events(tmp_path / "a.npy") as recording:
+        recording.read(0, 10)
+
+
+def test_evt3_low_part_that_wraps_without_a_high_part(tmp_path):
+    words = [0x8FFE] + sum([[0x6000 | s & 0xFFF, 0, 0x2001] for s in range(0, 12_000, 1500)], [])
+    (tmp_path / "a.raw").write_bytes(b"% evt 3.0\n" + struct.pack(f"<{len(words)}H", *words))
+    with open_events(tmp_path / "a.raw") as recording:
+        t = recording.read(0, 1 << 40).t - (0xFFE << 12)
+    assert t.tolist() == list(range(0, 12_000, 1500))
+
+
+@pytest.mark.parametrize("block_events", [700, 1 << 20])
+@pytest.mark.parametrize("kind", ["dat", "evt2", "hdf5", "rows"])
+def test_single_events_outside_are_dropped_and_counted(kind, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    events = random_events(np.random.default_rng(3), 5000)
+    good = expected(events)
+    events[1][1234], events[2][4321] = 1308, 1033
+    events[0][1234] = 0  # a damaged event's stamp does not count either
+    path = write(tmp_path / "a", kind, events)
+    keep = np.delete(np.arange(5000), [1234, 4321])
+    with open_events(path, **({} if kind in SAY_SIZE else {"width": WIDTH, "height": HEIGHT})) as recording:
+        got = Events.concatenate(list(recording.blocks()))
+        assert_same(got, expected([np.delete(c, [1234, 4321]) for c in events]))
+        assert got.x.tolist() == good.x[keep].tolist()
+        assert recording.faults.outside == 2
+        assert recording.faults.first_outside == (1234, 1308, events[2][1234])
+        assert "2 of 5,000 events lie outside the sensor" in str(recording.faults)
+        assert (len(recording), recording.start_us, recording.end_us) == (5000, got.t[0], got.t[-1])
+
+
+@pytest.mark.parametrize("t", [0, -(2**63), 2**63, -(10**400), 10**400, float("inf"), 1.5, np.int64(3)])
+def test_reading_at_any_time(t, tmp_path):
+    with open_events(write(tmp_path / "a", "dat", GOOD)) as recording:
+        assert len(recording.read(-(2**70), t)) + len(recording.read(t, 2**70)) == 3
+        for bad in (float("nan"), "now", None, [1, 2], 1j):
+            with pytest.raises(InputError, match=r"time of|earlier time first"):
+                recording.read(0, bad)
+
+
+def test_times_are_known_after_closing(tmp_path):
+    with open_events(write(tmp_path / "a", "evt3", GOOD)) as recording:
+        list(recording.blocks())
+    assert (recording.start_us, recording.end_us, len(recording)) == (5, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("t", "message"),
+    [
+        ([0, 1, 90_000_000_000], "jumps ahead by more than a day, to 90000000000 µs at event 2"),
+        ([2**61 + 5, 2**61 + 6], "at most 2⁶¹"),
+        (np.array([2**64 - 5], "u8"), "at most 2⁶¹"),
+    ],
+)
+def test_stamps_beyond_reason(t, message, tmp_path):
+    t = np.array(t)
+    array = np.zeros(len(t), [("t", t.dtype), ("x", "u2"), ("y", "u2"), ("p", "u1")])
+    array["t"] = t
+    np.save(tmp_path / "a.npy", array)
+    with (
+        pytest.raises(InputError, match=rf"a\.npy: .*{message}"),
+        open_events(tmp_path / "a.npy") as recording,
+    ):
+        list(recording.windows(50_000))
 
 
 def test_binary_data_that_looks_like_a_header_line(tmp_path):
@@ -191,7 +338,7 @@ def test_size_of_the_caller(kind, tmp_path):
     else:
         with (
             open_events(path, height=40) as recording,
-            pytest.raises(InputError, match=r"event \d+ has y = 4"),
+            pytest.raises(InputError, match=r"event \d+ has y = 4\d, outside the sensor's 40 px"),
         ):
             recording.read(0, 1 << 50)
 
@@ -297,7 +444,7 @@ def test_wrong_times(tmp_path):
                 next(recording.windows(dt_us))
         with pytest.raises(InputError, match="earlier time first"):
             recording.read(7, 5)
-        with pytest.raises(InputError, match="earlier time first"):
+        with pytest.raises(InputError, match="a time of nan"):
             recording.read(0, float("nan"))
 
 

@@ -22,7 +22,7 @@ from ssmbook.detector import Detector, nms
 from ssmbook.detector.step import NetworkStep
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, REPRESENTATIONS, Events, Recording
-from ssmbook.events.formats.recording import running_maximum
+from ssmbook.events.formats.checks import LATE_US, running_maximum
 from ssmbook.experiment.evaluate import to_boxes
 from ssmbook.experiment.presets import BASE_HZ
 from ssmbook.experiment.rates import window_and_stride
