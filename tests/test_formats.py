@@ -248,7 +248,9 @@ def test_late_events_are_lifted_and_counted(tmp_path):
 
 
 def test_evt3_low_part_that_wraps_without_a_high_part(tmp_path):
-    words = [0x8FFE] + sum([[0x6000 | s & 0xFFF, 0, 0x2001] for s in range(0, 12_000, 1500)], [])
+    words = [0x8FFE]
+    for low in range(0, 12_000, 1500):
+        words += [0x6000 | low & 0xFFF, 0, 0x2001]
     (tmp_path / "a.raw").write_bytes(b"% evt 3.0\n" + struct.pack(f"<{len(words)}H", *words))
     with open_events(tmp_path / "a.raw") as recording:
         t = recording.read(0, 1 << 40).t - (0xFFE << 12)

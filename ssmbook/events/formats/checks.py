@@ -38,13 +38,13 @@ class Faults:
         if self.first_outside is not None:
             i, x, y = self.first_outside
             words.append(
-                f"{self.outside:,} of {self.events:,} events lie outside the sensor and were dropped (the first is event "
-                f"{i} at x = {x}, y = {y})"
+                f"{self.outside:,} of {self.events:,} events lie outside the sensor and were dropped (the first "
+                f"is event {i} at x = {x}, y = {y})"
             )
         if self.late:
             words.append(
-                f"{self.late:,} of {self.events:,} events are late, by up to {self.latest_us:,} µs, and count at the stamp "
-                "before them"
+                f"{self.late:,} of {self.events:,} events are late, by up to {self.latest_us:,} µs, and count at the "
+                "stamp before them"
             )
         return "; ".join(words)
 
@@ -113,8 +113,8 @@ def check_stamps(
         if gaps.max() > LONGEST_GAP_US:
             i = int(np.argmax(gaps > LONGEST_GAP_US))
             raise InputError(
-                f"the clock jumps ahead by more than a day, to {t[i]} µs at event {_index(i, before, kept)}; the stamp is "
-                "damaged"
+                f"the clock jumps ahead by more than a day, to {t[i]} µs at event {_index(i, before, kept)}; the "
+                "stamp is damaged"
             )
     total, events = before.late + late, after.events
     if total > max(FEW, LATE_SHARE * events):
@@ -166,4 +166,5 @@ def _outside(
     share = f"{outside:,} of {events:,} events are"
     if size is None:
         return f"event {i} has {name} = {value}; give 0 to 65535 ({share} beyond that)"
-    return f"event {i} has {name} = {value}, outside the sensor's {size} px, as {share}; give the size it was recorded with"
+    outside_px = f"event {i} has {name} = {value}, outside the sensor's {size} px, as {share}"
+    return f"{outside_px}; give the size it was recorded with"

@@ -15,8 +15,8 @@ from numba import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 from ssmbook.events.files import atomic_write
-from ssmbook.events.formats.header import read_header
 from ssmbook.events.formats.checks import laps
+from ssmbook.events.formats.header import read_header
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 
 _CD_TYPES = (0x00, 0x0C)

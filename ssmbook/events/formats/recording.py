@@ -169,11 +169,10 @@ class Recording(ABC):
         """
         if self._closed:
             raise InputError(f"{self.path}: the recording is closed; read it inside its with block")
-        if self._kept is not None and self._kept[0] == k:
-            block = self._kept[1]
-        else:
-            block = self._decoded(k)
-        self._kept = (k, block) if keep else None
+        kept, self._kept = self._kept, None
+        block = kept[1] if kept is not None and kept[0] == k else self._decoded(k)
+        if keep:
+            self._kept = k, block
         return block
 
     def _decoded(self, k: int) -> Events:
