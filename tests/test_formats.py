@@ -10,14 +10,19 @@ import h5py
 import numpy as np
 import pytest
 from event_files import (
+    FIRST_KINDS,
     HEIGHT,
     KINDS,
     SAY_SIZE,
+    SORTED_ONLY,
     WIDTH,
     aedat4_bytes,
+    aedat31_bytes,
     dat_bytes,
+    es_bytes,
     evt2_bytes,
     evt3_bytes,
+    evt21_bytes,
     write,
     write_hdf5,
 )
@@ -55,7 +60,9 @@ def test_blocks_windows_and_reads_agree(kind, block_events, tmp_path, monkeypatc
     rng = np.random.default_rng(block_events)
     events = random_events(rng)
     want = expected(events)
-    with open_events(write(tmp_path / "events.bin", kind, events)) as recording:
+    if kind in SORTED_ONLY:
+        events = [getattr(want, name).tolist() for name in "txyp"]
+    with open_events(write(tmp_path / "events.raw", kind, events)) as recording:
         assert (recording.width, recording.height) == ((WIDTH, HEIGHT) if kind in SAY_SIZE else (None, None))
         times = rng.integers(want.t[0] - 10, want.t[-1] + 10, (20, 2))
         for t0, t1 in np.sort(times, axis=1).tolist():  # in no order: forward and back
@@ -72,7 +79,9 @@ def test_blocks_windows_and_reads_agree(kind, block_events, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_are_the_callers_to_change(kind, tmp_path):
-    with open_events(write(tmp_path / "a", kind, random_events(np.random.default_rng(0)))) as recording:
+    events = random_events(np.random.default_rng(0))
+    events[0] = np.maximum.accumulate(events[0]).tolist()
+    with open_events(write(tmp_path / "a", kind, events)) as recording:
         before = recording.read(recording.start_us, recording.end_us + 1)
         for block in [*recording.blocks(), *recording.windows(1 << 30), recording.read(0, 1 << 40)]:
             for column in (block.t, block.x, block.y, block.p):
@@ -214,7 +223,7 @@ def clips(kind, path, *spans, step=1000):
 
 
 @pytest.mark.parametrize("block_events", [1000, 1 << 20])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*FIRST_KINDS, "evt21", "csv", "mvsec", "aedat31"])
 @pytest.mark.parametrize("first_s", [1, 5, 10, 14])
 def test_a_clock_that_goes_back_is_an_error(kind, first_s, block_events, tmp_path, monkeypatch):
     monkeypatch.setattr(Recording, "block_events", block_events)
@@ -406,12 +415,22 @@ DAMAGED = {
     "dat cut": (dat_bytes(GOOD)[:-3], f"at byte {len(dat_bytes(GOOD)) - 8} is cut"),
     "evt2 cut": (evt2_bytes(GOOD)[:-1], f"at byte {len(evt2_bytes(GOOD)) - 4} is cut"),
     "evt3 cut": (evt3_bytes(GOOD)[:-1], f"at byte {len(evt3_bytes(GOOD)) - 2} is cut"),
-    "evt 2.1": (b"% evt 2.1\n" + bytes(8), "encoded as EVT21"),
     "evt 4": (b"% format EVT4;height=720;width=1280\n% end\n" + bytes(8), "encoded as EVT4"),
     "aedat4 cut": (aedat4_bytes(GOOD)[:100], "not a readable AEDAT4"),
     "aedat4 no text": (aedat4_bytes(GOOD).replace(b"<dv", b"<d\xcf", 1), "header is damaged.*utf-8"),
     "aedat4 cut later": (aedat4_bytes(GOOD)[:-5], "packet 1 is damaged"),
-    "aedat 2": (b"#!AER-DAT2.0\r\n", "in no known format"),
+    "aedat 1": (b"#!AER-DAT1.0\r\n", "AEDAT of another version"),
+    "aedat 2": (b"#!AER-DAT2.0\r\n", "of a camera that is not read"),
+    "aedat 3.1 cut": (aedat31_bytes(GOOD)[:-3], "packet at byte .* is damaged or cut"),
+    "event stream cut": (es_bytes(GOOD)[:-3], "event at byte .* is cut"),
+    "event stream of version 1": (es_bytes(GOOD).replace(b"\x02", b"\x01", 1), "version 1.0.0"),
+    "gzip": (b"\x1f\x8b" + bytes(30), "gunzip"),
+    "unknown camera": (b"% system_ID 99\n" + bytes(8), "camera that is not known"),
+    "evt21 cut": (evt21_bytes(GOOD)[:-3], "is cut"),
+    "text of three columns": (b"1 2 3\n2 3 4\n", "3 values"),
+    "text of words": (b"t,x,y,p\n1,2,a,0\n", "write four numbers"),
+    "text with other names": (b"a,b,c,d\n1,2,3,0\n", "name them t, x, y, p"),
+    "npz cut": (b"PK\x03\x04" + bytes(9), "not a readable npz"),
     "hdf5 cut": (b"\x89HDF\r\n\x1a\n" + bytes(40), "not a readable HDF5"),
     "npy cut": (b"\x93NUMPY\x01\x00", "not a readable npy"),
 }
@@ -462,7 +481,7 @@ def damaged_hdf5(path, case):
     replaced = {
         "column missing": ("p", None),
         "columns differ": ("p", np.zeros(2, np.uint8)),
-        "float stamps": ("t", np.zeros(100)),
+        "no stamps": ("t", np.full(100, np.nan)),
         "negative x": ("x", np.array([1, -1] * 50)),
     }
     with h5py.File(path, "r+") as file:
@@ -483,9 +502,9 @@ def damaged_hdf5(path, case):
     [
         ("column missing", "no column events/p"),
         ("columns differ", r"have \[100, 100, 100, 2\] values"),
-        ("float stamps", "no column events/t of integers"),
+        ("no stamps", "a stamp of nan"),
         ("negative x", "event 1 has x = -1"),
-        ("chunk damaged", "events 0 to 100 cannot be read"),
+        ("chunk damaged", "/events/t from 0 on"),
     ],
 )
 def test_damaged_hdf5(case, message, tmp_path):
@@ -499,10 +518,13 @@ def test_damaged_hdf5(case, message, tmp_path):
     [
         (np.zeros((3, 5), int), "give one with fields"),
         (np.zeros(3, [("t", int), ("x", int)]), "give one with fields"),
-        (np.zeros((3, 4)), "holds float64"),
+        (np.full((3, 4), np.nan), "in no order"),
+        (np.array([["1", "2", "3", "1"]]), "columns hold <U1"),
+        (np.zeros(3, [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "S4")]), "column p holds"),
+        (np.zeros(3, [("t", "U8"), ("x", "u2"), ("y", "u2"), ("p", "u1")]), "column t holds"),
         (np.array([[0, 0, 0, {}]], object), "not a readable npy"),
-        (np.array([[1, 2, 1, 900], [1, 2, 0, 950]]), "order the columns"),
-        (np.array([[1, 2, 90000, 1], [1, 2, 90001, 1]]), "event 0 has y = 90000"),
+        (np.array([[9, 2, 4, 900], [1, 2, 5, 50]]), "order the columns"),
+        (np.array([[1, 2, 3, 1], [5, 2, 4, 2], [6, 1, 0, 1]]), "polarity takes the values 1, 2"),
     ],
 )
 def test_foreign_arrays(array, message, tmp_path):
@@ -524,11 +546,11 @@ def test_raw_files_of_the_published_layout(conformance):
 # name: size, events, first and last stamp, Σx, Σy, Σp, first x
 CLIP = (219596, 11718656, 11727457, 159113225, 85638051, 115532, [874, 806, 882])
 REAL = {
-    "driving_1mpx_gen41_evt3.raw": (None, *CLIP),
+    "driving_1mpx_gen41_evt3.raw": ((1280, 720), *CLIP),
     "derived/driving_1mpx_gen41_td.dat": ((1280, 720), *CLIP),
     "derived/driving_1mpx_gen41_dsec_style.h5": (None, *CLIP),
     "sparklers_gen3_evt2.raw": (
-        *(None, 521252, 913716224, 913812095),
+        *((640, 480), 521252, 913716224, 913812095),
         *(128979953, 216346680, 185861, [35, 36, 74]),
     ),
     "ncars_sample.dat": (None, 2009, 0, 99952, 93457, 40463, 1350, [25, 67, 56]),

@@ -28,6 +28,8 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
             raise InputError(f"{shown}: is no ordinary file; give {what}")
         with open(path, "rb") as file:
             empty = not file.read(1)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{shown}: no such file; give {what}") from None
     except OSError as error:
@@ -64,7 +66,7 @@ def as_input_error(fault: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, KeyboardInterrupt, SystemExit):
+    except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
         words = (str(error) or type(error).__name__).splitlines()[0]

@@ -65,8 +65,8 @@ def open_events(
     """Open a recording of events, of any size, in any of the formats.
 
     Args:
-        path: DAT, EVT2, EVT2.1 or EVT3 ``.raw``, AEDAT 2.0, 3.1 or 4, HDF5 (columns, a structured data set or rows of four;
-            published layout, DSEC, MVSEC, M3ED), npy, npz, text or CSV, Event Stream, N-MNIST or a ROS bag.
+        path: DAT, EVT2, EVT2.1 or EVT3 ``.raw``, AEDAT 2.0, 3.1 or 4, HDF5 (columns, a structured data set or rows of
+            four; published layout, DSEC, MVSEC, M3ED), npy, npz, text or CSV, Event Stream, N-MNIST or a ROS bag.
         width, height: the sensor in px, for files that do not say.
 
     Returns:
@@ -76,6 +76,8 @@ def open_events(
         InputError: the file is missing, empty, cut, damaged, in none of these formats, or says another
             size.
     """
+    if os.path.isfile(os.path.join(path, "metadata.yaml")):  # a bag of ROS 2 is a folder
+        return _reader("rosbag.RosbagRecording")(Path(path), width, height)
     path = existing_file(path, _WANTED)
     with open(path, "rb") as file:
         start = file.read(_SNIFFED)
@@ -88,13 +90,16 @@ def open_events(
         if path.suffix.lower() == ".bin" and not start.startswith(b"% "):
             return _reader("nmnist.NMnistRecording")(path, width, height)
         header = read_header(file) if start.startswith(b"% ") else None
-    if _is_text(start) and (header is None or not header.fields.keys() & {"version", "evt", "format", "system_id"}):
+    if _is_text(start) and (
+        header is None or not header.fields.keys() & {"version", "evt", "format", "system_id"}
+    ):
         return _reader("text.TextRecording")(path, width, height)
     if header is None:
         raise InputError(f"{path}: begins with {start[:16]!r}, in no known format; give {_WANTED}")
     if header.encoding == "unknown":
         raise InputError(
-            f"{path}: its header names a camera that is not known, and no encoding; add a line '% evt 2.0' or '% evt 3.0' to it"
+            f"{path}: its header names a camera that is not known, and no encoding; add a line '% evt 2.0' or "
+            "'% evt 3.0' to it"
         )
     if header.encoding not in _ENCODINGS:
         raise InputError(f"{path}: encoded as {header.encoding}; convert it to EVT2, EVT3, DAT or HDF5")
@@ -113,6 +118,8 @@ def _is_text(start: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("#", "%"))]
-    return bool(lines) and text.replace("\t", " ").replace("\r", "").replace("\n", "").isprintable() and any(
-        character.isdigit() for character in lines[-1]
+    return (
+        bool(lines)
+        and text.replace("\t", " ").replace("\r", "").replace("\n", "").isprintable()
+        and any(character.isdigit() for character in lines[-1])
     )

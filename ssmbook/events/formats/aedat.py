@@ -1,11 +1,12 @@
 """AEDAT 2.0 (jAER) and 3.1 (cAER), the formats of iniVation's cameras before AEDAT4.
 
-2.0: lines that begin with ``#``, then per event two big-endian 32-bit words, address and stamp in µs. DVS128 has polarity in
-bit 0 (0 is ON), x in bits 1–7 counted from the right, y in bits 8–14; a DAVIS polarity in bit 11, x in bits 12–21, y in bits
-22–30, and other data where bit 31 is 1 or bit 10 is 1. Rows count from the bottom.
+2.0: lines that begin with ``#``, then per event two big-endian 32-bit words, address and stamp in µs. DVS128 has
+polarity in bit 0 (0 is ON), x in bits 1–7 counted from the right, y in bits 8–14; a DAVIS polarity in bit 11, x in
+bits 12–21, y in bits 22–30, and other data where bit 31 is 1 or bit 10 is 1. Rows count from the bottom.
 
-3.1: packets of a 28-byte header (type, source, event size, where its stamp is, overflows of the stamp, capacity, number,
-valid), little-endian. Type 1 is polarity: valid in bit 0, polarity in bit 1, y in bits 2–16, x in bits 17–31; then the stamp.
+3.1: packets of a 28-byte header (type, source, event size, where its stamp is, overflows of the stamp, capacity,
+number, valid), little-endian. Type 1 is polarity: valid in bit 0, polarity in bit 1, y in bits 2–16, x in bits
+17–31; then the stamp.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ class Aedat2Recording(Recording):
             sensor = next((name, *size) for name, size in _SENSORS.items() if size == (width, height))
         if sensor is None:
             raise InputError(
-                f"{path}: AEDAT 2.0 of a camera that is not read; give width and height if it is a DVS128 or a DAVIS, or export "
-                "it from jAER as AEDAT 3.1 or text"
+                f"{path}: AEDAT 2.0 of a camera that is not read; give width and height if it is a DVS128 or a DAVIS, "
+                "or export it from jAER as AEDAT 3.1 or text"
             )
         self._davis = "davis" in sensor[0]
         self._count, rest = divmod(path.stat().st_size - self._data, 8)
@@ -90,7 +91,9 @@ class Aedat2Recording(Recording):
             self._file.seek(self._data + 8 * cursor)
             words = np.fromfile(self._file, ">u4", 2 * n).reshape(-1, 2).astype(np.uint32)
             if len(words) < n:
-                raise InputError(f"{self.path}: ends before event {cursor + len(words)}; it changed while it was read")
+                raise InputError(
+                    f"{self.path}: ends before event {cursor + len(words)}; it changed while it was read"
+                )
             cursor += n
             columns = self._events(words[:, 0], words[:, 1])
             if len(columns[0]):
@@ -98,7 +101,8 @@ class Aedat2Recording(Recording):
         return self._events(np.empty(0, np.uint32), np.empty(0, np.uint32)), cursor
 
     def _events(self, address: np.ndarray, t: np.ndarray) -> Columns:
-        assert self.width is not None and self.height is not None
+        assert self.width is not None
+        assert self.height is not None
         if self._davis:
             events = (address >> 31 == 0) & (address >> 10 & 1 == 0)
             address, t = address[events], t[events]
@@ -156,7 +160,9 @@ class Aedat31Recording(Recording):
         if kind != _POLARITY:
             return np.empty(0, np.int64), np.empty(0, np.int64), end
         if (size, stamp_at) != (8, 4):
-            raise InputError(f"{self.path}: events of {size} bytes in the packet at byte {cursor}; they must have 8")
+            raise InputError(
+                f"{self.path}: events of {size} bytes in the packet at byte {cursor}; they must have 8"
+            )
         words = np.frombuffer(self._file.read(number * size), "<u4").reshape(-1, 2).astype(np.int64)
         words = words[words[:, 0] & 1 == 1]
         return words[:, 0], (overflows << 31) + words[:, 1], end

@@ -54,15 +54,21 @@ def find_order(sample: np.ndarray) -> str:
     Raises:
         InputError: in no order.
     """
-    for order in _ORDERS:
-        t, x, y, p = (sample[:, order.index(name)] for name in "txyp")
-        places = all(np.all((v >= -1) & (v < 1 << 16) & (v % 1 == 0)) for v in (x, y))
-        if places and any(set(np.unique(p).tolist()) <= each for each in _POLARITIES) and _mostly_grows(t):
-            return order
+    # Where only polarity speaks against the usual order, it is that, and the reader will name the values.
+    for polarities, orders in ((_POLARITIES, _ORDERS), (None, _ORDERS[:1])):
+        for order in orders:
+            t, x, y, p = (sample[:, order.index(name)] for name in "txyp")
+            binary = polarities is None or any(set(np.unique(p).tolist()) <= each for each in polarities)
+            if binary and _are_places(x) and _are_places(y) and _mostly_grows(t):
+                return order
     raise InputError(
         f"four columns that are t, x, y, p in no order (the first row is {sample[0].tolist()}); name them, or order "
         "the columns t, x, y, p with polarity 0 or 1"
     )
+
+
+def _are_places(values: np.ndarray) -> bool:
+    return bool(np.mean((values >= 0) & (values < 1 << 16) & (values % 1 == 0)) > 0.99)
 
 
 def _mostly_grows(t: np.ndarray) -> bool:
@@ -132,13 +138,14 @@ class Table:
             t, x, y, p = (np.array(part[self._fields[name]], order="C") for name in "txyp")
         else:
             t, x, y, p = (np.array(part[:, self._order.index(name)], order="C") for name in "txyp")
-        return as_events(t, x, y, p, self._scale)
+        return as_events((t, x, y, p), self._scale)
 
 
 def as_events(
-    t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, scale: float
+    columns: Iterable[np.ndarray], scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Columns as they are stored, with stamps in units of ``scale`` µs, as integers and µs."""
+    """Columns t, x, y, p as they are stored, with stamps in units of ``scale`` µs, as integers and µs."""
+    t, x, y, p = columns
     return (
         microseconds(t, scale),
         whole_numbers("x", x),

@@ -1,8 +1,9 @@
-"""Event Stream (.es), version 2: three header bytes of version, one of the type, the size, then events of 5 bytes or less.
+"""Event Stream (.es), version 2: three bytes of version, one of the type, the size, then events of up to 5 bytes.
 
-DVS events: a byte with polarity in bit 0 and the time since the event before in bits 1–7, then x and y in two bytes each. 0xFE
-is 127 µs without an event, 0xFF a reset of the byte counter. ATIS events: bit 0 says whether it is a change (0) or a measure of
-light, bit 1 polarity, bits 2–7 the time; 0xFC and up to 0xFE are 63, 126 and 189 µs without an event. Rows count from the bottom.
+DVS events: a byte with polarity in bit 0 and the time since the event before in bits 1–7, then x and y in two bytes
+each. 0xFE is 127 µs without an event, 0xFF a reset of the byte counter. ATIS events: bit 0 says whether it is a change
+(0) or a measure of light, bit 1 polarity, bits 2–7 the time; 0xFC to 0xFE are 0 to 126 µs without an event, by steps
+of 63. Rows count from the bottom.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class EventStreamRecording(Recording):
             version = ".".join(map(str, header[12:15])) or "none"
             raise InputError(f"{path}: Event Stream of version {version}; convert it to version 2")
         if header[15] not in (_DVS, _ATIS) or len(header) < _HEADER:
-            raise InputError(f"{path}: Event Stream of type {header[15]}; types 1 (DVS) and 2 (ATIS) are read")
+            raise InputError(
+                f"{path}: Event Stream of type {header[15]}; types 1 (DVS) and 2 (ATIS) are read"
+            )
         self._atis = header[15] == _ATIS
         sizes = np.frombuffer(header, "<u2", 2, 16).tolist()
         width = sensor_size(path, sizes[0], width, "width")

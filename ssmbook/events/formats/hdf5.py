@@ -71,7 +71,7 @@ class Hdf5Recording(Recording):
             if self._table is not None:
                 t, x, y, p = self._table.columns(parts[0])
             else:
-                t, x, y, p = as_events(*parts, scale=self._scale)  # type: ignore[misc]
+                t, x, y, p = as_events(parts, self._scale)
             if self._offset and len(t):
                 if int(t.max()) > LARGEST_STAMP_US:
                     raise InputError(f"a stamp of {t.max()} µs; stamps are µs and at most 2⁶¹")

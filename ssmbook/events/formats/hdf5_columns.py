@@ -257,22 +257,22 @@ def unpack_lzf(data, out):
     A control byte c < 32: c + 1 bytes as they are. Else a copy of (c >> 5) + 2 bytes, where 7 means that the next byte
     is added, from (c & 31)·256 + next byte + 1 back.
     """
-    i, n, length = 0, 0, np.int64(0)
+    i, n = 0, 0
     while i < len(data):
         control = np.int64(data[i])
         i += 1
         if control < 32:
-            length = control + 1
+            length = int(control) + 1
             if i + length > len(data) or n + length > len(out):
                 return -1
             out[n : n + length] = data[i : i + length]
             i += length
         else:
-            length = (control >> 5) + 2
+            length = int(control >> 5) + 2
             if length == 9:
                 if i >= len(data):
                     return -1
-                length += np.int64(data[i])
+                length += int(data[i])
                 i += 1
             if i >= len(data):
                 return -1

@@ -1,7 +1,7 @@
 """N-MNIST's and N-Caltech101's .bin: five bytes an event, without a header.
 
-x, y, polarity in bit 7 of the third byte, and a stamp of 23 bits in the rest, big-endian. An event at y = 240 is none: the
-counter went on by 2¹³ µs.
+x, y, polarity in bit 7 of the third byte, and a stamp of 23 bits in the rest, big-endian. An event at y = 240 is
+none: the counter went on by 2¹³ µs.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ class _Member:
         version = np.lib.format.read_magic(self._file)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"{name} has npy version {version}")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         self.shape, fortran, self.dtype = read(self._file)
         self._start = self._file.tell()
         stored = archive.getinfo(name).file_size - self._start
@@ -97,7 +99,9 @@ class NpzRecording(Recording):
             self._members = [_Member(self._archive, f"{found[name]}.npy") for name in "txyp"]
             shapes = [member.shape for member in self._members]
             if len(set(shapes)) > 1 or len(shapes[0]) != 1:
-                raise InputError(f"{path}: its arrays t, x, y, p have shapes {shapes}; give flat ones of one length")
+                raise InputError(
+                    f"{path}: its arrays t, x, y, p have shapes {shapes}; give flat ones of one length"
+                )
             sample = self._members[0].read(0, min(_SAMPLE, shapes[0][0]))
             self._scale = stated_scale(found["t"]) or find_scale(sample)
         elif len(names) == 1 or "events.npy" in names:
@@ -107,7 +111,9 @@ class NpzRecording(Recording):
             self._table = _table(path, member.dtype, member.shape, sample)
         else:
             held = ", ".join(names[:12]) or "no arrays"
-            raise InputError(f"{path}: holds {held[:100]}; give an npz with arrays t, x, y, p or one of events")
+            raise InputError(
+                f"{path}: holds {held[:100]}; give an npz with arrays t, x, y, p or one of events"
+            )
         self._count = self._members[0].shape[0]
 
     def __len__(self) -> int:
@@ -125,6 +131,6 @@ class NpzRecording(Recording):
         try:
             if self._table is not None:
                 return self._table.columns(parts[0]), end
-            return as_events(*(np.array(part) for part in parts), scale=self._scale), end  # type: ignore[misc]
+            return as_events((np.array(part) for part in parts), self._scale), end
         except InputError as error:
             raise InputError(f"{self.path}: events {cursor} to {end}: {error}") from None

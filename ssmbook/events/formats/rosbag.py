@@ -1,7 +1,7 @@
 """ROS bags of version 1 and 2 with dvs_msgs or prophesee_event_msgs arrays, through the ``rosbags`` package.
 
-An array message: a header (in ROS 1 with a counter), height and width, then the events, each x and y in two bytes, seconds
-and nanoseconds in four, and polarity in one.
+An array message: a header (in ROS 1 with a counter), height and width, then the events, each x and y in two bytes,
+seconds and nanoseconds in four, and polarity in one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,12 @@ from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 _TYPES = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
 _PACKED = "event_camera_msgs/msg/EventPacket"
 _EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p", "u1")])
-# ROS 2 aligns: three bytes follow p before the next event.
-_EVENT_2 = np.dtype(
-    {
-        "names": ["x", "y", "s", "ns", "p"],
-        "formats": ["<u2", "<u2", "<u4", "<u4", "u1"],
-        "offsets": [0, 2, 4, 8, 12],
-        "itemsize": 16,
-    }
+# ROS 2 aligns each value to its own size: the stamp to 4 bytes, but x and y to 2, right behind the polarity of the
+# event before. So stamps and polarity lie 16 bytes apart, and x and y of all events but the first 2 bytes earlier.
+_STAMPS_2 = np.dtype(
+    {"names": ["s", "ns", "p"], "formats": ["<u4", "<u4", "u1"], "offsets": [4, 8, 12], "itemsize": 16}
 )
+_PLACES_2 = np.dtype({"names": ["x", "y"], "formats": ["<u2", "<u2"], "offsets": [0, 2], "itemsize": 16})
 
 
 class RosbagRecording(Recording):
@@ -68,7 +65,9 @@ class RosbagRecording(Recording):
                     "ros2 run event_camera_tools bag_to_raw -b BAG -o OUT.raw -t TOPIC"
                 )
             kinds = ", ".join(sorted(set(topics.values())))[:150] or "none"
-            raise InputError(f"{self.path}: no topic of events among its types ({kinds}); give a bag with {_TYPES[0]}")
+            raise InputError(
+                f"{self.path}: no topic of events among its types ({kinds}); give a bag with {_TYPES[0]}"
+            )
         self._connections = [c for c in self._reader.connections if c.topic == events[0]]
         self._ros1 = not self._reader.is2
 
@@ -113,9 +112,25 @@ class RosbagRecording(Recording):
             if not self._ros1:
                 at += -at % 4
             height, width, count = struct.unpack_from("<III", data, at)
-            kind = _EVENT if self._ros1 else _EVENT_2
-            room = len(data) - at - 12
-            if count * kind.itemsize > room + (3 if not self._ros1 else 0):
-                raise InputError(f"{self.path}: a message holds fewer than its {count} events; fetch it again")
-            padded = data + bytes(3) if not self._ros1 else data
-            return np.frombuffer(padded, kind, count, at + 12).astype(_EVENT), width, height
+            at += 12
+            if count * _EVENT.itemsize > len(data) - at:
+                raise InputError(
+                    f"{self.path}: a message holds fewer than its {count} events; fetch it again"
+                )
+            if self._ros1:
+                return np.frombuffer(data, _EVENT, count, at), width, height
+            return _aligned(data[at:], count), width, height
+
+
+def _aligned(data: bytes, count: int) -> np.ndarray:
+    """The events of a ROS 2 message from the bytes behind their number."""
+    padded = data + bytes(32)
+    if len(padded) < 16 * count:
+        raise ValueError("it is cut")
+    events = np.zeros(count, _EVENT)
+    for name in ("s", "ns", "p"):
+        events[name] = np.frombuffer(padded, _STAMPS_2, count)[name]
+    for name in ("x", "y"):
+        events[name][:1] = np.frombuffer(padded, _PLACES_2, 1)[name][:count]
+        events[name][1:] = np.frombuffer(padded, _PLACES_2, max(count - 1, 0), 14)[name]
+    return events

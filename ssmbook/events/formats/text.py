@@ -76,7 +76,10 @@ class TextRecording(Recording):
             raise InputError(f"{self.path}: its columns are {', '.join(names)[:100]}; name them t, x, y, p")
         try:
             if found is not None:
-                self._columns, stated = [names.index(found[name]) for name in "txyp"], stated_scale(found["t"])
+                self._columns, stated = (
+                    [names.index(found[name]) for name in "txyp"],
+                    stated_scale(found["t"]),
+                )
                 if len(sample) and sample.shape[1] != len(names):
                     raise InputError(f"line {self._line} has {sample.shape[1]} values for {len(names)} names")
             else:
@@ -101,10 +104,14 @@ class TextRecording(Recording):
             return np.empty((0, 4)), offset + len(data)
         separator = self._separator if self._separator != " " else r"\s+"
         try:
-            table = pd.read_csv(io.BytesIO(data), sep=separator, header=None, comment="#", dtype=np.float64, engine="c")
+            table = pd.read_csv(
+                io.BytesIO(data), sep=separator, header=None, comment="#", dtype=np.float64, engine="c"
+            )
         except Exception as error:  # pandas raises several kinds, with lines counted from this piece
             words = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-            raise InputError(f"{self.path}: line {line} or one after it: {words}; write four numbers a line") from None
+            raise InputError(
+                f"{self.path}: line {line} or one after it: {words}; write four numbers a line"
+            ) from None
         return table.to_numpy(), offset + len(data)
 
     def _decode(self, cursor: tuple[int, int]) -> tuple[Columns, tuple[int, int]]:
@@ -117,14 +124,10 @@ class TextRecording(Recording):
         if len(values) and values.shape[1] <= max(self._columns):
             raise InputError(f"{self.path}: line {line} has {values.shape[1]} values; write t, x, y, p")
         try:
-            columns = as_events(*(_whole(values[:, k]) for k in self._columns), scale=self._scale)  # type: ignore[misc]
+            columns = as_events((np.ascontiguousarray(values[:, k]) for k in self._columns), self._scale)
         except InputError as error:
             raise InputError(f"{self.path}: at line {line} or after it: {error}") from None
         return columns, (end, line + len(values))
-
-
-def _whole(values: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(values)
 
 
 def _is_number(word: str) -> bool:
