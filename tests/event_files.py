@@ -134,10 +134,10 @@ def evt21_bytes(events, legacy=False, said=True):
 
 
 def es_bytes(events):
-    out, last = b"Event Stream\x02\x00\x00\x01" + struct.pack("<HH", WIDTH, HEIGHT) + b"\xff" * 5, 0
+    out, last = b"Event Stream\x02\x00\x00\x01" + struct.pack("<HH", WIDTH, HEIGHT) + b"\xfe" * 5, 0
     for t, x, y, p in zip(*events, strict=True):
         overflows, rest = divmod(t - last, 127)
-        out += b"\xfe" * overflows + struct.pack("<BHH", rest << 1 | p, x, HEIGHT - 1 - y)
+        out += b"\xff" * overflows + struct.pack("<BHH", rest << 1 | p, x, HEIGHT - 1 - y)
         last = t
     return out
 

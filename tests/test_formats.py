@@ -6,6 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 import evt3
+import faery
 import h5py
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from event_files import (
     SAY_SIZE,
     SORTED_ONLY,
     WIDTH,
+    aedat2_bytes,
     aedat4_bytes,
     aedat31_bytes,
     dat_bytes,
@@ -23,6 +25,8 @@ from event_files import (
     evt2_bytes,
     evt3_bytes,
     evt21_bytes,
+    nmnist_bytes,
+    text_of,
     write,
     write_hdf5,
 )
@@ -620,3 +624,129 @@ def test_hdf5_chunks_are_read_once(tmp_path, monkeypatch):
             assert sum(map(len, recording.blocks())) == n
         read = read_bytes() - before
     assert read < 1.1 * (tmp_path / "a.h5").stat().st_size
+
+
+def faery_events(path):
+    return np.concatenate(list(faery.events_stream_from_file(str(path))))
+
+
+@pytest.mark.parametrize("kind", ["evt2", "evt3", "es", "dat", "aedat4"])
+def test_values_agree_with_a_second_decoder(kind, tmp_path):
+    events = random_events(np.random.default_rng(5), 2000)
+    want = expected(events)
+    events = [getattr(want, name).tolist() for name in "txyp"]
+    ending = {"es": ".es", "dat": ".dat", "aedat4": ".aedat4"}.get(kind, ".raw")
+    path = write(tmp_path / f"a{ending}", kind, events)
+    other = faery_events(path)
+    other = other[other["t"] > 0]  # some decoders give events that came before a stamp
+    with open_events(path) as recording:
+        got = recording.read(0, 1 << 60)
+    assert_same(got, want)
+    assert [other[name].astype(int).tolist() for name in ("t", "x", "y", "p")] == events
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("said", [False, True])
+def test_evt21_in_both_word_orders(legacy, said, tmp_path):
+    events = random_events(np.random.default_rng(6), 300)
+    (tmp_path / "a.raw").write_bytes(evt21_bytes(events, legacy, said))
+    with open_events(tmp_path / "a.raw") as recording:
+        assert_same(recording.read(0, 1 << 40), expected(events))
+
+
+@pytest.mark.parametrize(
+    ("sensor", "size"),
+    [
+        ("DVS128", (128, 128)),
+        ("eu.seebetter.ini.chips.davis.DAVIS240C", (240, 180)),
+        ("Davis346", (346, 260)),
+    ],
+)
+@pytest.mark.parametrize("block_events", [7, 1 << 20])
+def test_aedat2(sensor, size, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    events = random_events(np.random.default_rng(7), 300)
+    events[1], events[2] = [2 * x for x in events[1]], [2 * y for y in events[2]]
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(events, sensor, size))
+    with open_events(tmp_path / "a.aedat") as recording:
+        assert (recording.format, recording.width, recording.height) == ("AEDAT 2.0", *size)
+        assert_same(Events.concatenate(list(recording.blocks())), expected(events))
+
+
+@pytest.mark.parametrize("block_events", [7, 1 << 20])
+def test_nmnist(block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    events = random_events(np.random.default_rng(8), 300, start=10)
+    events[0] = np.maximum.accumulate(events[0]).tolist()
+    (tmp_path / "00001.bin").write_bytes(nmnist_bytes(events))
+    with open_events(tmp_path / "00001.bin", 64, 48) as recording:
+        assert_same(Events.concatenate(list(recording.blocks())), expected(events))
+
+
+TEXTS = {
+    "plain": {},
+    "seconds": {"seconds": True},
+    "size": {"head": (64, 48)},
+    "commas": {"separator": ","},
+    "tabs": {"separator": "\t"},
+    "semicolons": {"separator": ";"},
+    "x y t p": {"columns": "xytp"},
+    "x y p t": {"columns": "xypt", "seconds": True},
+    "p t x y": {"columns": "ptxy"},
+    "named": {"separator": ",", "head": ("p", "y", "x", "t"), "columns": "pyxt"},
+    "long names": {"separator": ", ", "head": ("timestamp", "x", "y", "polarity")},
+    "nanoseconds": {"separator": ",", "head": ("timestamp_ns", "x", "y", "polarity"), "nanoseconds": True},
+    "comment": {"separator": " ", "comment": "# an event camera\n# t x y p\n"},
+    "byte order mark": {"separator": ",", "head": ("t", "x", "y", "p"), "mark": "\ufeff"},
+    "Windows": {"separator": ",", "windows": True},
+}
+
+
+@pytest.mark.parametrize("block_events", [64, 1 << 20])
+@pytest.mark.parametrize("case", TEXTS)
+def test_text_as_people_write_it(case, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    options = dict(TEXTS[case])
+    mark, comment = options.pop("mark", ""), options.pop("comment", "")
+    nanoseconds, windows = options.pop("nanoseconds", False), options.pop("windows", False)
+    events = random_events(np.random.default_rng(9), 400)
+    written = [[1000 * t + 400 for t in events[0]], *events[1:]] if nanoseconds else events
+    text = (mark + comment).encode() + text_of(written, **options)
+    (tmp_path / "a.csv").write_bytes(text.replace(b"\n", b"\r\n") if windows else text)
+    with open_events(tmp_path / "a.csv") as recording:
+        assert_same(Events.concatenate(list(recording.blocks())), expected(events))
+        assert (recording.width, recording.height) == ((64, 48) if case == "size" else (None, None))
+        third = recording.read(recording.start_us + 1000, recording.end_us - 1000)
+        want = expected(events)
+        assert len(third) == np.sum((want.t >= want.t[0] + 1000) & (want.t < want.t[-1] - 1000))
+
+
+def test_a_pipe_a_name_with_nul_and_a_long_one_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in (
+        (tmp_path / "pipe", "is no ordinary file"),
+        ("a\0b", "cannot be the name of a file"),
+        ("x" * 5000, "cannot be read"),
+        ("a\nb", "no such file"),
+        ("/dev/zero", "is no ordinary file"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            open_events(path)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+
+
+def test_event_stream_of_atis(tmp_path):
+    rows = [(0, 5, 7, 1), (130, 6, 8, 0), (131, 7, 9, 1)]
+    data, last = b"Event Stream\x02\x00\x00\x02" + struct.pack("<HH", WIDTH, HEIGHT), 0
+    for t, x, y, p in rows:
+        data += (
+            b"\xfc"
+            + b"\xfd" * ((t - last) // 63)
+            + struct.pack("<BHH", (t - last) % 63 << 2 | p << 1, x, 47 - y)
+        )
+        data += struct.pack("<BHH", 1, 1, 1)  # a measure of light
+        last = t
+    (tmp_path / "a.es").write_bytes(data)
+    with open_events(tmp_path / "a.es") as recording:
+        assert_same(recording.read(0, 1000), expected([list(column) for column in zip(*rows, strict=True)]))

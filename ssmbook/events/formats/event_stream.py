@@ -1,9 +1,9 @@
 """Event Stream (.es), version 2: three bytes of version, one of the type, the size, then events of up to 5 bytes.
 
 DVS events: a byte with polarity in bit 0 and the time since the event before in bits 1–7, then x and y in two bytes
-each. 0xFE is 127 µs without an event, 0xFF a reset of the byte counter. ATIS events: bit 0 says whether it is a change
-(0) or a measure of light, bit 1 polarity, bits 2–7 the time; 0xFC to 0xFE are 0 to 126 µs without an event, by steps
-of 63. Rows count from the bottom.
+each. 0xFF is 127 µs without an event, 0xFE a reset of the byte counter. ATIS events: bit 0 says whether it is a change
+(0) or a measure of light, bit 1 polarity, bits 2–7 the time; 0xFD to 0xFF are 63, 126 and 189 µs without an event,
+0xFC a reset. Rows count from the bottom.
 """
 
 from __future__ import annotations
@@ -27,11 +27,8 @@ def decode_es(data, atis, clock, t, x, y, p, n, wanted):
     i = 0
     while i < len(data) and n < wanted:
         first = np.int64(data[i])
-        if first == 0xFF:
-            i += 1
-            continue
-        if (not atis and first == 0xFE) or (atis and first >= 0xFC):
-            clock += 63 * (first & 3) if atis else 127
+        if first >= (0xFC if atis else 0xFE):
+            clock += 63 * (first & 3) if atis else 127 * (first & 1)
             i += 1
             continue
         if i + 5 > len(data):
