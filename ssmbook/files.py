@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,15 +22,23 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
         InputError: there is none; the message says to give ``what``.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give {what}")
+    shown = str(path) if str(path).isprintable() and len(str(path)) < 1000 else f"{str(path)[:100]!r}"
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{shown}: is a folder; give {what}")
+        if not stat.S_ISREG(mode):  # a pipe would block, a device never end
+            raise InputError(f"{shown}: is no ordinary file; give {what}")
         with open(path, "rb") as file:
             empty = not file.read(1)
+    except InputError:
+        raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give {what}") from None
+        raise InputError(f"{shown}: no such file; give {what}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give {what}") from None
+        raise InputError(f"{shown}: cannot be read ({error.strerror}); give {what}") from None
+    except ValueError as error:  # a NUL in its name
+        raise InputError(f"{shown}: cannot be the name of a file ({error}); give {what}") from None
     if empty:
         raise InputError(f"{path}: is empty; fetch or write it again")
     return path
@@ -60,7 +69,7 @@ def as_input_error(fault: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, KeyboardInterrupt, SystemExit):
+    except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
         words = (str(error) or type(error).__name__).splitlines()[0]

@@ -20,6 +20,8 @@ _PACKET = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
 class Aedat4Recording(Recording):
     """Events of the first event stream of an AEDAT4 file; other streams are passed over."""
 
+    format = "AEDAT4"
+
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         self.path = path
         _check_description(path)
