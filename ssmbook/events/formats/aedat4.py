@@ -24,7 +24,9 @@ class Aedat4Recording(Recording):
 
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         self.path = path
-        _check_description(path)
+        self._first = _SIZE_AT + 4 + _check_description(path)
+        self._size = path.stat().st_size
+        self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
         self._reopen()
         streams = self._decoder.id_to_stream()
         events = [number for number, stream in sorted(streams.items()) if stream["type"] == "events"]
@@ -39,7 +41,12 @@ class Aedat4Recording(Recording):
         height = sensor_size(path, stream["height"], height, "height")
         super().__init__(path, width, height, start=0)
 
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
     def _reopen(self) -> None:
+        self._at = self._first
         with as_input_error(f"{self.path}: not a readable AEDAT4 file"):
             self._decoder = aedat.Decoder(str(self.path))
         self._packets = 0  # taken from the decoder
@@ -60,20 +67,34 @@ class Aedat4Recording(Recording):
         return (events["t"], events["x"], events["y"], events["on"].astype(np.uint8)), self._packets
 
     def _next_packet(self) -> dict | None:
+        self._check_length()
         with as_input_error(f"{self.path}: packet {self._packets} is damaged"):
             packet = next(self._decoder, None)
         self._packets += packet is not None
         return packet
 
+    def _check_length(self) -> None:
+        """A packet that says to be longer than the file: the package would ask for that much memory."""
+        self._file.seek(self._at)
+        head = self._file.read(8)
+        if len(head) == 8:
+            (length,) = struct.unpack_from("<I", head, 4)
+            self._at += 8 + length
+            if self._at > self._size:
+                raise InputError(
+                    f"{self.path}: packet {self._packets} is damaged or cut; fetch or write it again"
+                )
 
-def _check_description(path: Path) -> None:
+
+def _check_description(path: Path) -> int:
     """The header's description of the streams must be text: over other bytes the package ends the process.
 
-    The header is a FlatBuffers table; its third field is the description.
+    The header is a FlatBuffers table; its third field is the description. Returns the header's length.
     """
     with open(path, "rb") as file:
         file.seek(_SIZE_AT)
-        header = file.read(4 + _LARGEST_HEADER)[4:]
+        size = file.read(4)
+        header = file.read(_LARGEST_HEADER)
     with as_input_error(f"{path}: its header is damaged"):
         (table,) = struct.unpack_from("<I", header)
         (back,) = struct.unpack_from("<i", header, table)
@@ -82,3 +103,7 @@ def _check_description(path: Path) -> None:
         start = table + field + ahead
         (length,) = struct.unpack_from("<I", header, start)
         header[start + 4 : start + 4 + length].decode()
+        length = int(struct.unpack("<I", size)[0])
+        if _SIZE_AT + 4 + length > path.stat().st_size:
+            raise InputError(f"{path}: its header is damaged or cut; fetch or write it again")
+        return length
