@@ -15,9 +15,10 @@ from detector import chunk, network
 from plain import PlainDetector, plain_like
 
 from ssmbook.detector import Detector
-from ssmbook.detector.step import NetworkStep, tensors_of
+from ssmbook.live.step import NetworkStep, tensors_of
 from ssmbook.ssm import S5
-from ssmbook.ssm.scan import from_planes, scan_loop, scan_planes, to_planes
+from ssmbook.ssm.kernels.dispatch import scan_loop, scan_planes
+from ssmbook.ssm.kernels.planes import from_planes, to_planes
 
 KERNEL_SHAPES = [(1, 1, 1), (3, 2, 5), (7, 33, 40), (2, 300, 65), (64, 21, 48)]
 TRANSITIONS = ("shared", "per sequence", "per step")

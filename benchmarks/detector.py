@@ -24,8 +24,8 @@ from plain import plain_like
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmbook.detector import PRESETS, Detector
-from ssmbook.detector.step import NetworkStep, record_graph
 from ssmbook.errors import InputError
+from ssmbook.live.step import NetworkStep, record_graph
 
 KINDS = ("plain", "ours", "checkpointing")  # the last is ours with checkpointing=True
 HEAVY = ("mm", "addmm", "bmm", "baddbmm", "convolution", "scaled_dot_product", "linear")  # of the limit
@@ -104,7 +104,7 @@ def exported_step(model: Detector) -> Run:
     """`streaming_of`'s frame through the network as `export_onnx` writes it, in onnxruntime with as many threads."""
     import onnxruntime
 
-    from ssmbook.detector.export import export_onnx
+    from ssmbook.live.export import export_onnx
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -20,9 +20,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ssmbook.dataset import get_sensor
+from ssmbook.evaluation import evaluate_boxes
+from ssmbook.evaluation.protocol import prophesee_filter
 from ssmbook.events import BOX_DTYPE
-from ssmbook.experiment import evaluate_boxes
-from ssmbook.experiment.protocol import prophesee_filter
 
 Frames = list[np.ndarray]
 HEIGHT, WIDTH = 240, 304

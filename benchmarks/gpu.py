@@ -184,7 +184,7 @@ def study(settings: Settings, keep: Keep) -> dict[str, Any]:
     """Seed by seed and model by model, while there is time for another as long as the last."""
     import pandas as pd
 
-    from ssmbook.experiment import Workspace, pivot, run_arms
+    from ssmbook.study import Workspace, pivot, run_arms
 
     book = Workspace(settings.profile, settings.data_dir, workers=os.cpu_count() or 1)
     book.preprocessed()

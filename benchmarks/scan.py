@@ -172,7 +172,7 @@ def measure_shape(
 
 def measure_step(pixels: int, width: int, repeats: int, device: str) -> dict[str, float]:
     """One step over one frame's pixels, ms: the S5 block against the ConvLSTM cell of the same width."""
-    from ssmbook.detector.temporal import ConvLSTM, SSMBlock
+    from ssmbook.detector.recurrences import ConvLSTM, SSMBlock
     from ssmbook.ssm import S5
 
     u = torch.randn(pixels, 1, width, device=device)

@@ -27,7 +27,7 @@ import pandas as pd
 from ssmbook import plots
 from ssmbook.events import Events, open_events, read_boxes
 from ssmbook.events.simulate import DEMO_SCENE, PixelArray, PixelModel, SimulatedSequence
-from ssmbook.experiment import Workspace
+from ssmbook.study import Workspace
 
 plots.style()
 book = Workspace(profile, data_dir)

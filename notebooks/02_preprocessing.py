@@ -25,8 +25,8 @@ import yaml
 from ssmbook import plots
 from ssmbook.dataset import EvaluationStreams, describe, find_sequences, get_sensor, preprocess
 from ssmbook.events import MixedDensityStack, StackedHistogram, open_events
-from ssmbook.experiment import Workspace
-from ssmbook.experiment.workspace import book_root
+from ssmbook.study import Workspace
+from ssmbook.study.workspace import book_root
 
 plots.style()
 book = Workspace(profile, data_dir)

@@ -29,10 +29,10 @@ import numpy as np
 import torch
 
 from ssmbook import plots
-from ssmbook.experiment import Workspace
 from ssmbook.ssm import S5, diagonal_scan, discretize, frequency_response
 from ssmbook.ssm.hippo import hippo_legs, legs_spectrum
 from ssmbook.ssm.s5 import passes_band
+from ssmbook.study import Workspace
 
 plots.style()
 book = Workspace(profile, data_dir)

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 
 from ssmbook.detector import RECURRENCES, input_sizes, nms
-from ssmbook.experiment import PAPER_TABLE_1, Workspace, sizes_table, write_table
+from ssmbook.study import PAPER_TABLE_1, Workspace, sizes_table, write_table
 
 book = Workspace(profile, data_dir)
 _ = torch.manual_seed(0)

@@ -40,7 +40,8 @@ from IPython.display import Image
 from ssmbook import plots
 from ssmbook.dataset import Sensor
 from ssmbook.detector import fine_tune, input_sizes, load_checkpoint
-from ssmbook.experiment import Workspace, get_profile, learning_rate_for, read_metrics
+from ssmbook.study import Workspace, get_profile
+from ssmbook.training import learning_rate_for, read_metrics
 
 plots.style()
 book = Workspace(profile, data_dir)

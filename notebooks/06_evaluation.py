@@ -43,17 +43,9 @@ import numpy as np
 import pandas as pd
 
 from ssmbook import plots
-from ssmbook.experiment import (
-    Workspace,
-    ap_by_rest,
-    ap_by_size,
-    evaluate_boxes,
-    evaluate_checkpoint,
-    precision_table,
-    score_table,
-    write_table,
-)
-from ssmbook.experiment.average_precision import RECALL
+from ssmbook.evaluation import ap_by_rest, ap_by_size, evaluate_boxes
+from ssmbook.evaluation.average_precision import RECALL
+from ssmbook.study import Workspace, ap_by_precision, evaluate_checkpoint, score_table, write_table
 
 plots.style()
 book = Workspace(profile, data_dir)
@@ -113,7 +105,7 @@ table.round(1)
 # %% tags=["nbval-ignore-output"]
 options = {"sensor": sensor, "score": score}
 costs = pd.concat(
-    {name: precision_table(file, book.preprocessed(), **options) for name, file in files.items()},
+    {name: ap_by_precision(file, book.preprocessed(), **options) for name, file in files.items()},
     names=["model"],
 )
 _ = write_table(book.tables / "precision.csv", costs, profile=profile, checkpoint=checkpoint, score=score)

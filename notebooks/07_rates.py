@@ -34,7 +34,8 @@ data_dir: str = ""  # where data and runs lie; data/<profile> by default
 import pandas as pd
 
 from ssmbook import plots
-from ssmbook.experiment import Workspace, pivot, run_arms, window_and_stride, write_table
+from ssmbook.dataset import window_and_stride
+from ssmbook.study import Workspace, pivot, run_arms, write_table
 
 plots.style()
 pd.options.display.max_rows = 100

@@ -25,15 +25,8 @@ import pandas as pd
 import torch
 
 from ssmbook import plots
-from ssmbook.experiment import Workspace, write_table
-from ssmbook.experiment.long_range import (
-    LSTM,
-    S5Stack,
-    delay_task,
-    parameter_count,
-    run_in_chunks,
-    train_delay,
-)
+from ssmbook.study import Workspace, write_table
+from ssmbook.study.long_range import LSTM, S5Stack, delay_task, parameter_count, run_in_chunks, train_delay
 
 plots.style()
 book = Workspace(profile, data_dir)

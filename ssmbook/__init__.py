@@ -1,4 +1,5 @@
 """State-space models for event cameras: from raw events to mean average precision.
 
-The folders follow the data: ``events`` → ``dataset`` → ``ssm`` → ``detector`` → ``experiment``.
+The folders follow the data: ``events`` → ``dataset`` → ``ssm`` → ``detector`` →
+``evaluation`` → ``training`` → ``live`` → ``study``.
 """

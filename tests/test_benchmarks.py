@@ -14,7 +14,7 @@ import scan
 import torch
 from training_set import SENSOR, TRAINING, make_set
 
-from ssmbook.experiment import Arm, Profile
+from ssmbook.study import Arm, Profile
 
 SETTINGS = replace(gpu.TINY, device="cpu")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ssmbook.dataset import EventDataModule, Sensor, preprocess
 from ssmbook.events import BOX_DTYPE, DatWriter, Events
-from ssmbook.experiment.presets import Training
+from ssmbook.training.settings import Training
 
 SIZE = 64
 SENSOR = Sensor.simulated(SIZE, SIZE)

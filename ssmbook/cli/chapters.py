@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ssmbook.cli.values import literal
 
 if TYPE_CHECKING:
-    from ssmbook.experiment.workspace import Workspace
+    from ssmbook.study.workspace import Workspace
 
 
 def add(commands: Any) -> None:
@@ -50,8 +50,8 @@ def _reproduce(options: argparse.Namespace) -> None:
     """Run the chapters with papermill in one profile. What is done already is not done again: after an
     interruption the same command goes on. Executed copies lie in <data>/book; the tables and figures are
     listed at the end."""
-    from ssmbook.book import outputs, reproduce
-    from ssmbook.experiment.workspace import Workspace
+    from ssmbook.study.chapters import outputs, reproduce
+    from ssmbook.study.workspace import Workspace
 
     if options.dry_run:
         _show_plan(Workspace(options.profile, options.data_dir))
@@ -67,9 +67,9 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _show_plan(workspace: Workspace) -> None:
-    from ssmbook.experiment.plan import plan
+    from ssmbook.study.plan import plan_study
 
-    table = plan(workspace)
+    table = plan_study(workspace)
     print(table.round(1).to_string(index=False))
     total = table["minutes"].sum()
     print(f"About {total:.0f} min for training and evaluation on this machine, as fast as it was just now.")
@@ -77,7 +77,7 @@ def _show_plan(workspace: Workspace) -> None:
 
 def _refresh(options: argparse.Namespace) -> None:
     """Execute the committed chapters in place, in the smoke profile."""
-    from ssmbook.book import refresh
+    from ssmbook.study.chapters import refresh
 
     for path in refresh(options.chapters):
         print(path)

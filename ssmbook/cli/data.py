@@ -100,20 +100,13 @@ def _simulate(options: argparse.Namespace) -> None:
     """Write a profile's simulated driving scenes as raw files in Gen1's own format. Finished sequences are
     kept; the same seed gives the same bytes."""
     from ssmbook.events.simulate import simulate_set
-    from ssmbook.experiment.presets import PROFILES, get_profile
+    from ssmbook.study.profiles import PROFILES, get_profile
 
     simulation = get_profile(options.profile).simulation
     if simulation is None:
         simulated = ", ".join(name for name, profile in PROFILES.items() if profile.simulation)
         raise InputError(f"profile {options.profile!r} has no simulation; {simulated} have one")
-    simulate_set(
-        options.out,
-        simulation.scene,
-        simulation.pixel,
-        simulation.sequences,
-        simulation.seed,
-        options.workers,
-    )
+    simulate_set(options.out, simulation, options.workers)
     print(options.out)
 
 

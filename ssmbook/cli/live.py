@@ -80,7 +80,7 @@ def _detect(options: argparse.Namespace) -> None:
 
     from ssmbook.detector import load_checkpoint
     from ssmbook.events import open_events, write_boxes, write_coco
-    from ssmbook.experiment import StreamingDetector, box_video, detect_recording
+    from ssmbook.live import StreamingDetector, box_video, detect_recording
 
     if not options.out and not options.video:
         raise InputError("nothing to write: give --out for the boxes, --video for a video, or both")
@@ -117,7 +117,7 @@ def _time(options: argparse.Namespace) -> None:
     host's memory. Median, 5 % and 95 % quantile."""
     from ssmbook.detector import load_checkpoint
     from ssmbook.events import open_events
-    from ssmbook.experiment import recorded_frames, synthetic_frames, time_detector
+    from ssmbook.live import recorded_frames, synthetic_frames, time_detector
 
     model = load_checkpoint(options.checkpoint, options.preset).to(_device(options.device))
     if options.recording is None:
@@ -134,7 +134,7 @@ def _export(options: argparse.Namespace) -> None:
     """Write one step of a detector as ONNX: a frame of counts (uint8) and the states go in, predictions and new
     states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
     from ssmbook.detector import load_checkpoint
-    from ssmbook.detector.export import export_onnx
+    from ssmbook.live.export import export_onnx
 
     scale = None if options.step_scale == "input" else literal(options.step_scale)
     if scale is not None and not isinstance(scale, int | float):
@@ -145,7 +145,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _sensor(options: argparse.Namespace) -> Any:
-    from ssmbook.experiment import checkpoint_sensor
+    from ssmbook.study import checkpoint_sensor
 
     return checkpoint_sensor(options.checkpoint, options.preset or "", options.sensor)
 

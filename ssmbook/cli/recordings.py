@@ -115,7 +115,7 @@ def _lines(path: str, found: Summary) -> Iterator[str]:
         yield f"  outside    {faults.outside:,} events, dropped; the first is event {i} at x = {x}, y = {y}"
     if found.width is None:
         smallest = f"{found.x_max + 1}x{found.y_max + 1}"
-        yield f"  next       ssmbook convert RECORDING OUT.h5 --size {smallest} (or larger, as the sensor)"
+        yield f"  next       ssmbook convert RECORDING OUT.h5 --size {smallest} (or the true size, if larger)"
     else:
         yield "  next       ssmbook detect RECORDING CHECKPOINT --video OUT.gif; with boxes, ssmbook preprocess"
 

@@ -117,9 +117,9 @@ def _train(options: argparse.Namespace) -> None:
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     from ssmbook.dataset import describe, find_sequences
-    from ssmbook.experiment.evaluate_file import check_counted
-    from ssmbook.experiment.presets import get_profile
-    from ssmbook.experiment.workspace import Workspace
+    from ssmbook.study.checkpoints import check_counted
+    from ssmbook.study.profiles import get_profile
+    from ssmbook.study.workspace import Workspace
 
     profile = get_profile(options.profile)
     names = [*(name for name, *_ in _SETTINGS), "checkpointing"]
@@ -154,8 +154,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     chunks that each start from zero and detections ranked by class score alone: expect it in the row
     "published". In the row "exact" the state is carried through each recording. The set's grid (windows of 50 ms,
     one every 50 ms, 125 ms, …) is found and shown; with --follow, a state-space model's time scale follows it."""
-    from ssmbook.experiment.box_files import save_boxes
-    from ssmbook.experiment.evaluate_file import describe_steps, evaluate_checkpoint, score_table
+    from ssmbook.evaluation.box_files import save_boxes
+    from ssmbook.study.checkpoints import describe_steps, evaluate_checkpoint, score_table
 
     split = Path(options.data) / options.split
     print(describe_steps(options.checkpoint, split, options.follow), file=sys.stderr)

@@ -3,14 +3,14 @@
 What needs torch is imported when it is first asked for: a process that preprocesses does without.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssmbook.dataset.estimate import estimate
-from ssmbook.dataset.grid import describe, stride_of
+from ssmbook.dataset.grid import describe, stride_of, window_and_stride
 from ssmbook.dataset.layout import Sequence, find_sequences
 from ssmbook.dataset.preprocess import SequencesFailed, preprocess, preprocess_sets
 from ssmbook.dataset.sensor import Sensor, get_sensor
+from ssmbook.lazy import lazily
 
 if TYPE_CHECKING:
     from ssmbook.dataset.loader import EventDataModule
@@ -41,10 +41,7 @@ __all__ = [
     "preprocess",
     "preprocess_sets",
     "stride_of",
+    "window_and_stride",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__ = lazily(__name__, _LAZY)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import atomic_write
+from ssmbook.files import atomic_write
 from ssmbook.progress import progress_bar
 
 ATTEMPTS = 6  # in a row that bring not one byte, then it is given up

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from ssmbook.dataset.layout import Sequence
+from ssmbook.errors import InputError
 
 _WINDOW = re.compile(r"_(dt|ne)=([0-9.]+)(?:_|$)")  # in a representation's name
 
@@ -63,3 +64,17 @@ def _every(sequences: list[Sequence]) -> str:
     if len(others) == 0:
         return every
     return f"{every} but for {len(others):,} steps of {others.min() / 1000:g} to {others.max() / 1000:g} ms"
+
+
+BASE_HZ = 20.0  # the paper trains with windows of 50 ms, one every 50 ms
+BASE_MS = 1000 / BASE_HZ
+WAYS = ("held", "true", "sliding")
+
+
+def window_and_stride(way: str, rate_hz: float) -> tuple[float, float]:
+    """Window and stride in ms of one way to run at ``rate_hz``."""
+    fast = 1000 / rate_hz
+    settings = {"held": (fast, BASE_MS), "true": (fast, fast), "sliding": (BASE_MS, fast)}
+    if way not in settings:
+        raise InputError(f"there is no way {way!r} to run faster; the ways are {', '.join(WAYS)}")
+    return settings[way]

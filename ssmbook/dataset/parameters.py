@@ -11,8 +11,8 @@ from ssmbook.dataset.layout import SPLITS
 from ssmbook.dataset.sensor import Sensor
 from ssmbook.errors import InputError
 from ssmbook.events import REPRESENTATIONS
-from ssmbook.events.files import atomic_write
-from ssmbook.events.representation import Representation
+from ssmbook.events.representations import Representation
+from ssmbook.files import atomic_write
 
 PARAMETERS = "preprocess.json"
 

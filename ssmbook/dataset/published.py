@@ -19,7 +19,7 @@ from pathlib import Path
 from ssmbook.dataset.download import Source, bytes_to_fetch, fetch, unpack
 from ssmbook.dataset.layout import SPLITS
 from ssmbook.errors import InputError
-from ssmbook.events.files import atomic_write
+from ssmbook.files import atomic_write
 
 _RVT = "https://download.ifi.uzh.ch/rpg/RVT/datasets"
 _ZUBIC = "https://download.ifi.uzh.ch/rpg/CVPR24_Zubic"

@@ -17,7 +17,7 @@ import numpy as np
 
 from ssmbook.dataset.compression import Chunk, compress
 from ssmbook.events import Events
-from ssmbook.events.representation import Representation
+from ssmbook.events.representations import Representation
 
 
 class Windows:

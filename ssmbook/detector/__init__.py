@@ -10,7 +10,7 @@ from ssmbook.detector.checkpoint import (
 )
 from ssmbook.detector.model import Detector
 from ssmbook.detector.presets import PRESETS, input_sizes
-from ssmbook.detector.temporal import RECURRENCES, detach_states, reset_states
+from ssmbook.detector.recurrences import RECURRENCES, detach_states, reset_states
 
 __all__ = [
     "PRESETS",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ssmbook.detector.attention import AttentionBlock
-from ssmbook.detector.temporal import make_recurrence, over_pixels
+from ssmbook.detector.recurrences import make_recurrence, over_pixels
 
 STRIDES = (4, 8, 16, 32)  # of the four stages
 MULTIPLIERS = (1, 2, 4, 8)  # their widths in units of embed_dim

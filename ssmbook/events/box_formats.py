@@ -27,7 +27,7 @@ import numpy as np
 
 from ssmbook.errors import InputError
 from ssmbook.events.boxes import BOX_DTYPE
-from ssmbook.events.files import atomic_write, existing_file
+from ssmbook.files import atomic_write, existing_file
 
 _TIME = re.compile(r"(\d+)(us)?$")
 _MOST_US = 2**62

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import as_input_error, atomic_write, existing_file
+from ssmbook.files import as_input_error, atomic_write, existing_file
 
 #: One box, 40 bytes: t in µs; x, y of the upper left corner, width and height in px; what it is.
 BOX_DTYPE = np.dtype(

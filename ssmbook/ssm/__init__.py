@@ -1,10 +1,10 @@
 """State-space layers with a carried state; they know nothing of events or boxes."""
 
+from ssmbook.ssm.kernels.dispatch import diagonal_scan
 from ssmbook.ssm.response import frequency_response
 from ssmbook.ssm.s4 import S4
 from ssmbook.ssm.s4d import S4D
 from ssmbook.ssm.s5 import S5, discretize
-from ssmbook.ssm.scan import diagonal_scan
 from ssmbook.ssm.sequence import SequenceLayer
 
 __all__ = ["S4", "S4D", "S5", "SequenceLayer", "diagonal_scan", "discretize", "frequency_response"]

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ssmbook.errors import InputError
 from ssmbook.ssm.hippo import Start, blocks_spectrum, hippo_legs
 from ssmbook.ssm.inputs import Arrays, copy_parameters
+from ssmbook.ssm.kernels.planes import from_planes, to_planes
 from ssmbook.ssm.s4d import DiagonalSystem, check_widths
-from ssmbook.ssm.scan import from_planes, to_planes
 from ssmbook.ssm.siso import ChunkMaps, SISOLayer
 
 

@@ -12,7 +12,7 @@ from ssmbook.errors import InputError
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
 from ssmbook.ssm.inputs import Arrays, copy_parameters
-from ssmbook.ssm.scan import to_planes
+from ssmbook.ssm.kernels.planes import to_planes
 from ssmbook.ssm.siso import ChunkMaps, SISOLayer
 
 

@@ -17,7 +17,8 @@ from ssmbook.errors import InputError
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
 from ssmbook.ssm.inputs import Arrays, check_scale, check_sequence, copy_parameters
-from ssmbook.ssm.scan import diagonal_ssm, from_planes, multiply_planes, scan_planes, to_planes
+from ssmbook.ssm.kernels.dispatch import diagonal_ssm, scan_planes
+from ssmbook.ssm.kernels.planes import from_planes, multiply_planes, to_planes
 
 Discretization = Literal["bilinear", "zoh"]
 LEAST_DECAY = 1e-4  # clip_eigs holds Re λ ≤ −LEAST_DECAY

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ssmbook.errors import InputError
 from ssmbook.ssm.inputs import check_scale, check_sequence
-from ssmbook.ssm.scan import from_planes, to_planes
+from ssmbook.ssm.kernels.planes import from_planes, to_planes
 
 CHUNK = 64  # steps: about where the convolution within a chunk costs as much as the state between chunks
 

@@ -6,7 +6,7 @@ import torch
 
 from ssmbook.detector import load_checkpoint, nms
 from ssmbook.detector.checkpoint import published_name
-from ssmbook.detector.temporal import SSMBlock
+from ssmbook.detector.recurrences import SSMBlock
 from ssmbook.ssm import S5
 
 S5VIT = ["s5vit_mini_gen1", "s5vit_mini_gen4"]

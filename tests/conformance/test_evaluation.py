@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from ssmbook.evaluation import evaluate_boxes
+from ssmbook.evaluation.protocol import METRICS
 from ssmbook.events import BOX_DTYPE
-from ssmbook.experiment import evaluate_boxes
-from ssmbook.experiment.protocol import METRICS
 
 
 def frames(boxes: np.ndarray, frame: np.ndarray, count: int) -> list[np.ndarray]:

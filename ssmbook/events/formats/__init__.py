@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import existing_file, shown
 from ssmbook.events.formats.dat import DatWriter
 from ssmbook.events.formats.header import read_header
 from ssmbook.events.formats.recording import Recording
+from ssmbook.files import existing_file, shown
 
 __all__ = ["FORMATS", "DatWriter", "Recording", "open_events"]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import shown
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import shown
 
 _LONGEST_HEADER = 1 << 20
 _PACKET = struct.Struct("<HHIIIIII")

@@ -9,8 +9,8 @@ import aedat
 import numpy as np
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import as_input_error
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import as_input_error
 
 _SIZE_AT = 14  # behind the line #!AER-DAT4.0
 _LARGEST_HEADER = 1 << 24  # bytes
@@ -24,8 +24,7 @@ class Aedat4Recording(Recording):
 
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         self.path = path
-        self._first = _SIZE_AT + 4 + _check_description(path)
-        self._size = path.stat().st_size
+        self._first, self._end = _check_header(path)
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
         self._reopen()
         streams = self._decoder.id_to_stream()
@@ -75,35 +74,41 @@ class Aedat4Recording(Recording):
 
     def _check_length(self) -> None:
         """A packet that says to be longer than the file: the package would ask for that much memory."""
+        if self._at >= self._end:  # the table of packets, or nothing
+            return
         self._file.seek(self._at)
         head = self._file.read(8)
         if len(head) == 8:
             (length,) = struct.unpack_from("<I", head, 4)
             self._at += 8 + length
-            if self._at > self._size:
+            if self._at > self._end:
                 raise InputError(
                     f"{self.path}: packet {self._packets} is damaged or cut; fetch or write it again"
                 )
 
 
-def _check_description(path: Path) -> int:
-    """The header's description of the streams must be text: over other bytes the package ends the process.
+def _check_header(path: Path) -> tuple[int, int]:
+    """Where the packets begin and end.
 
-    The header is a FlatBuffers table; its third field is the description. Returns the header's length.
+    The header's description of the streams must be text: over other bytes the package ends the process. The header
+    is a FlatBuffers table; its second field is where a table of the packets lies, its third the description.
     """
+    size = path.stat().st_size
     with open(path, "rb") as file:
         file.seek(_SIZE_AT)
-        size = file.read(4)
-        header = file.read(_LARGEST_HEADER)
+        length = int.from_bytes(file.read(4), "little")
+        if _SIZE_AT + 4 + length > size:
+            raise InputError(
+                f"{path}: not a readable AEDAT4 file: its header is cut; fetch or write it again"
+            )
+        header = file.read(min(length, _LARGEST_HEADER))
     with as_input_error(f"{path}: its header is damaged"):
         (table,) = struct.unpack_from("<I", header)
         (back,) = struct.unpack_from("<i", header, table)
-        (field,) = struct.unpack_from("<H", header, table - back + 8)
+        position, field = struct.unpack_from("<HH", header, table - back + 6)
+        end = struct.unpack_from("<q", header, table + position)[0] if position else -1
         (ahead,) = struct.unpack_from("<I", header, table + field)
         start = table + field + ahead
-        (length,) = struct.unpack_from("<I", header, start)
-        header[start + 4 : start + 4 + length].decode()
-        length = int(struct.unpack("<I", size)[0])
-        if _SIZE_AT + 4 + length > path.stat().st_size:
-            raise InputError(f"{path}: its header is damaged or cut; fetch or write it again")
-        return length
+        (count,) = struct.unpack_from("<I", header, start)
+        header[start + 4 : start + 4 + count].decode()
+    return _SIZE_AT + 4 + length, end if 0 < end < size else size

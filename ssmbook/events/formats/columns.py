@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import shown
 from ssmbook.events.formats.checks import LARGEST_STAMP_US
+from ssmbook.files import shown
 
 _NAMES = {
     "t": re.compile(

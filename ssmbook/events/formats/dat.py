@@ -14,10 +14,10 @@ from numba import njit
 
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
-from ssmbook.events.files import atomic_write, shown
 from ssmbook.events.formats.checks import laps
 from ssmbook.events.formats.header import read_header
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import atomic_write, shown
 
 _CD_TYPES = (0x00, 0x0C)
 _EVENT_BYTES = 8

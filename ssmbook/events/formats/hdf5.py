@@ -14,11 +14,11 @@ import h5py
 import numpy as np
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import as_input_error, shown
 from ssmbook.events.formats.checks import LARGEST_STAMP_US
 from ssmbook.events.formats.columns import Table, as_events, find_columns, find_scale, stated_scale
 from ssmbook.events.formats.hdf5_columns import Column, find
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import as_input_error, shown
 
 #: Where events may lie: ours and DSEC's, Metavision's, MVSEC's, M3ED's, and loose in the file.
 _PLACES = (

@@ -16,7 +16,7 @@ from numba import njit
 from numcodecs import blosc, zstd
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import shown
+from ssmbook.files import shown
 
 _DEFLATE, _SHUFFLE, _FLETCHER, _LZF, _BLOSC, _ZSTD, _ECF = 1, 2, 3, 32000, 32001, 32015, 0x8ECF
 _DECODED = (_DEFLATE, _SHUFFLE, _FLETCHER, _LZF, _BLOSC, _ZSTD)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import as_input_error, shown
 from ssmbook.events.formats.columns import Table, as_events, find_columns, find_scale, stated_scale
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import as_input_error, shown
 
 _SAMPLE = 10_000
 _MOST_MEMBERS = 1000

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import as_input_error, shown
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import as_input_error, shown
 
 _TYPES = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
 _MAGIC_1 = b"#ROSBAG V2.0\n"

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ssmbook.errors import InputError
-from ssmbook.events.files import shown
 from ssmbook.events.formats.columns import as_events, find_columns, find_order, find_scale, stated_scale
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import shown
 
 _SAMPLE_BYTES = 1 << 16
 _LONGEST_LINE = 1000

@@ -1,0 +1,98 @@
+"""Average precision by kinds of boxes: by their size, and by how long ago the object last moved.
+
+The AP of some boxes ignores all others: they cost nothing when missed, and who finds them neither gains nor
+loses. Detections that match no box at all count as wrong in every kind, unless the kind is one of size and they
+have another. So kinds that are rare have more wrong detections for each of their boxes, and a lower AP for that
+reason alone: compare models within a kind rather than kinds with each other, and see recall beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from ssmbook.evaluation.average_precision import precision_table
+from ssmbook.evaluation.protocol import counted
+from ssmbook.evaluation.streaming import Evaluation
+
+MOVED_PX = 1.0  # how far a centre goes before the object has moved
+
+
+def ap_by_size(result: Evaluation, edges_px: Sequence[float]) -> pd.DataFrame:
+    """AP of boxes whose diagonal in pixels lies in [edge, next edge), and so on.
+
+    Returns:
+        One row per interval: from, to, boxes, AP, AP_50, recall_50 (the highest that is reached); −1 where
+        there is no box.
+    """
+    truth, found, _ = counted(result.ground_truth, result.detections, result.sensor, result.sensor.downsample)
+    sizes = (np.hypot(boxes.xywh[:, 2], boxes.xywh[:, 3]) for boxes in (truth, found))
+    ignored, outside = (~_within(size, edges_px) for size in sizes)
+    return _table(result, edges_px, ignored, outside)
+
+
+def ap_by_rest(result: Evaluation, edges_s: Sequence[float], moved_px: float = MOVED_PX) -> pd.DataFrame:
+    """AP of boxes whose object has been at rest for a time in [edge, next edge) seconds, and so on.
+
+    Returns:
+        As ``ap_by_size``.
+    """
+    _, found, counts = counted(
+        result.ground_truth, result.detections, result.sensor, result.sensor.downsample
+    )
+    rest = np.concatenate([np.zeros(0), *time_at_rest(result.ground_truth, result.sequences, moved_px)])
+    ignored = ~_within(rest[counts], edges_s)
+    return _table(result, edges_s, ignored, np.zeros((len(ignored), len(found.frame)), bool))
+
+
+def _within(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+    """Which values lie in which interval: [len(edges) − 1, N]."""
+    low, high = np.asarray(edges[:-1])[:, None], np.asarray(edges[1:])[:, None]
+    return (values >= low) & (values < high)
+
+
+def _table(
+    result: Evaluation, edges: Sequence[float], ignored: np.ndarray, outside: np.ndarray
+) -> pd.DataFrame:
+    truth, found, _ = counted(result.ground_truth, result.detections, result.sensor, result.sensor.downsample)
+    precision, recall = precision_table(truth, found, ignored, outside, len(result.sensor.classes))
+    rows = []
+    for v, (low, high) in enumerate(pairwise(edges)):
+        parts = {"AP": precision[..., v], "AP_50": precision[0, ..., v], "recall_50": recall[0, :, v]}
+        means = {name: float(p[p > -1].mean()) if (p > -1).any() else -1.0 for name, p in parts.items()}
+        rows.append({"from": low, "to": high, "boxes": int((~ignored[v]).sum()), **means})
+    return pd.DataFrame(rows)
+
+
+def time_at_rest(
+    frames: Sequence[np.ndarray], sequences: Sequence[str], moved_px: float = MOVED_PX
+) -> list[np.ndarray]:
+    """Seconds since each box's object last moved, from the labels alone.
+
+    An object is a ``track_id`` of a sequence. It has moved when the centre of its box lies ``moved_px`` pixels
+    or more from where it was when it last moved, so that a slow creep adds up; when it is first seen it counts as
+    moving. The time is that since the label at which it last moved: 0 while it moves. What counts is movement in
+    the picture, whoever moves, for that is what makes events.
+
+    Args:
+        frames: one array of ``BOX_DTYPE`` per labelled frame, in order of time within a sequence.
+        sequences: the name of each frame's sequence.
+
+    Returns:
+        One array per frame.
+    """
+    last: dict[tuple[str, int], tuple[float, float, int]] = {}  # centre and time when it last moved
+    rest = []
+    for boxes, sequence in zip(frames, sequences, strict=True):
+        seconds = np.zeros(len(boxes))
+        for i, box in enumerate(boxes):
+            key = sequence, int(box["track_id"])
+            x, y, t = float(box["x"] + box["w"] / 2), float(box["y"] + box["h"] / 2), int(box["t"])
+            if key not in last or np.hypot(x - last[key][0], y - last[key][1]) >= moved_px:
+                last[key] = x, y, t
+            seconds[i] = (t - last[key][2]) / 1e6
+        rest.append(seconds)
+    return rest

@@ -1,0 +1,171 @@
+"""The Prophesee protocol: which boxes count, and how detections of them are scored.
+
+Source: the evaluation of the Gen1 and 1 Mpx automotive detection sets, as detectors for event cameras report it. Only
+labelled frames count, boxes of the first half second and small boxes do not; the rest is COCO's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssmbook.dataset import Sensor, get_sensor
+from ssmbook.errors import InputError
+from ssmbook.evaluation.average_precision import IOU, Boxes, outside_areas, precision_table
+from ssmbook.events import BOX_DTYPE
+
+METRICS = ("AP", "AP_50", "AP_75", "AP_S", "AP_M", "AP_L")
+
+
+def prophesee_filter(boxes: np.ndarray, sensor: Sensor, downsampled: bool = False) -> np.ndarray:
+    """The boxes that count: later than the first half second, and not too small.
+
+    ``t > sensor.eval_skip_us``, ``w² + h² ≥ diagonal²``, ``w ≥ side`` and ``h ≥ side``; the lengths are halved
+    when the frames are the sensor's at half size.
+    """
+    return boxes[_counts(boxes, sensor, downsampled)]
+
+
+def _counts(boxes: np.ndarray, sensor: Sensor, downsampled: bool) -> np.ndarray:
+    scale = 0.5 if downsampled else 1.0
+    diagonal, side = scale * sensor.eval_min_diagonal, scale * sensor.eval_min_side
+    w, h = boxes["w"], boxes["h"]
+    return (boxes["t"] > sensor.eval_skip_us) & (w**2 + h**2 >= diagonal**2) & (w >= side) & (h >= side)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Average precision of one set of detections, and what it is the mean of.
+
+    precision [10, 101, C, 4]: at IoU 0.50:0.05:0.95, recall 0:0.01:1, for each class and for boxes of all, small,
+        medium and large size; −1 where there is no such box to find.
+    recall [10, C, 4]: the highest that is reached.
+    classes: C names.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    classes: tuple[str, ...]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """``METRICS`` in 0..1, −1 where there is nothing to find."""
+        p = self.precision
+        parts = [p[..., 0], p[0, ..., 0], p[5, ..., 0], p[..., 1], p[..., 2], p[..., 3]]
+        return {name: _mean(part) for name, part in zip(METRICS, parts, strict=True)}
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """AP of each class."""
+        return {name: _mean(self.precision[:, :, c, 0]) for c, name in enumerate(self.classes)}
+
+    def curve(self, class_id: int, iou: float = 0.5) -> np.ndarray:
+        """Precision of one class at the 101 recalls ``average_precision.RECALL``, at one of the thresholds."""
+        row = np.flatnonzero(np.isclose(IOU, iou))
+        if len(row) == 0:
+            raise InputError(f"iou is {iou}; it can be {', '.join(f'{value:.2f}' for value in IOU)}")
+        return self.precision[row[0], :, class_id, 0]
+
+
+def _mean(precision: np.ndarray) -> float:
+    known = precision[precision > -1]
+    return float(known.mean()) if len(known) else -1.0
+
+
+def evaluate_boxes(
+    ground_truth: Sequence[np.ndarray],
+    detections: Sequence[np.ndarray],
+    sensor: str | Sensor = "gen1",
+    height: int = 240,
+    width: int = 304,
+    downsampled: bool = False,
+) -> dict[str, float]:
+    """Average precision of detections by the Prophesee protocol.
+
+    Args:
+        ground_truth, detections: one array of ``BOX_DTYPE`` per labelled frame, in the same order;
+            detections are ranked by ``class_confidence``, and no more than the 100 best of a class count.
+        sensor: its classes and evaluation filters.
+        height, width: of the evaluated frame in pixels; a record of what was evaluated, the score does not
+            depend on them.
+        downsampled: the frame is the sensor's at half size, so the filters are halved.
+
+    Returns:
+        ``AP`` (over IoU 0.50:0.05:0.95), ``AP_50``, ``AP_75`` and ``AP_S``, ``AP_M``, ``AP_L`` (COCO's size
+        classes) in 0..1; −1 where no ground truth is left to score, as COCO has it.
+
+    Raises:
+        InputError: lists of different length, a class that the sensor does not have, a value that is not
+            finite.
+    """
+    return score_boxes(ground_truth, detections, sensor, downsampled).metrics
+
+
+def score_boxes(
+    ground_truth: Sequence[np.ndarray],
+    detections: Sequence[np.ndarray],
+    sensor: str | Sensor = "gen1",
+    downsampled: bool = False,
+) -> Scores:
+    """As ``evaluate_boxes``, with precision and recall of each class."""
+    sensor = get_sensor(sensor)
+    truth, found, _ = counted(ground_truth, detections, sensor, downsampled)
+    table = precision_table(truth, found, outside_areas(truth), outside_areas(found), len(sensor.classes))
+    return Scores(*table, sensor.classes)
+
+
+def counted(
+    ground_truth: Sequence[np.ndarray],
+    detections: Sequence[np.ndarray],
+    sensor: Sensor,
+    downsampled: bool = False,
+) -> tuple[Boxes, Boxes, np.ndarray]:
+    """The boxes and detections that count, and which of all boxes of ``ground_truth``, one after another, do.
+
+    A frame without a box to find is not counted, whatever is detected in it.
+    """
+    if len(ground_truth) != len(detections):
+        raise InputError(f"{len(ground_truth)} frames of ground truth, but {len(detections)} of detections")
+    (truth, truth_frame), (found, found_frame) = (
+        _flat(frames, sensor, what)
+        for frames, what in ((ground_truth, "ground truth"), (detections, "detections"))
+    )
+    truth_counts = _counts(truth, sensor, downsampled)
+    seen = np.zeros(len(ground_truth), bool)
+    seen[truth_frame[truth_counts]] = True
+    found_counts = _counts(found, sensor, downsampled) & seen[found_frame]
+    return (
+        _boxes(truth[truth_counts], truth_frame[truth_counts]),
+        _boxes(found[found_counts], found_frame[found_counts]),
+        truth_counts,
+    )
+
+
+def _flat(frames: Sequence[np.ndarray], sensor: Sensor, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """All frames' boxes in one array, and the frame of each; checked."""
+    filled = []
+    for i, rows in enumerate(map(np.asarray, frames)):
+        missing = set(BOX_DTYPE.names or ()) - set(rows.dtype.names or ())
+        if len(rows) and missing:
+            raise InputError(f"frame {i} of the {what} has no field {min(missing)}; give arrays of BOX_DTYPE")
+        if len(rows):
+            filled.append(rows)
+    boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *filled])
+    frame = np.repeat(np.arange(len(frames)), [len(rows) for rows in frames])
+    values = np.stack([boxes[name] for name in ("x", "y", "w", "h", "class_confidence")])
+    bad = ~np.isfinite(values).all(0) | (boxes["class_id"] >= len(sensor.classes))
+    if bad.any():
+        i = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"frame {frame[i]} of the {what} holds {boxes[i]}, with a value that is not finite or a class that is"
+            f" not one of {', '.join(sensor.classes)}"
+        )
+    return boxes, frame
+
+
+def _boxes(boxes: np.ndarray, frame: np.ndarray) -> Boxes:
+    xywh = np.stack([boxes[name].astype(np.float64) for name in "xywh"], axis=1)
+    score = boxes["class_confidence"].astype(np.float64)
+    return Boxes(frame, boxes["class_id"].astype(np.int64), xywh, score)

@@ -1,0 +1,188 @@
+"""Evaluation of a detector over streams of frames, its state carried along, by the Prophesee protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ssmbook.dataset import Batch, Sensor, get_sensor
+from ssmbook.detector import Detector, nms, reset_states
+from ssmbook.detector.precision import autocast
+from ssmbook.detector.recurrences import STATE_SPACE
+from ssmbook.errors import InputError
+from ssmbook.evaluation.protocol import Scores, score_boxes
+from ssmbook.events import BOX_DTYPE
+from ssmbook.progress import progress_bar
+
+
+def to_boxes(
+    detections: Sequence[torch.Tensor | np.ndarray], t_us: Sequence[int] | np.ndarray, score: str = "product"
+) -> list[np.ndarray]:
+    """Detections as the boxes of the raw files, one array per frame.
+
+    Args:
+        detections: per frame ``[K, 7]``: x1, y1, x2, y2, objectness, class score, class, as ``nms`` gives.
+        t_us: the time of each frame in µs.
+        score: what becomes ``class_confidence``, by which AP ranks: ``"product"`` is objectness times
+            class score; ``"class"`` is the class score alone, as the published code ranks.
+
+    Returns:
+        One array of ``BOX_DTYPE`` per frame.
+    """
+    if score not in ("product", "class"):
+        raise InputError(f"score is {score!r}; it can be 'product' or 'class'")
+    if len(detections) != len(t_us):
+        raise InputError(f"{len(detections)} frames of detections, but {len(t_us)} times")
+    frames = []
+    for rows, t in zip(detections, t_us, strict=True):
+        values = torch.as_tensor(rows).detach().to("cpu", torch.float32).numpy()
+        if values.size and (values.ndim != 2 or values.shape[1] != 7):
+            raise InputError(f"detections of a frame must be [K, 7], not {list(values.shape)}")
+        x1, y1, x2, y2, objectness, class_score, class_id = values.reshape(-1, 7).T
+        boxes = np.zeros(len(x1), dtype=BOX_DTYPE)
+        boxes["t"] = t
+        boxes["x"], boxes["y"], boxes["w"], boxes["h"] = x1, y1, x2 - x1, y2 - y1
+        boxes["class_id"] = class_id
+        boxes["class_confidence"] = objectness * class_score if score == "product" else class_score
+        frames.append(boxes)
+    return frames
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a streaming evaluation found, one array of boxes per labelled frame, and the score of all.
+
+    Frames are in the order of their sequences' names and of time, however they were dealt to batches.
+    """
+
+    scores: Scores
+    ground_truth: list[np.ndarray]
+    detections: list[np.ndarray]
+    sequences: list[str]  # the name of each frame's sequence
+    height: int  # of the frames
+    width: int
+    sensor: Sensor
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """``AP`` and its kin in 0..1, as ``evaluate_boxes`` gives them."""
+        return self.scores.metrics
+
+
+class StreamingEvaluator:
+    """Runs a detector over a stream of chunks, its state carried from one to the next, and scores it.
+
+    Args:
+        model: with ``carry="published"`` every chunk starts from zero, whatever is carried to it.
+        sensor: whose protocol; its ``downsample`` says whether frames are at half size.
+        step_scale: time between windows in units of that in training (S5's Δ is multiplied by it).
+        trained_us: time between windows in training, in µs. Where it is given, step_scale follows the data instead:
+            each step is as long as the time since the window before it, whatever the grid, and over gaps.
+        confidence, iou: of the non-maximum suppression.
+        score: what ranks detections, see ``to_boxes``.
+
+    Raises:
+        InputError: another step_scale than 1, or trained_us, with a recurrence that has no time scale.
+    """
+
+    def __init__(
+        self,
+        model: Detector,
+        sensor: str | Sensor,
+        *,
+        step_scale: float = 1.0,
+        trained_us: float | None = None,
+        confidence: float = 0.001,
+        iou: float = 0.45,
+        score: str = "product",
+    ) -> None:
+        self.model, self.sensor = model, get_sensor(sensor)
+        recurrence = model.config["recurrence"]
+        if (step_scale != 1 or trained_us is not None) and recurrence not in STATE_SPACE:
+            raise InputError(
+                f"recurrence {recurrence!r} has no time scale and cannot follow a rate; evaluate it at step_scale 1"
+            )
+        self.step_scale, self.trained_us = step_scale, trained_us
+        self.confidence, self.iou, self.score = confidence, iou, score
+        self.states: list | None = None
+        self.height = self.width = 0
+        self.truth: list[np.ndarray] = []
+        self.found: list[np.ndarray] = []
+        self.sequences: list[str] = []
+
+    @torch.no_grad()
+    def push(self, batch: Batch) -> list[np.ndarray]:
+        """Detect in one chunk; returns the boxes of its labelled frames. The model must be in eval mode."""
+        self.height, self.width = batch.x.shape[-2:]
+        states = reset_states(self.states, batch.first)
+        scale = self.step_scale if self.trained_us is None else batch.step_scale(self.trained_us)
+        features, self.states = self.model.features(batch.x, states, scale, frames=batch.frames)
+        if len(batch.frames) == 0:
+            return []
+        rows = nms(self.model.predict(features), self.confidence, self.iou)
+        boxes = to_boxes([r.cpu() for r in rows], batch.times_us.tolist(), self.score)
+        self.found += boxes
+        self.truth += batch.labels
+        self.sequences += [batch.sequences[slot] for slot in batch.frames[:, 1].tolist()]
+        return boxes
+
+    def result(self) -> Evaluation:
+        """The score of all that was pushed."""
+        return self._score([(self.sequences, self.truth, self.found, (self.height, self.width))])
+
+    def gather(self) -> Evaluation:
+        """The score of all that was pushed in any process: of all boxes at once, not a mean of scores."""
+        own = self.sequences, self.truth, self.found, (self.height, self.width)
+        if not dist.is_initialized():
+            return self._score([own])
+        parts: list = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, own)
+        return self._score(parts)
+
+    def _score(self, parts: list) -> Evaluation:
+        frames = [
+            frame for names, truth, found, _ in parts for frame in zip(names, truth, found, strict=True)
+        ]
+        if not frames:
+            raise InputError("no labelled frame was evaluated: the split is empty")
+        # A frame that several processes saw counts once.
+        by_time = {(name, int(truth["t"][0])): (truth, found) for name, truth, found in frames}
+        keys = sorted(by_time)
+        truth, found = ([by_time[key][i] for key in keys] for i in (0, 1))
+        height, width = max(size for *_, size in parts)
+        scores = score_boxes(truth, found, self.sensor, self.sensor.downsample)
+        return Evaluation(scores, truth, found, [name for name, _ in keys], height, width, self.sensor)
+
+
+def evaluate(
+    model: Detector,
+    batches: Iterable[Batch],
+    sensor: str | Sensor,
+    *,
+    step_scale: float = 1.0,
+    trained_us: float | None = None,
+    score: str = "product",
+    device: str | torch.device = "cpu",
+    precision: str = "fp32",
+    progress: str | None = None,
+) -> Evaluation:
+    """Streaming evaluation of one model over one split: ``StreamingEvaluator`` over all ``batches``.
+
+    Args:
+        batches: ``EvaluationStreams``; ``batch.first`` says which slots start a new sequence.
+        step_scale, trained_us, score: see ``StreamingEvaluator``.
+        device: where the model runs.
+        precision: what products are computed in: ``"fp32"``, ``"bf16"`` or ``"fp16"``; the weights stay float32.
+        progress: the label of a progress bar; none without.
+    """
+    evaluator = StreamingEvaluator(
+        model.to(device).eval(), sensor, step_scale=step_scale, trained_us=trained_us, score=score
+    )
+    for batch in progress_bar(batches, desc=progress, unit="chunk", show=progress is not None, leave=False):
+        with autocast(torch.device(device), precision):
+            evaluator.push(batch.to(device))
+    return evaluator.result()

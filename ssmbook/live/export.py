@@ -1,0 +1,167 @@
+"""The detector as one step, for other runtimes: `torch.export` and ONNX, the state an input and an output.
+
+    frame [B, C, h, w] (uint8), states  →  predictions [B, A, 5 + classes], new states
+
+All arithmetic is real. A complex state of P values is a pair of planes, [B, 2P, h, w]: real parts, then imaginary.
+The start is zeros, as in `ExportedStep.start`; what a step returns goes into the next.
+"""
+
+import copy
+import math
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ssmbook.detector.backbone import MULTIPLIERS, STRIDES
+from ssmbook.detector.model import Detector
+from ssmbook.detector.recurrences import ConvLSTM, NoRecurrence, SSMBlock
+from ssmbook.errors import InputError
+from ssmbook.live.folding import fold
+from ssmbook.live.real import real_layer
+
+
+class ExportedStep(nn.Module):
+    """One step of a detector in real arithmetic, on flat lists of tensors, in evaluation mode and float32.
+
+    Args:
+        model: the detector; it is copied.
+        step_scale: a constant; None makes it an input, a tensor [] after the frame.
+
+    Raises:
+        InputError: a recurrence that is none of the detector's.
+    """
+
+    def __init__(self, model: Detector, step_scale: float | None = 1.0) -> None:
+        super().__init__()
+        self.step_scale = step_scale
+        self.model = fold(copy.deepcopy(model).cpu().float())
+        self.kinds: list[str] = []
+        self.widths: list[int] = []  # of the tensors of each stage's state
+        for stage, multiplier in zip(self.model.backbone.stages, MULTIPLIERS, strict=True):
+            block, width = stage.recurrence, model.config["embed_dim"] * multiplier
+            if isinstance(block, SSMBlock):
+                block.layer = real_layer(block.layer)
+                kind, width = "planes", math.prod(cast("tuple[int, ...]", block.layer.state_shape))
+            elif isinstance(block, ConvLSTM):
+                kind = "pair"
+            elif isinstance(block, NoRecurrence):
+                kind = "none"
+            else:
+                raise InputError(f"a {type(block).__name__} is no recurrence that can be exported")
+            self.kinds.append(kind)
+            self.widths.append(width)
+
+    def forward(self, frame: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        """frame [B, C, h, w], then the step scale if it is an input, then the states."""
+        scale: float | Tensor
+        if self.step_scale is None:
+            scale, *flat = rest
+        else:
+            scale, flat = self.step_scale, list(rest)
+        features, states = self.model.features(frame[None], self._nested(flat), scale)
+        return self.model.predict(features)[0], *self._flat(states)
+
+    def start(self, batch: int = 1) -> list[Tensor]:
+        """The states before the first frame: zeros."""
+        H, W = self.model.input_hw
+        count = {"planes": 1, "pair": 2, "none": 0}
+        return [
+            torch.zeros(batch, width, H // stride, W // stride)
+            for width, stride, kind in zip(self.widths, STRIDES, self.kinds, strict=True)
+            for _ in range(count[kind])
+        ]
+
+    def names(self) -> list[str]:
+        """One name for each state: ``state_1`` …, or ``state_1_h`` and ``state_1_c`` for a ConvLSTM."""
+        ends = {"planes": [""], "pair": ["_h", "_c"], "none": []}
+        return [f"state_{i}{end}" for i, kind in enumerate(self.kinds, 1) for end in ends[kind]]
+
+    def _nested(self, flat: list[Tensor]) -> list[Any]:
+        left = iter(flat)
+        take = {"planes": lambda: next(left), "pair": lambda: (next(left), next(left)), "none": lambda: None}
+        return [take[kind]() for kind in self.kinds]
+
+    def _flat(self, states: list[Any]) -> list[Tensor]:
+        return [t for s in states if s is not None for t in (s if isinstance(s, tuple) else (s,))]
+
+
+def export_program(
+    model: Detector, frame_hw: tuple[int, int], *, batch: int = 1, step_scale: float | None = 1.0
+) -> torch.export.ExportedProgram:
+    """The step as a `torch.export` program, for `torch.export.save` or ahead-of-time compilation.
+
+    Args:
+        model: the detector.
+        frame_hw: (height, width) of the frames, no larger than the model's input.
+        batch: cameras side by side.
+        step_scale: a constant, or None for an input, see `ExportedStep`.
+    """
+    step, arguments = _step_and_arguments(model, frame_hw, batch, step_scale)
+    with torch.no_grad():
+        return torch.export.export(step, arguments)
+
+
+def export_onnx(
+    model: Detector,
+    path: str | Path,
+    frame_hw: tuple[int, int],
+    *,
+    batch: int = 1,
+    step_scale: float | None = 1.0,
+) -> Path:
+    """Write the step as one ONNX file, which appears whole or not at all.
+
+    Inputs ``frame`` (uint8), ``step_scale`` if it is one, and the states by name; outputs ``predictions``
+    [B, A, 5 + classes] (cx, cy, w, h in pixels, objectness, classes) and each state as ``new_`` + its name.
+    Arguments as in `export_program`. It needs the packages onnx and onnxscript: pip install 'ssmbook[export]'.
+
+    Raises:
+        InputError: a package is missing, a size does not fit, or the recurrence cannot be exported.
+    """
+    try:
+        import onnxscript  # noqa: F401 (torch.onnx needs it)
+    except ImportError as error:
+        raise InputError(
+            f"ONNX export needs a package that is missing ({error}); pip install 'ssmbook[export]'"
+        ) from None
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+    step, arguments = _step_and_arguments(model, frame_hw, batch, step_scale)
+    names = step.names()
+    inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with torch.no_grad():
+            program = torch.onnx.export(
+                step,
+                arguments,
+                input_names=inputs,
+                output_names=["predictions", *(f"new_{name}" for name in names)],
+                dynamo=True,
+                verbose=False,
+            )
+        assert program is not None
+        program.save(partial, external_data=False)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _step_and_arguments(
+    model: Detector, frame_hw: tuple[int, int], batch: int, step_scale: float | None
+) -> tuple[ExportedStep, tuple[Tensor, ...]]:
+    if batch < 1:
+        raise InputError(f"batch is {batch}; it must be at least 1")
+    if step_scale is not None and not step_scale > 0:
+        raise InputError(f"step_scale must be above 0, not {step_scale}")
+    if any(not 1 <= size <= most for size, most in zip(frame_hw, model.input_hw, strict=True)):
+        raise InputError(f"frames of {tuple(frame_hw)} do not fit the model's input of {model.input_hw}")
+    step = ExportedStep(model, step_scale).eval()
+    frame = torch.zeros(batch, model.in_channels, *frame_hw, dtype=torch.uint8)
+    scale = [torch.tensor(1.0)] if step_scale is None else []
+    return step, (frame, *scale, *step.start(batch))

@@ -1,0 +1,287 @@
+"""Live detection: events or windows in, boxes out, in a memory that does not grow.
+
+    stream = StreamingDetector(load_checkpoint("model.ckpt"), "gen1", rate_hz=100, way="sliding")
+    for events in camera:
+        for t_us, boxes in stream.push(events):
+            ...
+
+A window of the events from end − window to end, both included, is complete once an event after its end has
+come, or the clock says so. What the next windows still need of the events is kept, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ssmbook.dataset import Sensor, get_sensor
+from ssmbook.dataset.grid import BASE_HZ, window_and_stride
+from ssmbook.detector import Detector, nms
+from ssmbook.errors import InputError
+from ssmbook.evaluation.streaming import to_boxes
+from ssmbook.events import BOX_DTYPE, REPRESENTATIONS, Events, Recording
+from ssmbook.events.formats.checks import LATE_US, running_maximum
+from ssmbook.live.step import NetworkStep
+from ssmbook.progress import progress_bar
+
+PIECE = 1 << 16  # events of a recording that are pushed at once
+LONGEST_GAP_US = 60_000_000  # a jump of the stamps by more is taken for a fault, not for a quiet minute
+MOST_HELD = 1 << 25  # events, about 450 MB: more in a window come from a clock that stands still
+
+
+#: Takes a window's frame [channels, height, width], its end in µs, and its boxes.
+Show = Callable[[np.ndarray, int, np.ndarray], None]
+
+
+class Detections(NamedTuple):
+    """What was found in one window."""
+
+    t_us: int  # end of the window
+    boxes: np.ndarray  # BOX_DTYPE, in pixels of the frame, best first
+
+
+class EventWindows:
+    """Cuts events that arrive in pieces of any size into windows.
+
+    Args:
+        window_us: a window holds the events with end − window_us ≤ t ≤ end.
+        stride_us: between ends; need not be whole: the k-th end is first + round(k · stride_us).
+        first_end_us: the end of the first window; None: one window after the first event.
+    """
+
+    def __init__(self, window_us: int, stride_us: float, first_end_us: int | None = None) -> None:
+        if window_us < 1 or stride_us < 1:
+            raise InputError(f"window {window_us} µs, stride {stride_us} µs; give at least 1 µs")
+        self.window_us, self.stride_us = window_us, stride_us
+        self._first, self._count = first_end_us, 0
+        self._clock: int | None = None  # the latest stamp so far
+        self._kept: list[Events] = []
+        self.stale = 0  # events that came too late to count, and were dropped
+
+    @property
+    def next_end_us(self) -> int | None:
+        """The end of the next window; None before the first event of a stream without ``first_end_us``."""
+        return None if self._first is None else self._end(self._first)
+
+    def _end(self, first_us: int) -> int:
+        return first_us + round(self._count * self.stride_us)
+
+    @property
+    def held(self) -> int:
+        """How many events are held."""
+        return sum(map(len, self._kept))
+
+    def push(self, events: Events, now_us: int | None = None) -> Iterator[tuple[int, Events]]:
+        """Take events, and give the windows that are complete then: (end, events).
+
+        Args:
+            events: in the order of their arrival; late ones have their stamps lifted to the latest so far, or are
+                dropped and counted in ``stale`` where they are late by more than 0.1 s.
+            now_us: the time up to which all events have been delivered: windows that end by then are
+                complete too, events or none.
+
+        Raises:
+            InputError: the first stamp is below 0, the clock went back (the last event is late by more than 0.1 s),
+                jumped ahead by more than a minute, or stands still while events come; nothing was taken.
+        """
+        if self.held + len(events) > MOST_HELD:
+            raise InputError(
+                f"{self.held + len(events):,} events wait for the clock to pass {self.next_end_us} µs; give shorter "
+                "windows, or reset the stream if the clock stands still"
+            )
+        count = len(events)
+        events = self._sorted(events)
+        latest = [int(events.t[-1])] if len(events) else []
+        latest += [] if now_us is None else [int(now_us)]
+        seen = self._first if self._clock is None else self._clock
+        if seen is not None and latest and max(latest) - seen > LONGEST_GAP_US:
+            raise InputError(
+                f"the stamps jump from {seen} to {max(latest)} µs; reset the stream where a recording begins"
+            )
+        self.stale += count - len(events)
+        if self._first is None and len(events):
+            self._first = int(events.t[0]) + self.window_us
+        if latest:
+            self._clock = max([*latest, self._clock or 0])
+        self._hold(events)
+        return self._complete(-1 if now_us is None else int(now_us))
+
+    def _sorted(self, events: Events) -> Events:
+        if len(events) == 0:
+            return events
+        if self._clock is None and events.t[0] < 0:
+            raise InputError(f"the first stamp is {events.t[0]} µs; stamps must not start below 0")
+        t = events.t.copy()
+        largest = running_maximum(t, self._clock or 0)[1]
+        if t[-1] - events.t[-1] > LATE_US:
+            raise InputError(
+                f"the clock goes back from {t[-1]} to {events.t[-1]} µs; reset the stream where a recording begins"
+            )
+        return _without_stale(t, events) if largest > LATE_US else Events(t, events.x, events.y, events.p)
+
+    def _hold(self, events: Events) -> None:
+        """Keep a copy of the events that the next window can still need."""
+        end = self.next_end_us
+        if end is not None:
+            events = events[int(np.searchsorted(events.t, end - self.window_us)) :]
+        if len(events):
+            self._kept.append(Events.concatenate([events]))
+
+    def _complete(self, now_us: int) -> Iterator[tuple[int, Events]]:
+        first, clock = self._first, self._clock
+        if first is None or clock is None:
+            return
+        held = None
+        # A window that ends at the latest stamp may get more events of that stamp.
+        while clock > (end := self._end(first)) or now_us >= end:
+            held = Events.concatenate(self._kept) if held is None else held
+            start = int(np.searchsorted(held.t, end - self.window_us))
+            stop = int(np.searchsorted(held.t, end, "right"))
+            self._count += 1
+            yield end, held[start:stop]
+        if held is not None:
+            self._kept.clear()
+            self._hold(held)
+
+
+def _without_stale(lifted: np.ndarray, events: Events) -> Events:
+    """The events [N] that came in time, at their lifted stamps [N]."""
+    fresh = lifted - events.t <= LATE_US
+    return Events(lifted[fresh], events.x[fresh], events.y[fresh], events.p[fresh])
+
+
+class StreamingDetector:
+    """A detector that runs live: push events or frames, get boxes.
+
+    At k times the rate of training (windows of 50 ms, 20 a second) there are three ways to run, see
+    ``rates``; S5's time scale follows the rate where ``follow`` says so.
+
+    Args:
+        model: the detector, on the device where it is to run; not changed.
+        sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
+        rate_hz: windows a second ("held": what the windows are short for; they still come 20 a second).
+        way: ``"held"``, ``"true"`` or ``"sliding"``.
+        follow: ``step_scale`` is 20 / rate_hz; else it is 1.
+        representation: what the model was trained on, a name of ``REPRESENTATIONS``.
+        confidence, iou: of the non-maximum suppression.
+        score: what becomes the boxes' confidence, see ``to_boxes``.
+        first_end_us: the end of the first window; None: one window after the first event.
+
+    Raises:
+        InputError: an argument is out of range, or the sensor's frames or classes do not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: Detector,
+        sensor: str | Sensor,
+        *,
+        rate_hz: float = BASE_HZ,
+        way: str = "true",
+        follow: bool = False,
+        representation: str = "stacked_histogram",
+        confidence: float = 0.1,
+        iou: float = 0.45,
+        score: str = "product",
+        first_end_us: int | None = None,
+    ) -> None:
+        if not 0 < rate_hz <= 10_000:
+            raise InputError(f"rate_hz is {rate_hz}; it must be above 0 and at most 10,000")
+        if representation not in REPRESENTATIONS:
+            raise InputError(f"representation is {representation!r}; it can be {', '.join(REPRESENTATIONS)}")
+        self.sensor = get_sensor(sensor)
+        kind = REPRESENTATIONS[representation]
+        bins = model.in_channels * kind(bins=1).bins // kind(bins=1).channels
+        self.represent = kind(bins=bins, height=self.sensor.height, width=self.sensor.width)
+        frame_hw, classes = self.sensor.frame_size, self.sensor.classes
+        if model.num_classes != len(classes):
+            raise InputError(
+                f"the model has {model.num_classes} classes, but sensor {self.sensor.name!r} {len(classes)}: choose "
+                "the sensor that it was trained for"
+            )
+        if any(size > most for size, most in zip(frame_hw, model.input_hw, strict=True)):
+            raise InputError(f"frames of {frame_hw} do not fit the model's input of {model.input_hw}")
+        window_ms, stride_ms = window_and_stride(way, rate_hz)
+        self._times = round(1000 * window_ms), 1000 * stride_ms, first_end_us
+        self.windows = EventWindows(*self._times)
+        scale = BASE_HZ / rate_hz if follow else 1.0
+        self.step = NetworkStep(model, frame_hw, scale, torch.from_numpy(np.empty(0, kind.dtype)).dtype)
+        self.confidence, self.iou, self.score = confidence, iou, score
+
+    def push(self, events: Events, now_us: int | None = None) -> list[Detections]:
+        """Take the next events; detect in every window that is complete then.
+
+        Args:
+            events: any number, in the order of their arrival; late ones count at the latest time so far.
+            now_us: the time up to which all events have been delivered. Without it a window waits for the
+                first event after its end, which a camera that sees nothing does not send.
+
+        Raises:
+            InputError: an event outside the sensor, a first stamp below 0, a clock that went back by more than
+                0.1 s, jumped ahead by more than a minute or stands still; the stream is as it was before.
+        """
+        return [self.push_frame(frame, end) for end, frame in self.frames(events, now_us)]
+
+    def frames(self, events: Events, now_us: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """The windows that the next events complete, each as its end and its frame; arguments as of ``push``."""
+        for values, size, name in ((events.x, self.sensor.width, "x"), (events.y, self.sensor.height, "y")):
+            if len(events) and values.max() >= size:
+                i = int(np.argmax(values >= size))
+                raise InputError(f"event {i} has {name} = {values[i]}, outside the sensor's {size} px")
+        for end, window in self.windows.push(events, now_us):
+            yield end, self._frame(window)
+
+    def push_frame(self, frame: np.ndarray | torch.Tensor, t_us: int) -> Detections:
+        """Detect in the next frame [channels, height, width] of a representation, whose window ends at t_us."""
+        frame = torch.as_tensor(frame)
+        wanted = tuple(self.step.frame.shape[2:])
+        if tuple(frame.shape) != wanted:
+            raise InputError(f"a frame must be {list(wanted)}, not {list(frame.shape)}")
+        rows = nms(self.step(frame), self.confidence, self.iou)[0]
+        return Detections(t_us, to_boxes([rows.cpu()], [t_us], self.score)[0])
+
+    def reset(self) -> None:
+        """Forget events and state: another recording begins."""
+        self.windows = EventWindows(*self._times)
+        self.step.reset()
+
+    def _frame(self, events: Events) -> np.ndarray:
+        frame = self.represent(events)
+        # Nearest-exact at half size keeps pixels 2i + 1, as in preprocessing.
+        return np.ascontiguousarray(frame[:, 1::2, 1::2]) if self.sensor.downsample else frame
+
+
+def detect_recording(
+    stream: StreamingDetector, recording: Recording, progress: bool = True, show: Show | None = None
+) -> tuple[int, np.ndarray]:
+    """Run a whole recording through a stream: the number of windows, and all boxes, BOX_DTYPE.
+
+    Args:
+        stream: at its start.
+        recording: whose events lie within the stream's sensor.
+        progress: show a bar.
+        show: called for each window with its frame, its end in µs and its boxes, as by ``box_video``.
+    """
+    found: list[Detections] = []
+    with progress_bar(desc="detect", unit="window", show=progress, leave=False) as bar:
+        for events, now_us in _pieces(recording):
+            for end, frame in stream.frames(events, now_us):
+                found.append(stream.push_frame(frame, end))
+                if show is not None:
+                    show(frame, end, found[-1].boxes)
+                bar.update()
+    boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *(d.boxes for d in found)])
+    return len(found), boxes.astype(BOX_DTYPE)  # numpy drops the bytes between fields when it joins
+
+
+def _pieces(recording: Recording) -> Iterator[tuple[Events, int | None]]:
+    """A recording piece by piece, so that the bar moves; after its end nothing more can come."""
+    end_us = 0
+    for block in recording.blocks():
+        end_us = int(block.t[-1])
+        for k in range(0, len(block), PIECE):
+            yield block[k : k + PIECE], None
+    yield Events.empty(), end_us

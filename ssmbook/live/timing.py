@@ -1,0 +1,116 @@
+"""How long one window takes, by the protocol of the paper's table 1: batch 1, windows of 50 ms at 20 Hz.
+
+Timed, window by window and one after another without waiting for the next to arrive:
+
+network          a frame of counts in the device's memory → predictions in the device's memory, state carried
+post-processing  besides: non-maximum suppression, and boxes as an array in the host's memory
+
+Making frames out of events is not part of either, nor is the copy of a frame to the device.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ssmbook.dataset import Sensor, get_sensor
+from ssmbook.detector import Detector, nms
+from ssmbook.errors import InputError
+from ssmbook.evaluation.streaming import to_boxes
+from ssmbook.events import Events, StackedHistogram
+from ssmbook.live.step import NetworkStep
+from ssmbook.progress import progress_bar
+
+WARM_UP = 10  # windows before those that count
+
+
+def synthetic_frames(model: Detector, seed: int = 0) -> Iterator[np.ndarray]:
+    """Frames of the model's input size without end; 5 % of the counts are not 0."""
+    rng = np.random.default_rng(seed)
+    shape = model.in_channels, *model.input_hw
+    while True:
+        yield ((rng.random(shape) < 0.05) * rng.integers(1, 11, shape)).astype(np.uint8)
+
+
+def recorded_frames(windows: Iterable[Events], model: Detector, sensor: str | Sensor) -> Iterator[np.ndarray]:
+    """A recording's windows as frames of the sensor's size (halved where the sensor is downsampled)."""
+    sensor = get_sensor(sensor)
+    represent = StackedHistogram(bins=model.in_channels // 2, height=sensor.height, width=sensor.width)
+    for events in windows:
+        frame = represent(events)
+        yield np.ascontiguousarray(frame[:, 1::2, 1::2]) if sensor.downsample else frame
+
+
+def time_detector(
+    model: Detector,
+    frames: Iterable[np.ndarray],
+    count: int = 200,
+    *,
+    confidence: float = 0.001,
+    iou: float = 0.45,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Time a detector on single frames, on the device where it is.
+
+    Args:
+        model: the detector; it runs as `StreamingDetector` runs it.
+        frames: [channels, height, width] each, all of one size; the first ten are not counted.
+        count: how many to time; fewer if there are fewer.
+        confidence, iou: of the non-maximum suppression; by default those of the evaluation.
+
+    Returns:
+        Two rows, "network" and "network and post-processing", in ms: median, p5, p95, and the number of windows.
+
+    Raises:
+        InputError: fewer than eleven frames, or count < 1.
+    """
+    if count < 1:
+        raise InputError(f"count is {count}; it must be at least 1")
+    step: NetworkStep | None = None
+    taken: list[tuple[float, float]] = []
+    some = itertools.islice(frames, WARM_UP + count)
+    for k, frame in enumerate(progress_bar(some, desc="time", unit="window", show=progress, leave=False)):
+        if step is None:
+            step = NetworkStep(model, (frame.shape[1], frame.shape[2]))
+        times = _time_one(step, torch.from_numpy(frame).to(step.device), k, confidence, iou)
+        if k >= WARM_UP:
+            taken.append(times)
+    if not taken:
+        raise InputError(f"there are too few windows: {WARM_UP} warm up, and at least one must follow")
+    network, whole = 1e3 * np.array(taken).T
+    rows = {"network": network, "network and post-processing": whole}
+    return pd.DataFrame(
+        [
+            {
+                "timed": name,
+                "median_ms": np.median(ms),
+                "p5_ms": np.quantile(ms, 0.05),
+                "p95_ms": np.quantile(ms, 0.95),
+                "windows": len(ms),
+            }
+            for name, ms in rows.items()
+        ]
+    )
+
+
+def _time_one(
+    step: NetworkStep, frame: torch.Tensor, k: int, confidence: float, iou: float
+) -> tuple[float, float]:
+    """Seconds until the predictions are there, and until the boxes are."""
+    _wait(step.device)
+    start = time.perf_counter()
+    predictions = step(frame)
+    _wait(step.device)
+    predicted = time.perf_counter()
+    to_boxes([rows.cpu() for rows in nms(predictions, confidence, iou)], [k])
+    return predicted - start, time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

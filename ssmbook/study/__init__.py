@@ -1,0 +1,50 @@
+"""What the book compares: profiles, models, rates, and their tables."""
+
+from typing import TYPE_CHECKING
+
+from ssmbook.lazy import lazily
+
+if TYPE_CHECKING:
+    from ssmbook.study.checkpoints import ap_by_precision as ap_by_precision
+    from ssmbook.study.checkpoints import checkpoint_sensor as checkpoint_sensor
+    from ssmbook.study.checkpoints import evaluate_checkpoint as evaluate_checkpoint
+    from ssmbook.study.checkpoints import score_table as score_table
+    from ssmbook.study.plan import plan_study as plan_study
+    from ssmbook.study.profiles import PROFILES as PROFILES
+    from ssmbook.study.profiles import RATES_HZ as RATES_HZ
+    from ssmbook.study.profiles import VARIANTS as VARIANTS
+    from ssmbook.study.profiles import Arm as Arm
+    from ssmbook.study.profiles import Profile as Profile
+    from ssmbook.study.profiles import Variant as Variant
+    from ssmbook.study.profiles import get_profile as get_profile
+    from ssmbook.study.rates import pivot as pivot
+    from ssmbook.study.rates import run_arms as run_arms
+    from ssmbook.study.rates import step_scale as step_scale
+    from ssmbook.study.sizes import sizes_table as sizes_table
+    from ssmbook.study.tables import PAPER_TABLE_1 as PAPER_TABLE_1
+    from ssmbook.study.tables import write_table as write_table
+    from ssmbook.study.workspace import Workspace as Workspace
+
+_HOMES = {
+    "Arm": "profiles",
+    "PAPER_TABLE_1": "tables",
+    "PROFILES": "profiles",
+    "Profile": "profiles",
+    "RATES_HZ": "profiles",
+    "VARIANTS": "profiles",
+    "Variant": "profiles",
+    "Workspace": "workspace",
+    "ap_by_precision": "checkpoints",
+    "checkpoint_sensor": "checkpoints",
+    "evaluate_checkpoint": "checkpoints",
+    "get_profile": "profiles",
+    "pivot": "rates",
+    "plan_study": "plan",
+    "run_arms": "rates",
+    "score_table": "checkpoints",
+    "sizes_table": "sizes",
+    "step_scale": "rates",
+    "write_table": "tables",
+}
+
+__getattr__ = lazily(__name__, _HOMES)

@@ -1,0 +1,143 @@
+"""Runs the chapters, one after another, with papermill."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from ssmbook.errors import InputError
+from ssmbook.files import write_json
+from ssmbook.study.profiles import get_profile
+from ssmbook.study.workspace import Workspace, book_root
+from ssmbook.training.provenance import provenance
+
+
+def chapters() -> list[Path]:
+    """The chapters' notebooks in reading order."""
+    folder = book_root() / "notebooks"
+    found = sorted(folder.glob("[0-9]*.ipynb"))
+    if not found:
+        raise InputError(f"no chapters in {folder}: run this inside a checkout of the book")
+    return found
+
+
+def select(chosen: Sequence[str]) -> list[Path]:
+    """The chapters whose names start with one of ``chosen`` (``05``, ``05_training``); all if empty."""
+    found = chapters()
+    for name in chosen:
+        if not any(path.stem.startswith(name) for path in found):
+            raise InputError(
+                f"there is no chapter {name!r}; there are {', '.join(path.stem for path in found)}"
+            )
+    return [path for path in found if not chosen or path.stem.startswith(tuple(chosen))]
+
+
+def parameters_of(chapter: Path) -> dict[str, Any]:
+    """The names in a chapter's ``parameters`` cell, each with its default, type and help as papermill reads them."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        return papermill.inspect_notebook(str(chapter))
+
+
+def reproduce(
+    profile: str = "demo",
+    chosen: Sequence[str] = (),
+    data_dir: str = "",
+    parameters: dict[str, Any] | None = None,
+) -> list[Path]:
+    """Execute the chapters in one profile; executed copies lie in ``<data>/book``.
+
+    Args:
+        profile: a name of ``PROFILES``.
+        chosen: beginnings of chapter names; all chapters if empty.
+        data_dir: as in ``Workspace``.
+        parameters: further notebook parameters; each must be known to at least one chosen chapter.
+
+    Returns:
+        The executed copies.
+
+    Raises:
+        InputError: for an unknown profile, chapter or parameter (before anything runs), and for a chapter that
+            failed, with the cell and its error. What earlier chapters wrote stays.
+    """
+    get_profile(profile)
+    parameters = parameters or {}
+    selected = select(chosen)
+    known = {chapter: parameters_of(chapter) for chapter in selected}
+    for name in parameters:
+        if not any(name in names for names in known.values()):
+            every = sorted({name for names in known.values() for name in names})
+            raise InputError(f"no chapter has a parameter {name!r}; there are {', '.join(every)}")
+    workspace = Workspace(profile, data_dir)
+    out = workspace.folder / "book"
+    out.mkdir(parents=True, exist_ok=True)
+    given = {"profile": profile, "data_dir": str(Path(data_dir).resolve()) if data_dir else "", **parameters}
+    copies, seconds = [], {}
+    for number, chapter in enumerate(selected, 1):
+        print(f"[{number}/{len(selected)}] {chapter.stem}", file=sys.stderr, flush=True)
+        start = time.monotonic()
+        own = {name: value for name, value in given.items() if name in known[chapter]}
+        copies.append(_execute(chapter, out / chapter.name, own))
+        seconds[chapter.stem] = round(time.monotonic() - start, 1)
+        write_json(out / "provenance.json", provenance(chapters=seconds, **given))
+    return copies
+
+
+def _execute(chapter: Path, copy: Path, parameters: dict[str, Any]) -> Path:
+    try:
+        papermill.execute_notebook(
+            str(chapter),
+            str(copy),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(chapter.parent),
+            progress_bar=False,
+            log_output=False,
+            stderr_file=sys.stderr,  # progress bars of long cells
+            extra_arguments=["--log-level=ERROR"],  # of the kernel
+        )
+    except PapermillExecutionError as error:
+        source = error.source.strip().splitlines()
+        raise InputError(
+            f"{chapter.stem} failed in cell {error.exec_count} ({source[0] if source else ''!r}): "
+            f"{error.ename}: {error.evalue}. The executed copy with the traceback is {copy}"
+        ) from error
+    return copy
+
+
+def outputs(workspace: Workspace) -> list[Path]:
+    """The tables and figures that a profile's chapters have written."""
+    return sorted([*workspace.tables.glob("*.csv"), *workspace.figures.glob("*.png")])
+
+
+def refresh(chosen: Sequence[str] = ()) -> list[Path]:
+    """Execute committed chapters with their own parameters (profile smoke); nbval compares against these outputs."""
+    os.environ["TQDM_DISABLE"] = "1"  # progress bars would be part of the outputs
+    selected = select(chosen)
+    for chapter in selected:
+        print(chapter.stem, file=sys.stderr, flush=True)
+        copy = _execute(chapter, chapter.with_name(f".{chapter.name}"), {})
+        copy.write_text(_without_traces(copy.read_text()))
+        os.replace(copy, chapter)
+    return selected
+
+
+def _without_traces(notebook: str) -> str:
+    """A notebook's JSON without what papermill adds and what changes from run to run."""
+    book = json.loads(notebook)
+    kept = ("kernelspec", "language_info")
+    book["metadata"] = {key: value for key, value in book["metadata"].items() if key in kept}
+    for cell in book["cells"]:
+        cell["metadata"] = {
+            key: value for key, value in cell["metadata"].items() if key in ("tags", "label") and value
+        }
+    return json.dumps(book, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,218 @@
+"""Evaluation of a checkpoint file, ours or a released one, on a preprocessed set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ssmbook.dataset import EvaluationStreams, Sensor, Sequence, describe, find_sequences, get_sensor
+from ssmbook.detector import Detector, find_preset, load_checkpoint
+from ssmbook.detector.checkpoint import read_checkpoint
+from ssmbook.detector.precision import PRECISIONS, exact_float32
+from ssmbook.detector.recurrences import STATE_SPACE
+from ssmbook.errors import InputError
+from ssmbook.evaluation.protocol import METRICS, prophesee_filter
+from ssmbook.evaluation.streaming import Evaluation, evaluate
+from ssmbook.study.profiles import PROFILES
+
+#: The published mAP of state-space models was measured with chunks that each start from zero.
+CARRIES = dict.fromkeys(STATE_SPACE, ("published", "exact"))
+
+
+def evaluate_checkpoint(
+    path: str | Path,
+    data_dir: str | Path,
+    *,
+    preset: str = "",
+    carry: str = "",
+    split: str = "test",
+    score: str = "class",
+    sensor: str | Sensor = "",
+    sequence_length: int = 0,
+    batch_size: int = 8,
+    follow: bool | float = False,
+    device: str = "",
+    precision: str = "fp32",
+    progress: bool = True,
+) -> dict[str, Evaluation]:
+    """Evaluate a checkpoint on one split.
+
+    Args:
+        path: ours, S5-ViT's or RVT's.
+        data_dir: the preprocessed set, with a folder for each split.
+        preset: the network of a released checkpoint; found from its weights if not given.
+        carry: ``"exact"`` or ``"published"``; if not given, both for a state-space model, and for others
+            ``"exact"``, which is how RVT's figures were measured.
+        split: ``"test"``, ``"val"`` or ``"train"``.
+        score: what ranks detections, see ``to_boxes``; the published figures rank by class score.
+        sensor: whose protocol; if not given, the one that ours was trained for, or that of the preset.
+        sequence_length: windows of a chunk, which matters where chunks start from zero; if not given, as in
+            training: 21 on Gen1 and 10 on 1 Mpx for the released ones.
+        batch_size: sequences that run side by side.
+        follow: the time scale of a state-space model follows the time between the set's windows, also over gaps,
+            relative to that in training: true: as the checkpoint states it; a number: so many ms. Else every
+            step is as long as in training, which is how published figures were measured. One very long step is
+            not many short ones: by the bilinear rule fast modes hardly fade over a gap of seconds.
+        device: of PyTorch; a GPU where there is one.
+        precision: ``"fp32"``, without TF32, as published; faster and rounded: ``"bf16"`` or ``"fp16"``.
+        progress: show a bar.
+
+    Returns:
+        What was found, by carry.
+
+    Raises:
+        InputError: a sensor, a number of classes or a time scale that does not fit the checkpoint.
+    """
+    beside = read_checkpoint(path)
+    ours = "config" in beside
+    preset = preset or ("" if ours else find_preset(path))
+    recurrence = load_checkpoint(path, preset or None).config["recurrence"]
+    camera, length = _sensor_and_length(path, beside, preset, sensor)
+    sequences = find_sequences(Path(data_dir) / split)
+    trained_us = _trained_us(path, beside, follow)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    exact_float32()
+    results = {}
+    for way in (carry,) if carry else CARRIES.get(recurrence, ("exact",)):
+        model = load_checkpoint(path, preset or None, carry=way)
+        if model.num_classes != len(camera.classes):
+            raise InputError(
+                f"{path} has {model.num_classes} classes, but sensor {camera.name!r} {len(camera.classes)}: "
+                "choose the sensor that it was trained for"
+            )
+        _check_frames(sequences, model, path)
+        check_counted(sequences, Path(data_dir) / split, camera)
+        streams = EvaluationStreams(sequences, sequence_length or length, batch_size)
+        label = f"{way} carry, {precision}" if progress else None
+        results[way] = evaluate(
+            model,
+            streams,
+            camera,
+            trained_us=trained_us,
+            score=score,
+            device=where,
+            precision=precision,
+            progress=label,
+        )
+        streams.close()
+    return results
+
+
+def check_counted(sequences: list[Sequence], split: Path, sensor: Sensor) -> None:
+    """Say so where no box of a split counts, for then there is no AP.
+
+    Raises:
+        InputError: none does.
+    """
+    for sequence in sequences:
+        for i in range(len(sequence.label_frames)):
+            if len(prophesee_filter(sequence.labels_at(i), sensor, sensor.downsample)):
+                return
+        sequence.close()
+    skip, diagonal, side = sensor.eval_skip_us, sensor.eval_min_diagonal, sensor.eval_min_side
+    raise InputError(
+        f"{split}: no box counts in evaluation; for sensor {sensor.name!r} those count that are later than "
+        f"eval_skip_us = {skip}, with eval_min_diagonal {diagonal:g} and eval_min_side {side:g}: change its YAML file"
+    )
+
+
+def _check_frames(sequences: list[Sequence], model: Detector, path: str | Path) -> None:
+    found, most = sequences[0].shape, (model.in_channels, *model.input_hw)
+    if found[0] != most[0] or any(size > limit for size, limit in zip(found, most, strict=True)):
+        raise InputError(
+            f"{sequences[0].path}: frames are {found}, but {path} takes {most} at most; give the set and the "
+            "representation that it was trained for"
+        )
+
+
+def _trained_us(path: str | Path, beside: dict[str, Any], follow: bool | float) -> float | None:
+    """The time between windows in training to which steps are relative; None where they all count as one."""
+    if follow is False:
+        return None
+    if follow is not True:
+        if not 0 < follow < float("inf"):
+            raise InputError(f"follow is {follow}; give the ms between windows in training")
+        return 1000 * follow
+    stride = beside.get("stride_us")
+    if not isinstance(stride, int):
+        raise InputError(
+            f"{path} does not say how far apart the windows were that it was trained with; give it in ms, as follow=50"
+        )
+    return stride
+
+
+def describe_steps(path: str | Path, split: Path, follow: bool | float = False) -> str:
+    """A line on what a checkpoint is about to be evaluated with: the grid of the split, and how long a step counts.
+
+    Args:
+        path, follow: see ``evaluate_checkpoint``.
+        split: the folder of the sequences.
+    """
+    beside = read_checkpoint(path)
+    trained_us, stride = _trained_us(path, beside, follow), beside.get("stride_us")
+    if trained_us is not None:
+        steps = f"steps follow it, relative to {trained_us / 1000:g} ms in training"
+    else:
+        known = f" (a window every {stride / 1000:g} ms)" if isinstance(stride, int) else ""
+        steps = f"each step counts as one of training{known}"
+    return f"{split}: {describe(find_sequences(split))}; {steps}"
+
+
+def checkpoint_sensor(path: str | Path, preset: str = "", sensor: str | Sensor = "") -> Sensor:
+    """The sensor whose frames a checkpoint takes: the one given, or the one that it was trained for, or its preset's.
+
+    Raises:
+        InputError: neither is known.
+    """
+    beside = read_checkpoint(path)
+    preset = preset or ("" if "config" in beside or sensor else find_preset(path))
+    return _sensor_and_length(path, beside, preset, sensor)[0]
+
+
+def _sensor_and_length(
+    path: str | Path, beside: dict[str, Any], preset: str, sensor: str | Sensor
+) -> tuple[Sensor, int]:
+    """Whose protocol, and how many windows make a chunk."""
+    length = beside.get("sequence_length") if preset not in PROFILES else None
+    if length is None:
+        lengths = {
+            p.sensor: p.training.sequence_length for p in PROFILES.values() if isinstance(p.sensor, str)
+        }
+        length = lengths.get(preset.partition("-")[0], 21)
+    if sensor:
+        return get_sensor(sensor), length
+    if isinstance(beside.get("sensor"), dict):
+        return Sensor(**beside["sensor"]), length
+    if preset:
+        return get_sensor(preset.partition("-")[0]), length
+    raise InputError(f"{path} does not say for which sensor it was trained; name it")
+
+
+def ap_by_precision(path: str | Path, data_dir: str | Path, **options: Any) -> pd.DataFrame:
+    """What a faster precision costs one checkpoint: AP × 100 in fp32, bf16 and fp16, with the exact carry.
+
+    Args:
+        path, data_dir, options: see ``evaluate_checkpoint``.
+
+    Returns:
+        COCO's metrics by precision, and AP minus that in fp32.
+    """
+    results = {
+        name: evaluate_checkpoint(path, data_dir, carry="exact", precision=name, **options)["exact"]
+        for name in PRECISIONS
+    }
+    table = score_table(results)[list(METRICS)]
+    ap = table["AP"].to_numpy()
+    table.insert(1, "AP − fp32", ap - ap[0])  # PRECISIONS begins with fp32
+    return table.rename_axis("precision")
+
+
+def score_table(results: dict[str, Evaluation]) -> pd.DataFrame:
+    """AP × 100 of evaluations by name: COCO's metrics, and AP of each class."""
+    rows = {name: {**r.metrics, **r.scores.per_class} for name, r in results.items()}
+    table = pd.DataFrame(rows).T
+    table.columns = pd.Index([*METRICS, *(f"AP {name}" for name in table.columns[len(METRICS) :])])
+    return 100 * table.where(table >= 0)

@@ -1,0 +1,95 @@
+"""What a profile still has to compute, and about how long that takes here: measured, not looked up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+
+from ssmbook.errors import InputError
+from ssmbook.study.rates import Cell, cells_of, step_scale
+from ssmbook.study.workspace import Workspace
+from ssmbook.training.objective import TrainingStep
+from ssmbook.training.run_folder import MODEL
+
+
+def plan_study(workspace: Workspace, device: str = "") -> pd.DataFrame:
+    """The models of a simulated profile, and the time that their trainings and evaluations take.
+
+    Estimated from a few steps of each on random frames; simulating, preprocessing and validating come on top.
+
+    Args:
+        workspace: of the profile.
+        device: of PyTorch; a GPU where there is one.
+
+    Returns:
+        One row per model and seed: trained (whether it is), steps, windows (of all evaluations), and
+        minutes of what is missing (evaluations count as missing while the model does).
+
+    Raises:
+        InputError: a profile of real recordings, whose length is not known before they are read.
+    """
+    if workspace.profile.simulation is None:
+        raise InputError(
+            f"profile {workspace.profile.name!r} is not simulated: how long it takes is not known"
+        )
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    seconds = {name: measure(workspace, name, device) for name in workspace.profile.variants}
+    rows = []
+    for seed in workspace.seeds:
+        book = workspace.with_seed(seed)
+        for name in workspace.profile.variants:
+            arms = [arm for arm in workspace.profile.arms if arm.variant == name]
+            windows = windows_of(cells_of(book, arms))
+            trained = (book.run(name) / MODEL).exists()
+            steps = workspace.profile.training.steps
+            step_s, window_s = seconds[name]
+            missing_s = 0.0 if trained else steps * step_s + windows * window_s
+            rows.append((name, seed, trained, steps, windows, missing_s / 60))
+    return pd.DataFrame(rows, columns=["model", "seed", "trained", "steps", "windows", "minutes"])
+
+
+def windows_of(cells: list[Cell]) -> int:
+    """Windows of the test split that some cells go through; cells with the same input and scale are one."""
+    simulation = cells[0].book.profile.simulation
+    assert simulation is not None
+    length_ms = 1000 * simulation.sequences["test"] * simulation.scene.duration_s
+    different = {(*cell.inputs, step_scale(cell.arm, cell.rate_hz), cell.arm.carry) for cell in cells}
+    return round(sum(length_ms / stride_ms for _, stride_ms, *_ in different))
+
+
+def measure(workspace: Workspace, variant: str, device: str) -> tuple[float, float]:
+    """Seconds of a training step, and of a window in evaluation, of one of a profile's models."""
+    training = workspace.training(variant)
+    model = workspace.new_model(variant).to(device)
+    step = TrainingStep(model, training).train()
+    L, B = training.sequence_length, training.batch_size
+    height, width = workspace.sensor.frame_size
+    x = torch.randint(0, 3, (L, B, model.in_channels, height, width), dtype=torch.uint8, device=device)
+    frames = torch.cartesian_prod(torch.arange(L), torch.arange(B)).to(device)
+    box = torch.tensor([0.0, width / 2, height / 2, width / 4, height / 4], device=device)
+    targets = box.expand(L * B, 1, 5)
+
+    def train() -> None:
+        step(x, frames, targets)[0]["loss"].backward()
+
+    @torch.no_grad()
+    def evaluate() -> None:
+        model.predict(model.features(x, frames=frames)[0])
+
+    train_s = _best_s(train, device)
+    model.eval()
+    return train_s, _best_s(evaluate, device) / (L * B)
+
+
+def _best_s(run: Callable[[], None], device: str) -> float:
+    times = []
+    for _ in range(4):  # the first compiles
+        start = time.perf_counter()
+        run()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

@@ -1,0 +1,226 @@
+"""Where the things of one profile lie, each made when it is missing: raw set, preprocessed sets, models.
+
+========================================  ====================================================
+``<data>/raw/{train,val,test}``           raw events and boxes (simulated, or yours)
+``<data>/sets/window=50_stride=50/…``     preprocessed sequences
+``<data>/runs/<variant>/``                one training: model, metrics, provenance
+``data/tables/<profile>``                 tables of the book (csv)
+``figures/<profile>``                     figures of the book
+========================================  ====================================================
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+from ssmbook.dataset import (
+    Batch,
+    EvaluationStreams,
+    EventDataModule,
+    Sensor,
+    find_sequences,
+    get_sensor,
+    preprocess_sets,
+)
+from ssmbook.dataset.grid import BASE_MS
+from ssmbook.detector import PRESETS, Detector, fine_tune, input_sizes, load_checkpoint
+from ssmbook.errors import InputError
+from ssmbook.events.simulate import simulate_set
+from ssmbook.study.profiles import Profile, get_profile, get_variant
+from ssmbook.training.run import train
+from ssmbook.training.settings import Training
+
+REPRESENTATION = "stacked_histogram"
+SPLITS = ("train", "val", "test")
+
+
+def book_root(start: str | Path = ".") -> Path:
+    """The folder of the book: the nearest one upwards from ``start`` that holds ``myst.yml``; else ``start``."""
+    start = Path(start).resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / "myst.yml").exists()), start)
+
+
+class Workspace:
+    """The folders of one profile, and what makes their contents. Nothing that is there is made again.
+
+    Args:
+        profile: a name of ``PROFILES``, or one of your own.
+        data_dir: where data and runs lie; ``data/<profile>`` of the book by default. For a real set, the
+            folder that holds ``raw/{train,val,test}``, or the preprocessed set itself.
+        workers: processes that simulate and preprocess.
+    """
+
+    def __init__(self, profile: str | Profile, data_dir: str | Path = "", workers: int = 2) -> None:
+        self.profile: Profile = get_profile(profile)
+        root = book_root()
+        name = self.profile.name
+        self.folder = Path(data_dir) if data_dir else root / "data" / name
+        self.tables = root / "data" / "tables" / name
+        self.figures = root / "figures" / name
+        self.workers = workers
+
+    @property
+    def sensor(self) -> Sensor:
+        return get_sensor(self.profile.sensor)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds with which each variant is trained."""
+        return self.profile.seeds or (self.profile.training.seed,)
+
+    def with_seed(self, seed: int) -> Workspace:
+        """The same data, with trainings of that seed alone."""
+        own = copy.copy(self)
+        training = replace(self.profile.training, seed=seed)
+        own.profile = replace(self.profile, training=training, seeds=())
+        return own
+
+    def raw(self) -> Path:
+        """The raw set; simulated here if the profile has a simulation."""
+        folder, simulation = self.folder / "raw", self.profile.simulation
+        if simulation is not None:
+            simulate_set(folder, simulation, workers=self.workers)
+        elif not folder.is_dir():
+            raise InputError(f"{folder} is missing: put the raw set's train, val and test folders there")
+        return folder
+
+    def preprocessed(
+        self, window_ms: float = BASE_MS, stride_ms: float = BASE_MS, splits: tuple[str, ...] = SPLITS
+    ) -> Path:
+        """The preprocessed set with that window and stride; made from the raw set where it is missing."""
+        self.prepare([(window_ms, stride_ms)], splits)
+        return self._set_folder(window_ms, stride_ms)
+
+    def prepare(self, settings: Iterable[tuple[float, float]], splits: tuple[str, ...] = SPLITS) -> None:
+        """Make the sets of several windows and strides in ms, those that are missing, from one reading of the
+        raw set."""
+        sets = {
+            folder: {"representation": REPRESENTATION, "window_ms": window_ms, "stride_ms": stride_ms}
+            for window_ms, stride_ms in settings
+            if (folder := self._set_folder(window_ms, stride_ms)) != self.folder
+        }
+        # Of several processes the first makes them; the others wait for it before they train.
+        if sets and not getattr(rank_zero_only, "rank", 0):
+            preprocess_sets(self.raw(), sets, self.profile.sensor, splits, self.workers)
+
+    def _set_folder(self, window_ms: float, stride_ms: float) -> Path:
+        if (window_ms, stride_ms) == (BASE_MS, BASE_MS) and (self.folder / "train").is_dir():
+            return self.folder  # a preprocessed set as the authors of the data offer it
+        return self.folder / "sets" / f"window={window_ms:g}_stride={stride_ms:g}"
+
+    def streams(
+        self, split: str, window_ms: float = BASE_MS, stride_ms: float = BASE_MS, batch_size: int = 0
+    ) -> EvaluationStreams:
+        """One split as streams for evaluation, each label frame once; a batch as in training if not given."""
+        splits = SPLITS if (window_ms, stride_ms) == (BASE_MS, BASE_MS) else (split,)
+        settings = self.profile.training
+        sequences = find_sequences(self.preprocessed(window_ms, stride_ms, splits) / split)
+        return EvaluationStreams(sequences, settings.sequence_length, batch_size or settings.batch_size)
+
+    def data_module(self, processes: int = 1) -> EventDataModule:
+        """The set that the profile trains and validates on, as the batches of one of some processes."""
+        settings = self.profile.training
+        parts = processes * settings.accumulate
+        if settings.batch_size % parts:
+            raise InputError(
+                f"a batch of {settings.batch_size} cannot be shared by {processes} processes × "
+                f"{settings.accumulate} accumulated batches; choose a multiple of {parts}"
+            )
+        return EventDataModule(
+            self.preprocessed(),
+            sequence_length=settings.sequence_length,
+            batch_size=settings.batch_size // parts,
+            workers=settings.workers,
+            augment=settings.augment,
+            sampling=settings.sampling,
+            seed=settings.seed,
+        )
+
+    def training_batch(self) -> Batch:
+        """The first batch of a training."""
+        return next(iter(self.data_module().train_dataloader()))
+
+    def frames_at(self, split: str, sequence: str, times_us: Sequence[int]) -> list[np.ndarray]:
+        """The preprocessed frames [C, H, W] of a sequence that end at the given label times."""
+        found = {s.name: s for s in find_sequences(self.preprocessed() / split)}
+        if sequence not in found:
+            raise InputError(f"{self.preprocessed() / split} has no sequence {sequence!r}")
+        source = found[sequence]
+        windows = source.label_frames[np.searchsorted(source.label_times_us, times_us)].tolist()
+        frames = [source.frames(window, window + 1)[0] for window in windows]
+        source.close()
+        return frames
+
+    def run(self, variant: str = "s5") -> Path:
+        """The folder of one training: the variant's name, and its seed where that is not 0."""
+        seed = self.profile.training.seed
+        return self.folder / "runs" / (f"{variant}_seed={seed}" if seed else variant)
+
+    def new_model(self, variant: str = "s5", init: str | Path = "") -> Detector:
+        """The profile's detector for its sensor, with starting weights drawn from the training's seed.
+
+        Args:
+            variant: a name of ``VARIANTS``.
+            init: a checkpoint to begin from, ours or released, see ``fine_tune``; it decides the variant.
+        """
+        torch.manual_seed(self.profile.training.seed)
+        sizes, classes = input_sizes(*self.sensor.frame_size), len(self.sensor.classes)
+        masked = self.profile.training.mask_ratio > 0
+        if init:
+            return fine_tune(init, classes, sizes["input_hw"], sizes["partition"], mask_token=masked)
+        chosen = get_variant(variant)
+        own = {
+            "num_classes": classes,
+            "recurrence": chosen.recurrence,
+            "mask_token": masked,
+            **chosen.options,
+        }
+        return Detector(**{**PRESETS[self.profile.model], **sizes, **own})
+
+    def training(self, variant: str = "s5") -> Training:
+        """The hyper-parameters of one variant's training."""
+        settings, weight = self.profile.training, get_variant(variant).h2_weight
+        return settings if weight is None else replace(settings, h2_weight=weight)
+
+    def train(
+        self,
+        variant: str = "s5",
+        accelerator: str = "auto",
+        devices: int = 1,
+        nodes: int = 1,
+        logger: str = "csv",
+        init: str | Path = "",
+        name: str = "",
+    ) -> Path:
+        """The checkpoint of the profile's training; trains, or goes on training, where it is missing.
+
+        Args:
+            variant, init: see ``new_model``.
+            accelerator, devices, nodes, logger: see ``ssmbook.training.run``.
+            name: of the run's folder; see ``run`` for the default.
+        """
+        begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
+        return train(
+            self.new_model(variant, init),
+            self.data_module(devices * nodes),
+            self.folder / "runs" / name if name else self.run(variant),
+            sensor=self.profile.sensor,
+            training=self.training(variant),
+            accelerator=accelerator,
+            devices=devices,
+            nodes=nodes,
+            logger=logger,
+            parameters={"profile": self.profile.name, **begun},
+        )
+
+    def model(self, variant: str = "s5", carry: str = "exact") -> Detector:
+        """The trained detector, in eval mode."""
+        return load_checkpoint(self.train(variant), carry=carry).eval()

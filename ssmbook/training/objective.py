@@ -1,0 +1,112 @@
+"""What a training minimises and by which rule: losses of chunks, AdamW, the one-cycle schedule, precision."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ssmbook.detector import Detector, detach_states
+from ssmbook.detector.backbone import STRIDES
+from ssmbook.detector.precision import autocast
+from ssmbook.errors import InputError
+from ssmbook.ssm import S5
+from ssmbook.training.settings import Training
+
+
+class TrainingStep(nn.Module):
+    """Chunks in, losses and the states after them out; a module, so that DDP can wrap it.
+
+    Args:
+        model: the detector.
+        training: of it count precision (weights stay float32); checkpointing; mask_ratio, the share of each
+            frame's tokens that are masked, drawn from PyTorch's generator for the CPU, for which the model needs its
+            ``mask_token``; and h2_weight, what the S5 layers' H2 norms above ω_min = πα count in the loss, α the
+            model's bandlimit: the second remedy of arXiv 2402.15584 against aliasing.
+
+    Raises:
+        InputError: a weight below 0, or one for a model without S5 or bandlimit.
+    """
+
+    def __init__(self, model: Detector, training: Training) -> None:
+        super().__init__()
+        self.model, self.precision = model, training.precision
+        if training.checkpointing:
+            model.backbone.checkpoint_blocks()
+        self.mask_ratio, self.h2_weight = training.mask_ratio, training.h2_weight
+        weight, limited = self.h2_weight, model.config["bandlimit"] is not None
+        if weight and (weight < 0 or not limited or not s5_layers(model)):
+            raise InputError(
+                f"h2_weight is {weight}; it must be at least 0, and 0 for a model without S5 layers or bandlimit"
+            )
+
+    def forward(
+        self, x: Tensor, frames: Tensor, targets: Tensor, states: Any = None
+    ) -> tuple[dict[str, Tensor], Any]:
+        """x [L, B, C, H, W], frames [M, 2], targets [M, G, 5], the states [B, …] that the chunks begin with."""
+        with autocast(x.device, self.precision):
+            mask = self._token_mask(x) if self.training else None
+            features, states = self.model.features(x, states, token_mask=mask, frames=frames)
+            losses = self.model.loss(features, targets, self._count)
+        if self.h2_weight:
+            omega_min = math.pi * self.model.config["bandlimit"]
+            norms = torch.stack([layer.h2_norm(omega_min) for layer in s5_layers(self.model)]).sum()
+            losses["h2_norm"] = norms.to(losses["loss"])
+            losses["loss"] = losses["loss"] + self.h2_weight * losses["h2_norm"]
+        return losses, detach_states(states)
+
+    def _token_mask(self, x: Tensor) -> Tensor | None:
+        """Bool [L, B, h/4, w/4] with the same number of masked tokens in every frame; None masks nothing."""
+        if not self.mask_ratio:
+            return None
+        height, width = (size // STRIDES[0] for size in self.model.input_hw)
+        # Drawn on the CPU: its generator is kept in every state to go on from.
+        order = torch.rand(*x.shape[:2], height * width).argsort(-1)
+        mask = order < round(self.mask_ratio * height * width)
+        return mask.unflatten(-1, (height, width)).to(x.device)
+
+    def _count(self, foreground: int) -> float | Tensor:
+        """Foreground anchors of all processes, at least 1, per process.
+
+        DDP averages gradients over W processes: (1/W) Σ_r s_r / (n/W) = Σ_r s_r / n, with s_r the sum of
+        process r's losses and n all foreground anchors: what one process gives with the whole batch.
+        """
+        if not dist.is_initialized():
+            return max(1, foreground)
+        total = torch.tensor(float(foreground), device=self.model.anchors.device)
+        dist.all_reduce(total)
+        return total.clamp(min=1) / dist.get_world_size()
+
+
+def s5_layers(model: nn.Module) -> list[S5]:
+    """The S5 layers of a model."""
+    return [module for module in model.modules() if isinstance(module, S5)]
+
+
+def learning_rate_for(batch_size: int, base: float = 2e-4) -> float:
+    """The rule for another batch: base · √(b / 8), where b chunks make one optimiser step in all."""
+    return base * (batch_size / 8) ** 0.5
+
+
+def optimizer_and_schedule(
+    model: nn.Module, training: Training
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
+    """AdamW, and one cycle: linear up over ``warmup`` of the steps from 1/20 of the learning rate, linear down to
+    1/200,000 of it."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=training.learning_rate,
+        total_steps=training.steps,
+        pct_start=training.warmup,
+        div_factor=20,
+        final_div_factor=1e4,
+        anneal_strategy="linear",
+        cycle_momentum=False,
+    )
+    return optimizer, schedule

@@ -1,0 +1,69 @@
+"""One picture for each validation: detections over events, the parts of the loss, learning rate and speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import SubFigure
+
+from ssmbook import plots
+from ssmbook.dataset import Batch, Sensor
+from ssmbook.training.run_folder import read_metrics
+
+SHOWN = 4  # frames
+LEAST_SCORE = 0.3  # of a detection that is drawn
+
+
+class Panels:
+    """Keeps the first labelled frames of a validation that hold a box, one of each batch, and draws them."""
+
+    def __init__(self, sensor: Sensor) -> None:
+        self.sensor = sensor
+        self.frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # events, truth, detections
+
+    def push(self, batch: Batch, detections: list[np.ndarray]) -> None:
+        """Take the last labelled frame of a batch and its detections."""
+        if len(self.frames) < SHOWN and len(batch.frames):
+            step, slot = batch.frames[-1].tolist()
+            self.frames.append((batch.x[step, slot].cpu().numpy(), batch.labels[-1], detections[-1]))
+
+    def write(self, path: Path, run: Path) -> Path:
+        """Draw the frames over the metrics that the run has logged so far."""
+        with plt.rc_context():
+            plots.style()
+            fig = plt.figure(figsize=(plots.WIDTH_IN, 4.4))
+            above, below = fig.subfigures(2, 1, squeeze=False)[:, 0]
+            self._draw_frames(above)
+            _draw_metrics(below, run)
+            plots.save(fig, path)
+            plt.close(fig)
+        return path
+
+    def _draw_frames(self, fig: SubFigure) -> None:
+        axes = fig.subplots(1, SHOWN, squeeze=False)[0]
+        for ax in axes[len(self.frames) :]:
+            ax.set_axis_off()
+        for ax, (events, truth, found) in zip(axes, self.frames, strict=False):
+            plots.show_histogram(ax, events, f"{truth['t'][0] / 1e6:.2f} s")
+            plots.show_boxes(ax, truth, self.sensor.classes)
+            plots.show_boxes(ax, found[found["class_confidence"] > LEAST_SCORE], scores=True, dashed=True)
+
+
+def _draw_metrics(fig: SubFigure, run: Path) -> None:
+    metrics = read_metrics(run)
+    loss, score, rate = fig.subplots(1, 3)
+    for name in ("iou_loss", "conf_loss", "cls_loss"):
+        loss.plot(metrics[f"train/{name}"].dropna(), label=name.removesuffix("_loss"))
+    loss.set(xlabel="step", ylabel="loss")
+    loss.legend(frameon=False, fontsize=7)
+    score.plot(100 * metrics["val/AP"].dropna(), "o-")
+    score.set(xlabel="step", ylabel="validation AP × 100")
+    rate.plot(metrics["train/learning_rate"].dropna())
+    rate.set(xlabel="step", ylabel="learning rate")
+    rate.ticklabel_format(axis="y", scilimits=(0, 0))
+    speed = rate.twinx()
+    speed.spines["right"].set_visible(True)
+    speed.plot(metrics["windows_per_s"].dropna(), color=plots.GREY, ls=":")
+    speed.set(ylabel="windows per second", ylim=(0, None))

@@ -1,0 +1,115 @@
+"""Training: one function that begins a run or goes on with it, on one device or on many."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
+
+from ssmbook.dataset import EventDataModule, Sensor, get_sensor
+from ssmbook.detector import Detector, save_checkpoint
+from ssmbook.detector.precision import PRECISIONS, exact_float32
+from ssmbook.errors import InputError
+from ssmbook.training.loggers import check_logger
+from ssmbook.training.loop import Fit
+from ssmbook.training.run_folder import MODEL, begin, is_same_run
+from ssmbook.training.settings import Training
+
+
+def train(
+    model: Detector,
+    data: EventDataModule,
+    out_dir: str | Path,
+    *,
+    sensor: str | Sensor,
+    training: Training,
+    accelerator: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    logger: str = "csv",
+    parameters: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train a detector; a finished run is returned as it is, an interrupted one goes on where it stopped.
+
+    However it was stopped, and at whatever step, it ends with the same weights, on a CPU bit for bit.
+
+    Args:
+        model: with its starting weights.
+        data: chunks to train on and streams to validate on, with the batches of one process: ``training``'s
+            batch_size / (devices · nodes · accumulate) chunks.
+        out_dir: the run's folder, see ``run_folder``; one of a training with other parameters is renamed.
+        sensor: whose protocol the validation follows.
+        training: the hyper-parameters; its seed is for the provenance, the data module and the model are
+            seeded by whoever makes them.
+        accelerator: Lightning's: ``"auto"``, ``"cpu"``, ``"gpu"``.
+        devices: processes on each node, a device each.
+        nodes: machines; started by ``srun`` or ``torchrun`` on each of them.
+        logger: where metrics go besides ``metrics.csv``: ``"csv"``, ``"tensorboard"`` or ``"wandb"``.
+        parameters: what else the provenance must record.
+
+    Returns:
+        The path of ``model.ckpt``.
+
+    Raises:
+        InputError: settings that do not go together, or a loss that is not finite.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the same call goes on from there.
+    """
+    folder, sensor = Path(out_dir), get_sensor(sensor)
+    _check(model, training, logger)
+    settings = {**(parameters or {}), "model": model.config, "training": asdict(training)}
+    if (folder / MODEL).exists() and is_same_run(folder, settings):
+        return folder / MODEL
+    if training.precision == "fp32":
+        exact_float32()
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=_strategy(model, devices * nodes),
+        precision="32-true",  # mixed precision is applied to the network alone, see TrainingStep
+    )
+
+    def fit() -> None:
+        # One process looks after the folder, when all have looked at it.
+        fabric.barrier()
+        resume = begin(folder, settings) if fabric.is_global_zero else None
+        resume = fabric.broadcast(resume)
+        extra = {"sensor": asdict(sensor), "sequence_length": training.sequence_length}
+        loop = Fit(fabric, folder, model, data, sensor, training, resume, logger, extra)
+        loop.run()
+        if fabric.is_global_zero:
+            save_checkpoint(folder / MODEL, model, **loop.extra)
+        fabric.barrier()
+
+    fabric.launch(lambda _: fit())
+    return folder / MODEL
+
+
+def _strategy(model: Detector, processes: int) -> str | DDPStrategy:
+    if processes == 1:
+        return "auto"
+    # Notebooks cannot be started again as scripts: there, processes are forked.
+    method: Literal["fork", "popen"] = "fork" if hasattr(sys, "ps1") else "popen"
+    # The vector for masked tokens has a gradient only where tokens are masked.
+    unused = bool(model.config["mask_token"])
+    return DDPStrategy(start_method=method, find_unused_parameters=unused)
+
+
+def _check(model: Detector, training: Training, logger: str) -> None:
+    check_logger(logger)
+    if training.precision not in PRECISIONS:
+        raise InputError(f"precision is {training.precision!r}; it can be {', '.join(PRECISIONS)}")
+    for name in ("steps", "validate_every", "save_every", "accumulate"):
+        if getattr(training, name) < 1:
+            raise InputError(f"{name} is {getattr(training, name)}; it must be at least 1")
+    if not 0 <= training.mask_ratio < 1:
+        raise InputError(f"mask_ratio is {training.mask_ratio}; it must be at least 0 and below 1")
+    if training.mask_ratio and not model.config["mask_token"]:
+        raise InputError(
+            "mask_ratio needs a model with a vector for masked tokens: make it with mask_token=True"
+        )

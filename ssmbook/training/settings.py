@@ -1,0 +1,30 @@
+"""The hyper-parameters of a training run. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Training:
+    """Hyper-parameters; the defaults are those of the released code on Gen1 (facts of the paper's repository)."""
+
+    steps: int = 400_000
+    batch_size: int = 8  # chunks of one step, over all devices and accumulated batches
+    accumulate: int = 1  # batches, one after another, that make a step
+    sequence_length: int = 21
+    learning_rate: float = 2e-4  # for batch 8; at another effective batch b: 2e-4 · √(b / 8)
+    weight_decay: float = 0.0
+    warmup: float = 0.005  # share of the steps in which the rate rises to its maximum, linearly
+    clip: float = 1.0  # gradients are clipped by value
+    augment: bool = True  # flip and zoom, as published
+    mask_ratio: float = 0.0  # share of the first stage's tokens that a learnt vector replaces in training
+    sampling: str = "mixed"  # half of each batch random chunks, half streams; or random, stream
+    precision: str = "fp32"  # without TF32; or bf16, fp16
+    checkpointing: bool = False  # keep less for the gradients and compute it again: see ``Detector``
+    validate_every: int = 10_000  # steps
+    save_every: int = 1_000  # steps between states from which a training goes on
+    patience: int = 0  # validations without a better AP after which it stops; 0: it does not
+    workers: int = 8
+    seed: int = 0
+    h2_weight: float = 0.0  # of the S5 layers' H2 norms above ω_min = πα in the loss, α the model's bandlimit

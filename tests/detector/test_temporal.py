@@ -1,0 +1,144 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ssmbook import plots
+from ssmbook.cli import main
+from ssmbook.detector.recurrences import (
+    RECURRENCES,
+    ConvLSTM,
+    SSMBlock,
+    detach_states,
+    make_recurrence,
+    map_states,
+    over_pixels,
+    reset_states,
+)
+from ssmbook.errors import InputError
+from ssmbook.ssm import S5
+from ssmbook.study.profiles import VARIANTS
+
+
+def make(name, channels=4):
+    torch.manual_seed(0)
+    return make_recurrence(name, channels).double()
+
+
+def test_ssm_block_equals_its_equations():
+    torch.manual_seed(0)
+    layer = S5(4, 4)
+    block = SSMBlock(layer, 4).double()
+    x, state = torch.randn(3, 5, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.complex128)
+    a = F.layer_norm(x, (4,), block.norm1.weight, block.norm1.bias)
+    y, last = layer(a, state, 0.5)
+    z = F.gelu(y) + a
+    b = F.layer_norm(z, (4,), block.norm2.weight, block.norm2.bias)
+    value, gate = (b @ block.encode.weight.T).chunk(2, -1)
+    out, new = block(x, state, 0.5)
+    torch.testing.assert_close(out, (value * F.gelu(gate)) @ block.decode.weight.T + b, rtol=0, atol=1e-12)
+    torch.testing.assert_close(new, last, rtol=0, atol=1e-12)
+
+
+def test_convlstm_equals_a_loop_of_1x1_convolutions():
+    torch.manual_seed(0)
+    C, B, L, hw = 3, 2, 4, (2, 3)
+    block = ConvLSTM(C).double()
+    x = torch.randn(L, B, C, *hw, dtype=torch.float64)
+    h, c = (torch.randn(B, C, *hw, dtype=torch.float64) for _ in "hc")
+    y, (h_last, c_last) = over_pixels(block, x.permute(0, 1, 3, 4, 2), (h, c), 1.0)
+    for t in range(L):
+        m = F.conv2d(torch.cat([x[t], h], 1), block.gates.weight[..., None, None], block.gates.bias)
+        forget, enter, leave = (m[:, i * C : (i + 1) * C].sigmoid() for i in range(3))
+        c = forget * c + enter * m[:, 3 * C :].tanh()
+        h = leave * c.tanh()
+        torch.testing.assert_close(y[t].permute(0, 3, 1, 2), h, rtol=0, atol=1e-12)
+    torch.testing.assert_close(h_last, h, rtol=0, atol=1e-12)
+    torch.testing.assert_close(c_last, c, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_chunked_is_whole_is_step_by_step(name):
+    block = make(name)
+    tokens = torch.randn(7, 2, 2, 3, 4, dtype=torch.float64)
+    whole, last = over_pixels(block, tokens, None, 1.0)
+    for sizes in ([3, 4], [1] * 7):
+        state, parts = None, []
+        for chunk in tokens.split(sizes):
+            y, state = over_pixels(block, chunk, state, 1.0)
+            parts.append(y)
+        torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-10)
+        map_states(lambda s: s, last)
+        for s, expected in zip(leaves(state), leaves(last), strict=True):
+            torch.testing.assert_close(s, expected, rtol=0, atol=1e-10)
+
+
+def leaves(states):
+    found = []
+    map_states(found.append, states)
+    return found
+
+
+def test_step_scale_of_a_frame_reaches_its_pixels():
+    block = make("s5")
+    tokens = torch.randn(3, 2, 2, 2, 4, dtype=torch.float64)
+    scale = torch.tensor([[0.5, 1.0], [0.25, 2.0], [1.0, 1.5]], dtype=torch.float64)  # [L, B]
+    per_step, _ = over_pixels(block, tokens, None, scale)
+    per_slot, _ = over_pixels(block, tokens, None, scale[0])
+    for b in range(2):
+        state, slot = None, tokens[:, b : b + 1]
+        for t in range(3):
+            y, state = over_pixels(block, slot[t : t + 1], state, float(scale[t, b]))
+            torch.testing.assert_close(per_step[t : t + 1, b : b + 1], y, rtol=0, atol=1e-12)
+        y, _ = over_pixels(block, slot, None, float(scale[0, b]))
+        torch.testing.assert_close(per_slot[:, b : b + 1], y, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_reset_starts_a_slot_anew_and_leaves_the_others(name):
+    block = make(name)
+    tokens = torch.randn(4, 3, 2, 2, 4, dtype=torch.float64)
+    _, state = over_pixels(block, tokens, None, 1.0)
+    state = reset_states([state], torch.tensor([False, True, False]))[0]
+    y, _ = over_pixels(block, tokens, state, 1.0)
+    fresh, _ = over_pixels(block, tokens, None, 1.0)
+    carried, _ = over_pixels(block, torch.cat([tokens, tokens]), None, 1.0)
+    torch.testing.assert_close(y[:, 1], fresh[:, 1], rtol=0, atol=1e-12)
+    torch.testing.assert_close(y[:, [0, 2]], carried[4:, [0, 2]], rtol=0, atol=1e-10)
+    if name != "none":
+        assert not torch.allclose(carried[4:], fresh)
+
+
+def test_states_are_changed_in_their_own_structure():
+    h = torch.ones(2, 1, 1, 1, requires_grad=True)
+    states = [(h * 2, h * 3), None, h * 1j]
+    reset = reset_states(states, [True, False])
+    assert isinstance(reset[0], tuple)
+    assert reset[1] is None
+    assert [s.flatten().tolist() for s in leaves(reset)] == [[0, 2], [0, 3], [0, 1j]]
+    assert all(s.requires_grad for s in leaves(reset))
+    assert not any(s.requires_grad for s in leaves(detach_states(states)))
+    assert reset_states(None, [True]) is None
+    assert detach_states(None) is None
+
+
+def test_mistakes_are_named():
+    with pytest.raises(InputError, match="'gru'"):
+        make_recurrence("gru", 4)
+    with pytest.raises(InputError, match=r"\[2\]"):
+        reset_states([torch.zeros(2, 1, 1, 1)], [True])
+    tokens = torch.zeros(1, 2, 3, 3, 4, dtype=torch.float64)
+    for name in ("s5", "convlstm"):
+        _, state = over_pixels(make(name), tokens[:, :1], None, 1.0)
+        with pytest.raises(InputError, match=r"\[1, 4, 3, 3\]"):
+            over_pixels(make(name), tokens, state, 1.0)
+    with pytest.raises(InputError, match="pair"):
+        over_pixels(make("convlstm"), tokens, torch.zeros(2, 4, 3, 3), 1.0)
+
+
+def test_whatever_lists_recurrences_has_them_all(capsys):
+    """The command line does not import PyTorch to say what it can do, and plots do not know detectors."""
+    assert set(plots.MODEL_COLOURS) == set(VARIANTS) >= set(RECURRENCES)
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"{', '.join(RECURRENCES[:-1])} or {RECURRENCES[-1]}" in words

@@ -1,0 +1,143 @@
+"""Exported steps against the detector, over many carried states."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from ssmbook.detector.recurrences import make_recurrence, map_states
+from ssmbook.errors import InputError
+from ssmbook.live.export import ExportedStep, export_onnx, export_program
+from ssmbook.live.real import real_layer
+from ssmbook.ssm import S4, S4D, S5
+from tests.detector.test_model import counts, make
+
+HW = (60, 56)  # smaller than the input, so that the step pads
+
+
+def trained(**options):
+    """As if trained: BatchNorm and scores that are not those of the start."""
+    model = make(**options)
+    for m in model.modules():
+        if isinstance(m, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(m.running_mean, std=0.1)
+            torch.nn.init.uniform_(m.running_var, 0.5, 1.5)
+    for layer in (*model.head.class_out, *model.head.objectness_out):
+        torch.nn.init.zeros_(layer.bias)
+    return model
+
+
+def mixed():
+    """A detector with another recurrence in each stage: as slow to export as one with the same in all."""
+    model = trained()
+    for stage, name in zip(model.backbone.stages, ("s5", "s4d", "s4", "convlstm"), strict=True):
+        stage.recurrence = make_recurrence(name, len(stage.norm.weight))
+    return model
+
+
+MIXED_STATES = ["state_1", "state_2", "state_3", "state_4_h", "state_4_c"]
+
+
+def expected_of(model, frames, scale):
+    """Predictions of each frame and the last states, flat and real."""
+    with torch.no_grad():
+        features, states = model.features(frames, step_scale=scale)
+        predictions = model.predict(features)
+    flat = []
+    map_states(lambda s: flat.append(torch.cat([s.real, s.imag], 1) if s.is_complex() else s), states)
+    return predictions, flat
+
+
+def assert_carried(run, start, expected, last, frames, tolerance=1e-4):
+    """Step by step, what comes out goes in again."""
+    states = start
+    for frame, wanted in zip(frames, expected, strict=True):
+        got, *states = run(frame, states)
+        torch.testing.assert_close(torch.as_tensor(got), wanted, rtol=tolerance, atol=tolerance)
+    for state, wanted in zip(states, last, strict=True):
+        torch.testing.assert_close(torch.as_tensor(state), wanted, rtol=tolerance, atol=tolerance)
+
+
+LAYERS = [
+    *(
+        S5(6, 6, discretization=discretization, **options)
+        for discretization in ("bilinear", "zoh")
+        for options in ({}, {"bandlimit": 0.5}, {"clip_eigs": True}, {"conj_sym": True})
+    ),
+    S4D(6, 8),
+    S4(6, 8),
+    S4(6, 8, mode="diag"),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
+def test_real_steps_equal_the_layer(layer):
+    torch.manual_seed(0)
+    layer = layer.double()
+    real = real_layer(layer)
+    u = torch.randn(3, 5, 6, dtype=torch.float64)
+    for scale in (1.0, 0.1, torch.tensor(2.5, dtype=torch.float64)):
+        y, last = layer(u, None, scale)
+        state = None
+        for k in range(5):
+            y_k, state = real(u[:, k : k + 1], state, scale)
+            torch.testing.assert_close(y_k[:, 0], y[:, k], rtol=0, atol=1e-12)
+        planes = torch.stack([last.real, last.imag], 1).reshape(state.shape)
+        torch.testing.assert_close(state, planes, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.5, None])
+def test_program_equals_the_detector(scale):
+    model = mixed()
+    frames = counts(4, 2, *HW)
+    value = 0.25 if scale is None else scale
+    program = export_program(model, HW, batch=2, step_scale=scale)
+    assert not any(
+        isinstance(v, torch.Tensor) and v.is_complex()
+        for node in program.graph.nodes
+        for v in [node.meta.get("val")]
+    )
+    step = program.module()
+    scales = [torch.tensor(value)] if scale is None else []
+    expected, last = expected_of(model, frames, value)
+    start = ExportedStep(model).start(2)
+    assert_carried(lambda f, s: step(f, *scales, *s), start, expected, last, frames)
+
+
+def test_a_detector_without_memory_has_no_states():
+    step = ExportedStep(make(recurrence="none"))
+    assert (step.start(), step.names()) == ([], [])
+    assert len(step(torch.zeros(1, 20, *HW, dtype=torch.uint8))) == 1
+
+
+def test_onnx_equals_the_detector_over_100_carried_steps(tmp_path):
+    model = mixed()
+    frames = counts(100, 1, *HW)
+    path = export_onnx(model, tmp_path / "step.onnx", HW, step_scale=None)
+    assert [p.name for p in tmp_path.iterdir()] == ["step.onnx"]
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    inputs = [i.name for i in session.get_inputs()]
+    assert inputs == ["frame", "step_scale", *MIXED_STATES]
+    outputs = ["predictions", *(f"new_{name}" for name in MIXED_STATES)]
+    assert [o.name for o in session.get_outputs()] == outputs
+
+    def run(frame, states):
+        values = [frame.numpy(), np.array(0.25, np.float32), *map(np.asarray, states)]
+        return session.run(None, dict(zip(inputs, values, strict=True)))
+
+    assert_carried(run, ExportedStep(model).start(), *expected_of(model, frames, 0.25), frames)
+
+
+def test_mistakes_are_named(tmp_path):
+    model = make()
+    with pytest.raises(InputError, match="batch is 0"):
+        export_program(model, HW, batch=0)
+    with pytest.raises(InputError, match="step_scale must be above 0"):
+        export_program(model, HW, step_scale=0.0)
+    with pytest.raises(InputError, match="do not fit"):
+        export_program(model, (65, 64))
+    with pytest.raises(InputError, match="no folder"):
+        export_onnx(model, tmp_path / "missing" / "step.onnx", HW)
+    model.backbone.stages[0].recurrence = torch.nn.Identity()
+    with pytest.raises(InputError, match="can be exported"):
+        ExportedStep(model)

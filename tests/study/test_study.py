@@ -1,0 +1,145 @@
+"""The study: variants and seeds of one profile, means and spreads, its plan, and the H2 norm in training."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from training_set import SENSOR, TRAINING, make_set
+
+from ssmbook import plots
+from ssmbook.cli import main
+from ssmbook.detector import PRESETS, Detector, load_checkpoint
+from ssmbook.errors import InputError
+from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms
+from ssmbook.study.profiles import Arm, all_arms
+from ssmbook.study.rates import cells_of
+from ssmbook.training.objective import TrainingStep, s5_layers
+from ssmbook.training.settings import Training
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A profile of two variants with two seeds each, whose data are there."""
+    make_set(tmp_path)
+    training = replace(TRAINING, steps=1, validate_every=1)
+    arms = (
+        Arm("s5-h2", "sliding", follow=True, rates_hz=(20.0, 40.0)),
+        Arm("none", "sliding", rates_hz=(20.0, 40.0)),
+    )
+    return Workspace(Profile("tiny", SENSOR, "sim-smoke", training, arms, seeds=(0, 3)), tmp_path, workers=1)
+
+
+def test_two_seeds_train_apart_and_the_table_has_both(study, monkeypatch):
+    table = run_arms(study, progress=False)
+    assert table[["seed", "model"]].drop_duplicates().values.tolist() == [
+        [0, "s5-h2"],
+        [0, "none"],
+        [3, "s5-h2"],
+        [3, "none"],
+    ]
+    runs = {path.name for path in (study.folder / "runs").iterdir()}
+    assert runs == {"s5-h2", "none", "s5-h2_seed=3", "none_seed=3"}
+    one, other = (load_checkpoint(study.with_seed(seed).train("s5-h2")) for seed in (0, 3))
+    assert one.config["clip_eigs"]
+    assert not torch.equal(
+        one.backbone.stages[0].downsample.weight, other.backbone.stages[0].downsample.weight
+    )
+    monkeypatch.setattr(Detector, "features", None)  # nothing is computed again
+    pd.testing.assert_frame_equal(run_arms(study, progress=False), table)
+
+
+def test_pivot_takes_means_and_spreads_over_seeds(study):
+    rows = [{**cell.row(), "AP": value} for cell, value in zip(cells_of(study), range(8), strict=True)]
+    table = pd.DataFrame(rows).assign(AP=lambda t: t["AP"] / 100)
+    assert pivot(table).values.tolist() == [[2, 3], [4, 5]]
+    np.testing.assert_allclose(pivot(table, statistic="std"), 2.8)  # of two values 4 apart: 4 / √2
+    assert pivot(table[table["seed"] == 0], statistic="std").isna().all(axis=None)
+    (panel,) = plots.rate_panels(table).axes
+    np.testing.assert_allclose([line.get_ydata() for line in panel.lines], [[2, 3], [4, 5]])
+
+
+def test_the_study_has_all_that_it_compares():
+    profile = get_profile("study")
+    assert profile.variants == ("s5", "s5-held", "s5-h2", "s4d", "s4", "convlstm", "none")
+    assert len(profile.seeds) == 3
+    assert {(arm.way, arm.follow, arm.carry) for arm in profile.arms if arm.variant == "s4"} == {
+        (way, follow, carry)
+        for way in ("held", "true", "sliding")
+        for follow in (True, False)
+        for carry in ("exact", "published")
+    }
+    assert [arm.name for arm in all_arms("none")] == [
+        f"none, {way}, step_scale 1, exact carry" for way in ("held", "true", "sliding")
+    ]
+    book = Workspace(profile)
+    held, h2 = book.new_model("s5-held"), book.training("s5-h2")
+    assert all(layer.bandlimit == 0.5 for layer in s5_layers(held))
+    assert (h2.h2_weight, book.training("s5").h2_weight) == (1.0, 0.0)
+    with pytest.raises(InputError, match="there is no model 'gru'"):
+        book.new_model("gru")
+
+
+def test_plan_counts_what_is_missing(study, tmp_path, capsys):
+    smoke = Workspace(replace(get_profile("smoke"), seeds=(0, 1)), tmp_path / "none")
+    table = plan_study(smoke)
+    assert table[["model", "seed"]].values.tolist() == [
+        ["s5", 0],
+        ["convlstm", 0],
+        ["s5", 1],
+        ["convlstm", 1],
+    ]
+    # 2 s of recordings: 20 Hz with both carries; 40, 100 and 200 Hz true, and sliding with and without step_scale
+    assert table["windows"].tolist()[:2] == [2 * (2 * 20 + 3 * 340), 2 * (20 + 2 * 340)]
+    assert (table["minutes"] > 0).all()
+    folder = smoke.run("s5")
+    folder.mkdir(parents=True)
+    (folder / "model.ckpt").write_bytes(b"")
+    assert plan_study(smoke)["minutes"].eq(0).tolist() == [True, False, False, False]
+    with pytest.raises(InputError, match="not simulated"):
+        plan_study(study)
+    assert main(["reproduce", "--profile", "smoke", "--data-dir", str(tmp_path), "--dry-run"]) == 0
+    assert "min for training and evaluation" in capsys.readouterr().out
+
+
+def batch(model):
+    x = torch.randint(0, 3, (2, 1, 20, *model.input_hw), dtype=torch.uint8)
+    return x, torch.tensor([[1, 0]]), torch.tensor([[[0.0, 30, 30, 20, 20]]])
+
+
+def test_the_h2_norm_joins_the_loss():
+    torch.manual_seed(0)
+    model = Detector(**PRESETS["sim-smoke"], clip_eigs=True).train()
+    values = batch(model)
+    plain, penalised = (TrainingStep(model, Training(h2_weight=weight))(*values)[0] for weight in (0.0, 3.0))
+    norms = sum(float(layer.h2_norm(math.pi * 0.5).detach()) for layer in s5_layers(model))
+    assert len(s5_layers(model)) == 4
+    assert norms > 0
+    assert float(penalised["h2_norm"]) == pytest.approx(norms)
+    assert float(penalised["loss"] - plain["loss"]) == pytest.approx(3 * norms, rel=1e-3)
+    assert "h2_norm" not in plain
+
+
+def test_training_with_the_h2_norm_lowers_it():
+    torch.manual_seed(0)
+    model = Detector(**PRESETS["sim-smoke"], clip_eigs=True).train()
+    step, optimizer = TrainingStep(model, Training(h2_weight=1e3)), torch.optim.SGD(model.parameters(), 1e-6)
+    values = batch(model)
+    norms = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        losses, _ = step(*values)
+        losses["loss"].backward()
+        optimizer.step()
+        norms.append(float(losses["h2_norm"]))
+    assert norms[0] > norms[1] > norms[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "weight"), [({}, -1.0), ({"bandlimit": None}, 1.0), ({"recurrence": "none"}, 1.0)]
+)
+def test_an_h2_weight_that_does_not_fit(options, weight):
+    with pytest.raises(InputError, match="h2_weight is"):
+        TrainingStep(Detector(**{**PRESETS["sim-smoke"], **options}), Training(h2_weight=weight))

@@ -1,0 +1,299 @@
+"""Training: however it is stopped, it ends with the same weights, bit for bit."""
+
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from training_set import SENSOR, TRAINING, data_module, make_set
+
+from ssmbook.detector import PRESETS, Detector, load_checkpoint
+from ssmbook.errors import InputError
+from ssmbook.training import read_metrics, train
+from ssmbook.training.loggers import PACKAGES
+from ssmbook.training.loop import Fit, endless
+from ssmbook.training.objective import TrainingStep
+from ssmbook.training.run_folder import BEST, LAST, MODEL
+from ssmbook.training.settings import Training
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("data"))
+
+
+def run(data_dir, folder, training=TRAINING, recurrence="s5", **options):
+    torch.manual_seed(0)
+    masked = training.mask_ratio > 0
+    model = Detector(**{**PRESETS["sim-smoke"], "recurrence": recurrence, "mask_token": masked})
+    data = data_module(data_dir, training)
+    return train(model, data, folder, sensor=SENSOR, training=training, accelerator="cpu", **options)
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def assert_same_weights(a, b):
+    a, b = weights(a), weights(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory):
+    """The folder of a training that was not stopped."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(data_dir, folder)
+    return folder
+
+
+def test_a_training_leaves_what_it_should(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert names == {"model.ckpt", "best.ckpt", "last.ckpt", "metrics.csv", "panels", "provenance.json"}
+    assert sorted(path.name for path in (whole / "panels").iterdir()) == ["0000004.png", "0000006.png"]
+    metrics = read_metrics(whole)
+    assert metrics.index.tolist() == [1, 4, 6]
+    assert metrics["val/AP"].notna().tolist() == [False, True, True]
+    assert (metrics["train/loss"].dropna() > 0).all()
+    assert metrics["train/learning_rate"].iloc[-1] == pytest.approx(1e-3 / 200_000)
+    assert load_checkpoint(whole / LAST).config == load_checkpoint(whole / MODEL).config
+    assert_same_weights(whole / LAST, whole / MODEL)
+    best = torch.load(whole / BEST, weights_only=True)
+    assert best["val"]["AP"] == pytest.approx(metrics["val/AP"].max())
+
+
+def test_a_finished_training_is_not_repeated(whole, data_dir):
+    before = (whole / MODEL).stat().st_mtime_ns
+    assert run(data_dir, whole) == whole / MODEL
+    assert (whole / MODEL).stat().st_mtime_ns == before
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import os, signal, sys
+    sys.path[:0] = [{tests!r}, {helpers!r}]
+    from pathlib import Path
+    from ssmbook.training.loop import Fit
+    from tests.training.test_train import run
+
+    original = getattr(Fit, {where!r})
+
+    def hit(self, *arguments):
+        if self.step == {at}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, *arguments)
+
+    setattr(Fit, {where!r}, hit)
+    run(Path({data!r}), Path({folder!r}))
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("at", "where", "saved"),
+    [
+        (3, "_check", 2),  # between forward and backward of the fourth step
+        (4, "log", 4),  # after a validation, before it counts
+    ],
+)
+def test_a_killed_training_ends_with_the_same_weights(whole, data_dir, tmp_path, at, where, saved):
+    folder = tmp_path / "run"
+    script = SCRIPT.format(
+        tests=str(TESTS),
+        helpers=str(TESTS.parent),
+        at=at,
+        where=where,
+        data=str(data_dir),
+        folder=str(folder),
+    )
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parents[1])}
+    killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (folder / MODEL).exists()
+    state = torch.load(folder / LAST, weights_only=True)["training"]
+    assert (state["step"], state["validated"]) == (saved, 0)
+    run(data_dir, folder)
+    assert_same_weights(whole / MODEL, folder / MODEL)
+    assert_same_weights(whole / BEST, folder / BEST)
+    timeless = [read_metrics(path).drop(columns="windows_per_s") for path in (whole, folder)]
+    assert timeless[0].equals(timeless[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "stop", "number"),
+    [
+        ({"accumulate": 2, "batch_size": 4}, 1, signal.SIGINT),
+        ({"precision": "bf16", "mask_ratio": 0.3}, 3, signal.SIGTERM),
+        ({"batch_size": 1, "sampling": "stream"}, 4, signal.SIGTERM),  # before a validation
+    ],
+    ids=str,
+)
+def test_a_signal_stops_it_after_the_step(data_dir, tmp_path, monkeypatch, options, stop, number):
+    training = replace(TRAINING, **options)
+    run(data_dir, tmp_path / "whole", training)
+    original = Fit.train_step
+
+    def hit(self):
+        if self.step == stop - 1:
+            os.kill(os.getpid(), number)
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "train_step", hit)
+        with pytest.raises(KeyboardInterrupt):
+            run(data_dir, tmp_path / "run", training)
+    assert torch.load(tmp_path / "run" / LAST, weights_only=True)["training"]["step"] == stop
+    run(data_dir, tmp_path / "run", training)
+    assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
+
+
+def test_another_training_in_the_same_folder_loses_nothing(whole, data_dir, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    run(data_dir, folder, replace(TRAINING, steps=1))
+    assert "other parameters" in capsys.readouterr().err
+    assert_same_weights(whole / MODEL, tmp_path / "run.1" / MODEL)
+    assert torch.load(folder / LAST, weights_only=True)["training"]["step"] == 1
+
+
+def test_a_loss_that_is_not_finite_stops_with_names_and_a_state(data_dir, tmp_path, monkeypatch):
+    """The third step's loss is NaN, and so are BatchNorm's statistics; the saved state is that of before."""
+    original = Fit._check
+
+    def poison(self, losses, batch, buffers):
+        if self.step == 2:
+            losses["loss"] = losses["loss"] * float("nan")
+            for buffer in self.model.head.buffers():
+                if buffer.is_floating_point():
+                    buffer.fill_(float("nan"))
+        return original(self, losses, batch, buffers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "_check", poison)
+        with pytest.raises(InputError, match=r"step 3: the loss is not finite .*train[01].*last\.ckpt"):
+            run(data_dir, tmp_path / "run")
+    state = torch.load(tmp_path / "run" / LAST, weights_only=True)
+    assert state["training"]["step"] == 2
+    assert all(weight.isfinite().all() for weight in state["state_dict"].values())
+    run(data_dir, tmp_path / "run")
+    run(data_dir, tmp_path / "whole")
+    assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
+
+
+def test_states_are_carried_per_slot_and_begin_anew_where_a_sequence_does(data_dir, tmp_path, monkeypatch):
+    """In a mixed batch the random chunk's slot starts from zero, the stream's from where it was."""
+    seen = []
+    original = TrainingStep.forward
+
+    def look(self, x, frames, targets, states=None):
+        losses, after = original(self, x, frames, targets, states)
+        seen.append((states, after))
+        return losses, after
+
+    monkeypatch.setattr(TrainingStep, "forward", look)
+    data = data_module(data_dir)
+    firsts = [batch.first.tolist() for batch in itertools.islice(endless(data.train_dataloader()), 6)]
+    assert any(not stream for _, stream in firsts)
+    run(data_dir, tmp_path / "run")
+    for k, (random, stream) in enumerate(firsts):
+        states = seen[k][0]
+        assert random
+        if stream:
+            assert states is None
+            continue
+        for state, before in zip(states, seen[k - 1][1], strict=True):
+            assert torch.equal(state[1], before[1])
+            assert not state[0].any()
+            assert not state.requires_grad
+
+
+def test_a_batch_without_a_label_trains_on(data_dir, tmp_path):
+    torch.manual_seed(0)
+    step = TrainingStep(Detector(**PRESETS["sim-smoke"]), Training())
+    x = torch.randint(0, 3, (2, 1, 20, 64, 64), dtype=torch.uint8)
+    losses, states = step(x, torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, 1, 5))
+    losses["loss"].backward()
+    assert losses["loss"] == 0
+    assert states is not None
+    assert all(p.grad is None or not p.grad.any() for p in step.parameters())
+
+
+def test_a_share_of_the_tokens_is_masked_in_training_alone():
+    """As many in every frame, other ones in each; the learnt vector has a gradient then, and only then."""
+    torch.manual_seed(0)
+    model = Detector(**PRESETS["sim-smoke"], mask_token=True)
+    seen = []
+    features = model.features
+
+    def look(*arguments, token_mask=None, **options):
+        seen.append(token_mask)
+        return features(*arguments, token_mask=token_mask, **options)
+
+    model.features = look
+    x = torch.randint(0, 3, (2, 2, 20, 64, 64), dtype=torch.uint8)
+    batch = x, torch.tensor([[1, 0]]), torch.tensor([[[0.0, 20, 20, 16, 16]]])
+    step = TrainingStep(model, Training(mask_ratio=0.3))
+    for _ in range(2):
+        step(*batch)[0]["loss"].backward()
+    first, second = seen
+    assert first.shape == (2, 2, 16, 16)
+    assert (first.sum((-1, -2)) == round(0.3 * 256)).all()
+    frames = torch.cat([first, second]).flatten(0, 1).flatten(1)
+    assert len(frames.unique(dim=0)) == 8
+    token = model.backbone.stages[0].mask_token
+    assert token.grad.abs().max() > 0
+    token.grad = None
+    step.eval()(*batch)
+    TrainingStep(model, Training())(*batch)[0]["loss"].backward()
+    assert seen[2:] == [None, None]
+    assert token.grad is None
+
+
+def test_checkpointing_trains_the_same_weights(data_dir, tmp_path):
+    files = [
+        run(data_dir, tmp_path / f"{flag}", replace(TRAINING, checkpointing=flag)) for flag in (False, True)
+    ]
+    kept, again = (load_checkpoint(file).state_dict() for file in files)
+    for name, weight in kept.items():
+        torch.testing.assert_close(again[name], weight, rtol=0, atol=1e-6)
+
+
+def test_it_stops_early_when_validation_rises_no_more(data_dir, tmp_path):
+    training = replace(TRAINING, steps=8, validate_every=1, learning_rate=1e-9, patience=2)
+    run(data_dir, tmp_path / "run", training)
+    assert read_metrics(tmp_path / "run")["val/AP"].count() == 3  # the first is the best
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"precision": "fp8"}, "fp8.*fp32, bf16, fp16"),
+        ({"steps": 0}, "steps is 0"),
+        ({"mask_ratio": 1.0}, "mask_ratio is 1.0"),
+    ],
+)
+def test_wrong_settings_are_named(data_dir, tmp_path, options, words):
+    with pytest.raises(InputError, match=words):
+        run(data_dir, tmp_path / "run", replace(TRAINING, **options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_loggers_are_by_name_and_none_is_required(data_dir, tmp_path):
+    with pytest.raises(InputError, match="csv, tensorboard, wandb"):
+        run(data_dir, tmp_path / "run", logger="paper")
+    for name in ("tensorboard", "wandb"):
+        if not any(importlib.util.find_spec(package) for package in PACKAGES[name]):
+            with pytest.raises(InputError, match=f"pip install {name}"):
+                run(data_dir, tmp_path / "run", logger=name)
