@@ -20,6 +20,12 @@ import psutil
 from ssmbook.errors import InputError
 
 
+def shown(text: str, longest: int = 100) -> str:
+    """A file's own words for a message: control characters made visible, and cut where they are long."""
+    visible = text if text.isprintable() else text.encode("unicode_escape").decode()
+    return visible if len(visible) <= longest else f"{visible[:longest]}…"
+
+
 def existing_file(path: str | os.PathLike[str], what: str) -> Path:
     """The path of a readable file with something in it.
 
@@ -27,23 +33,23 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
         InputError: there is none; the message says to give ``what``.
     """
     path = Path(path)
-    shown = str(path) if str(path).isprintable() and len(str(path)) < 1000 else f"{str(path)[:100]!r}"
+    name = shown(str(path), 300)
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise InputError(f"{shown}: is a folder; give {what}")
+            raise InputError(f"{name}: is a folder; give {what}")
         if not stat.S_ISREG(mode):  # a pipe would block, a device never end
-            raise InputError(f"{shown}: is no ordinary file; give {what}")
+            raise InputError(f"{name}: is no ordinary file; give {what}")
         with open(path, "rb") as file:
             empty = not file.read(1)
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{shown}: no such file; give {what}") from None
+        raise InputError(f"{name}: no such file; give {what}") from None
     except OSError as error:
-        raise InputError(f"{shown}: cannot be read ({error.strerror}); give {what}") from None
+        raise InputError(f"{name}: cannot be read ({error.strerror}); give {what}") from None
     except ValueError as error:  # a NUL in its name
-        raise InputError(f"{shown}: cannot be the name of a file ({error}); give {what}") from None
+        raise InputError(f"{name}: cannot be the name of a file ({error}); give {what}") from None
     if empty:
         raise InputError(f"{path}: is empty; fetch or write it again")
     return path
@@ -145,7 +151,7 @@ def as_input_error(fault: str) -> Iterator[None]:
     except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        words = (str(error) or type(error).__name__).splitlines()[0]
+        words = shown((str(error) or type(error).__name__).splitlines()[0], 200)
         raise InputError(f"{fault} ({words}); fetch or write it again") from None
 
 
