@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import platform
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,12 @@ import psutil
 from ssmbook.errors import InputError
 
 
+def shown(text: str, longest: int = 100) -> str:
+    """A file's own words for a message: control characters made visible, and cut where they are long."""
+    visible = text if text.isprintable() else text.encode("unicode_escape").decode()
+    return visible if len(visible) <= longest else f"{visible[:longest]}…"
+
+
 def existing_file(path: str | os.PathLike[str], what: str) -> Path:
     """The path of a readable file with something in it.
 
@@ -26,15 +33,23 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
         InputError: there is none; the message says to give ``what``.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give {what}")
+    name = shown(str(path), 300)
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{name}: is a folder; give {what}")
+        if not stat.S_ISREG(mode):  # a pipe would block, a device never end
+            raise InputError(f"{name}: is no ordinary file; give {what}")
         with open(path, "rb") as file:
             empty = not file.read(1)
+    except InputError:
+        raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give {what}") from None
+        raise InputError(f"{name}: no such file; give {what}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give {what}") from None
+        raise InputError(f"{name}: cannot be read ({error.strerror}); give {what}") from None
+    except ValueError as error:  # a NUL in its name
+        raise InputError(f"{name}: cannot be the name of a file ({error}); give {what}") from None
     if empty:
         raise InputError(f"{path}: is empty; fetch or write it again")
     return path
@@ -133,10 +148,10 @@ def as_input_error(fault: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, KeyboardInterrupt, SystemExit):
+    except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        words = (str(error) or type(error).__name__).splitlines()[0]
+        words = shown((str(error) or type(error).__name__).splitlines()[0], 200)
         raise InputError(f"{fault} ({words}); fetch or write it again") from None
 
 

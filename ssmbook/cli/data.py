@@ -1,4 +1,4 @@
-"""Commands that make and look at data: download, simulate, preprocess, info."""
+"""Commands that make and look at data: download, simulate, preprocess."""
 
 from __future__ import annotations
 
@@ -77,10 +77,6 @@ def add(commands: Any) -> None:
     )
     command.set_defaults(run=_preprocess)
 
-    command = commands.add_parser("info", help="what a recording holds", description=_info.__doc__)
-    command.add_argument("recordings", nargs="+", help="DAT, EVT2, EVT3, AEDAT4, HDF5 or npy files")
-    command.set_defaults(run=_info)
-
 
 def _download(options: argparse.Namespace) -> None:
     """Fetch a published set or the released checkpoints. The disk space that is needed is shown first. After an
@@ -110,14 +106,7 @@ def _simulate(options: argparse.Namespace) -> None:
     if simulation is None:
         simulated = ", ".join(name for name, profile in PROFILES.items() if profile.simulation)
         raise InputError(f"profile {options.profile!r} has no simulation; {simulated} have one")
-    simulate_set(
-        options.out,
-        simulation.scene,
-        simulation.pixel,
-        simulation.sequences,
-        simulation.seed,
-        options.workers,
-    )
+    simulate_set(options.out, simulation, options.workers)
     print(options.out)
 
 
@@ -213,20 +202,3 @@ def _print_failures(failures: dict[str, str]) -> None:
     longest = max(map(len, failures), default=0)
     for name, reason in sorted(failures.items()):
         print(f"  {name:{longest}}  {reason}", file=sys.stderr)
-
-
-def _info(options: argparse.Namespace) -> None:
-    """Format, size, duration and number of events of recordings; the whole file is read and checked."""
-    from ssmbook.events import open_events
-
-    for path in options.recordings:
-        with open_events(path) as recording:
-            events = on = 0
-            for block in recording.blocks():
-                events += len(block)
-                on += int(block.p.sum())
-            size = f"{recording.width} × {recording.height}" if recording.width else "size not stated"
-            seconds = (recording.end_us - recording.start_us) / 1e6
-        print(
-            f"{path}: {size}, {events:,} events, {on:,} of them ON, {seconds:.6f} s from {recording.start_us} µs"
-        )

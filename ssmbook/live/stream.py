@@ -23,12 +23,13 @@ from ssmbook.detector import Detector, nms
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import to_boxes
 from ssmbook.events import BOX_DTYPE, REPRESENTATIONS, Events, Recording
-from ssmbook.events.formats.recording import running_maximum
+from ssmbook.events.formats.checks import LATE_US, running_maximum
 from ssmbook.live.step import NetworkStep
 from ssmbook.progress import progress_bar
 
 PIECE = 1 << 16  # events of a recording that are pushed at once
 LONGEST_GAP_US = 60_000_000  # a jump of the stamps by more is taken for a fault, not for a quiet minute
+MOST_HELD = 1 << 25  # events, about 450 MB: more in a window come from a clock that stands still
 
 
 #: Takes a window's frame [channels, height, width], its end in µs, and its boxes.
@@ -58,6 +59,7 @@ class EventWindows:
         self._first, self._count = first_end_us, 0
         self._clock: int | None = None  # the latest stamp so far
         self._kept: list[Events] = []
+        self.stale = 0  # events that came too late to count, and were dropped
 
     @property
     def next_end_us(self) -> int | None:
@@ -76,13 +78,21 @@ class EventWindows:
         """Take events, and give the windows that are complete then: (end, events).
 
         Args:
-            events: in the order of their arrival; late ones have their stamps lifted to the latest so far.
+            events: in the order of their arrival; late ones have their stamps lifted to the latest so far, or are
+                dropped and counted in ``stale`` where they are late by more than 0.1 s.
             now_us: the time up to which all events have been delivered: windows that end by then are
                 complete too, events or none.
 
         Raises:
-            InputError: the first stamp is below 0, or stamps jump by more than a minute; nothing was taken.
+            InputError: the first stamp is below 0, the clock went back (the last event is late by more than 0.1 s),
+                jumped ahead by more than a minute, or stands still while events come; nothing was taken.
         """
+        if self.held + len(events) > MOST_HELD:
+            raise InputError(
+                f"{self.held + len(events):,} events wait for the clock to pass {self.next_end_us} µs; give shorter "
+                "windows, or reset the stream if the clock stands still"
+            )
+        count = len(events)
         events = self._sorted(events)
         latest = [int(events.t[-1])] if len(events) else []
         latest += [] if now_us is None else [int(now_us)]
@@ -91,6 +101,7 @@ class EventWindows:
             raise InputError(
                 f"the stamps jump from {seen} to {max(latest)} µs; reset the stream where a recording begins"
             )
+        self.stale += count - len(events)
         if self._first is None and len(events):
             self._first = int(events.t[0]) + self.window_us
         if latest:
@@ -104,8 +115,12 @@ class EventWindows:
         if self._clock is None and events.t[0] < 0:
             raise InputError(f"the first stamp is {events.t[0]} µs; stamps must not start below 0")
         t = events.t.copy()
-        running_maximum(t, self._clock or 0)
-        return Events(t, events.x, events.y, events.p)
+        largest = running_maximum(t, self._clock or 0)[1]
+        if t[-1] - events.t[-1] > LATE_US:
+            raise InputError(
+                f"the clock goes back from {t[-1]} to {events.t[-1]} µs; reset the stream where a recording begins"
+            )
+        return _without_stale(t, events) if largest > LATE_US else Events(t, events.x, events.y, events.p)
 
     def _hold(self, events: Events) -> None:
         """Keep a copy of the events that the next window can still need."""
@@ -130,6 +145,12 @@ class EventWindows:
         if held is not None:
             self._kept.clear()
             self._hold(held)
+
+
+def _without_stale(lifted: np.ndarray, events: Events) -> Events:
+    """The events [N] that came in time, at their lifted stamps [N]."""
+    fresh = lifted - events.t <= LATE_US
+    return Events(lifted[fresh], events.x[fresh], events.y[fresh], events.p[fresh])
 
 
 class StreamingDetector:
@@ -199,8 +220,8 @@ class StreamingDetector:
                 first event after its end, which a camera that sees nothing does not send.
 
         Raises:
-            InputError: an event outside the sensor, a first stamp below 0, or a jump of the stamps by more
-                than a minute; the stream is as it was before.
+            InputError: an event outside the sensor, a first stamp below 0, a clock that went back by more than
+                0.1 s, jumped ahead by more than a minute or stands still; the stream is as it was before.
         """
         return [self.push_frame(frame, end) for end, frame in self.frames(events, now_us)]
 

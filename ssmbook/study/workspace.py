@@ -87,14 +87,7 @@ class Workspace:
         """The raw set; simulated here if the profile has a simulation."""
         folder, simulation = self.folder / "raw", self.profile.simulation
         if simulation is not None:
-            simulate_set(
-                folder,
-                simulation.scene,
-                simulation.pixel,
-                simulation.sequences,
-                seed=simulation.seed,
-                workers=self.workers,
-            )
+            simulate_set(folder, simulation, workers=self.workers)
         elif not folder.is_dir():
             raise InputError(f"{folder} is missing: put the raw set's train, val and test folders there")
         return folder

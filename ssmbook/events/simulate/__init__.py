@@ -2,18 +2,35 @@
 
 from ssmbook.events.simulate.pixel import PixelArray, PixelModel
 from ssmbook.events.simulate.render import background, render
-from ssmbook.events.simulate.scene import CAR, DEMO_SCENE, PEDESTRIAN, Actor, Scene, Street
+from ssmbook.events.simulate.scene import (
+    CAR,
+    DEMO_SCENE,
+    MEMORY_SCENE,
+    OCCLUSION_SCENE,
+    PEDESTRIAN,
+    Actor,
+    Scene,
+    Street,
+)
+from ssmbook.events.simulate.sets import DEMO_SET, MEMORY_SET, OCCLUSION_SET, SETS, Simulation
 from ssmbook.events.simulate.write import SimulatedSequence, simulate_set
 
 __all__ = [
     "CAR",
     "DEMO_SCENE",
+    "DEMO_SET",
+    "MEMORY_SCENE",
+    "MEMORY_SET",
+    "OCCLUSION_SCENE",
+    "OCCLUSION_SET",
     "PEDESTRIAN",
+    "SETS",
     "Actor",
     "PixelArray",
     "PixelModel",
     "Scene",
     "SimulatedSequence",
+    "Simulation",
     "Street",
     "background",
     "render",

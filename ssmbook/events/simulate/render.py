@@ -1,4 +1,5 @@
-"""From a scene to pictures in log intensity: a periodic background, and actors drawn over it from far to near.
+"""From a scene to pictures in log intensity: a periodic background, actors drawn over it from far to near, and
+pillars before them.
 
 All edges are about a pixel soft, so that motion by a fraction of a pixel changes intensities smoothly; a hard
 edge would make bursts of events that no camera sees.
@@ -128,13 +129,14 @@ def _pedestrian(below, x, y, w, h, phase, levels):
 
 
 @njit(cache=True, nogil=True)
-def render(texture, shift, table, geometry, out):
+def render(texture, shift, table, geometry, pillars, out):
     """Log intensity of one moment.
 
     Args:
         texture: ``background`` [H, 2W], ``shift``: how far it has moved to the left, in px.
         table: ``actor_table`` [A, 7].
         geometry: [A, 4] of this moment, far to near.
+        pillars: [O, 4] of this moment: left, width, top, log intensity.
         out: float32 [H, W], filled.
     """
     H, W = out.shape
@@ -157,3 +159,9 @@ def render(texture, shift, table, geometry, out):
                     out[j, i] = _pedestrian(out[j, i], i - x, bottom - j, w, h, phase, levels)
                 else:
                     out[j, i] = _car(out[j, i], i - x, bottom - j, w, h, table[n, 2], levels)
+    for n in range(len(pillars)):
+        left, width, top, level = pillars[n]
+        for j in range(max(int(top) - 1, 0), H):
+            for i in range(max(int(left) - 1, 0), min(int(left + width) + 2, W)):
+                cover = _soft(_box(i, j, left, top, left + width, H + 1.0))
+                out[j, i] = _over(out[j, i], level, cover)
