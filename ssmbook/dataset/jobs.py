@@ -1,7 +1,7 @@
 """Which sequences a raw folder holds: recordings, and the boxes beside them.
 
-    raw_dir/<split>/<sequence>_bbox.npy, _bbox.json (COCO) or folder _bbox (YOLO or Pascal VOC)
-                    beside  <sequence>_td.dat, or another of the names below
+raw_dir/<split>/<sequence>_bbox.npy, _bbox.json (COCO) or folder _bbox (YOLO or Pascal VOC)
+                beside  <sequence>_td.dat, or another of the names below
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class Job:
         """An InputError where no file has the name of a recording; it lists what is there."""
         if self.recording.exists():
             return
-        there = sorted(p.name for p in self.recording.parent.glob("*") if p != self.boxes and p.name[0] != ".")
+        there = sorted(
+            p.name for p in self.recording.parent.glob("*") if p != self.boxes and p.name[0] != "."
+        )
         near = [name for name in there if name.startswith(self.name)] or there
         listed = one_line(", ".join(near), 120) or "nothing else"
         raise InputError(
@@ -78,6 +80,8 @@ def find_jobs(raw_dir: Path, splits: Sequence[str] = SPLITS) -> tuple[list[Job],
             recording = recorded.get(name, f"{name}_td.dat")
             jobs.append(Job(split, name, raw_dir / split / recording, raw_dir / split / boxes[name]))
         unlabelled += [f"{split}/{name}" for name in sorted(recorded.keys() - labelled - BAD_SEQUENCES)]
+    if not raw_dir.is_dir():
+        raise InputError(f"{raw_dir}: no such folder; give a folder of raw sequences")
     if not jobs:
         wanted = ", ".join(f"*{suffix}" for suffix in BOX_FILES)
         raise InputError(f"{raw_dir}: has no {wanted} in {', '.join(splits)}; give a folder of raw sequences")

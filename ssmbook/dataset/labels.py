@@ -18,9 +18,7 @@ from ssmbook.events.box_folders import is_voc, voc_boxes, yolo_boxes
 from ssmbook.events.box_formats import coco_boxes
 from ssmbook.events.boxes import read_boxes
 
-FIRST_LABEL_US = (
-    100_000  # label frames start this long after the recording, so that there is something to see
-)
+FIRST_LABEL_US = 100_000  # label frames start here, so that there is something to see
 JITTER_US = 2_000  # how far a label frame may lie from its grid, and a box from its label frame
 AFTER_END_US = 100_000  # label frames later than this after the last event show nothing
 LATE_START_US = 1_000_000  # a recording that starts before this counts from 0, as in the published sets
@@ -192,7 +190,7 @@ def plan_and_count(
     boxes = boxes[np.argsort(boxes["t"], kind="stable")]
     origin = start_us if start_us >= LATE_START_US else 0
     own = sensor.label_times == "own"
-    first = origin + (1 if own else FIRST_LABEL_US)
+    first = max(origin + 1, 0 if own else FIRST_LABEL_US)
     last = np.iinfo(np.int64).max if end_us is None or grid == "published" else end_us + AFTER_END_US
     times = np.unique(boxes["t"])
     usable = times[times <= last]
@@ -338,7 +336,7 @@ def window_ends(
     first, last = int(frame_times[0]), int(frame_times[-1])
     if last - origin_us > MOST_WINDOWS * stride_us:
         raise InputError(
-            f"the last label is {(last - origin_us) / 3.6e9:.0f} hours after the start of the recording, at {origin_us} "
+            f"the last label is {(last - origin_us) / 3.6e9:.0f} hours after the recording's start at {origin_us} "
             "µs; count the times of events and boxes from the same moment"
         )
     if grid == "published":

@@ -82,7 +82,7 @@ def _numbers(path: Path, name: str, rows: list) -> dict[int | str, int]:
     """Id → index of the entries of a list; each id is there once."""
     numbers: dict[int | str, int] = {}
     for i, row in enumerate(rows):
-        key = row.get("id") if _is(row, dict) else None
+        key: Any = row.get("id") if _is(row, dict) else None
         if not _is(key, (int, str)):
             raise InputError(f"{path}: {name}[{i}] has no id; give each a whole number")
         if key in numbers:

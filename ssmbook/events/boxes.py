@@ -39,17 +39,26 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
         raw = np.load(path, allow_pickle=False)
     if not isinstance(raw, np.ndarray) or raw.ndim != 1 or raw.dtype.names is None:
         raise InputError(f"{path}: not a flat structured array; give a *_bbox.npy of boxes")
+    return boxes_of(path, raw)
+
+
+def boxes_of(path: Path, raw: np.ndarray) -> np.ndarray:
+    """A structured array [N] with the fields of boxes, see ``read_boxes``, as BOX_DTYPE [N].
+
+    Raises:
+        InputError: it lacks a field, or a value does not fit; the message names the file.
+    """
+    names = raw.dtype.names or ()
     boxes = np.zeros(len(raw), BOX_DTYPE)
     for name in BOX_DTYPE.names or ():
-        found = name if name in raw.dtype.names else _OTHER_NAMES.get(name, name)
-        if found not in raw.dtype.names and name in _DEFAULTS:
+        found = name if name in names else _OTHER_NAMES.get(name, name)
+        if found in names:
+            boxes[name] = _checked(path, name, raw[found])
+        elif name in _DEFAULTS:
             boxes[name] = _DEFAULTS[name]
-            continue
-        if found not in raw.dtype.names:
-            raise InputError(
-                f"{path}: boxes without a field {name}; it has {one_line(', '.join(raw.dtype.names), 200)}"
-            )
-        boxes[name] = _checked(path, name, raw[found])
+        else:
+            there = one_line(", ".join(names), 200) or "none"
+            raise InputError(f"{path}: boxes without a field {name}; it has {there}")
     return boxes
 
 
