@@ -20,6 +20,7 @@ from ssmbook.files import existing_file
 
 LABEL_TIMES = ("grid", "own")
 LARGEST_FILE = 1 << 16  # bytes of a YAML file
+DEEPEST = 8  # levels of its nesting
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,7 @@ class Sensor:
             raise InputError(f"{path}: is larger than {LARGEST_FILE} bytes; give the YAML file of a sensor")
         try:
             text = content.decode("utf-8-sig")
-            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-                raise InputError(f"{path}: has an alias (*name); write its value there")
+            _check_yaml(path, text)
             entries = yaml.safe_load(text)
         except InputError:
             raise
@@ -176,6 +176,19 @@ class Sensor:
     def frame_size(self) -> tuple[int, int]:
         """(height, width) of the frames that preprocessing writes."""
         return (self.height // 2, self.width // 2) if self.downsample else (self.height, self.width)
+
+
+def _check_yaml(path: Path, text: str) -> None:
+    """An InputError where YAML has aliases, which can stand for gigabytes, or is nested as no sensor is."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(
+                f"{path}: has an alias (*{one_line(str(event.anchor), 20)}); write its value there"
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise InputError(f"{path}: is nested more than {DEEPEST} deep; give the YAML file of a sensor")
 
 
 # key, type, minimum, maximum

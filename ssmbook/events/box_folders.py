@@ -36,8 +36,8 @@ from ssmbook.events.boxes import BOX_DTYPE
 
 NAMES = "classes.txt"
 LARGEST_FILE = 1 << 24  # bytes of the boxes of one frame
-_SECONDS = re.compile(r"(?:^|[^0-9A-Za-z.])(\d{1,12}\.\d{1,12})(?:s|sec)?$")
-_NUMBER = re.compile(r"(\d{1,30})(us|ms|s)?$")
+_SECONDS = re.compile(r"(?:^|[^0-9A-Za-z.])(\d+\.\d+)(?:s|sec)?$")
+_NUMBER = re.compile(r"(\d+)(us|ms|s)?$")
 _UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000}
 _FAR_APART = 1_000  # between numbers: of µs, not of frames
 

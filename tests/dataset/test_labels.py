@@ -1,13 +1,25 @@
+import json
+
 import numpy as np
 import pytest
 
 from ssmbook.dataset import Sensor, get_sensor
 from ssmbook.dataset.labels import (
+    EARLY,
+    NO_CLASS,
+    NO_EVENTS,
+    OFF_GRID,
+    OTHER_CLASS,
+    OUTSIDE,
+    SMALL,
+    WIDE,
     crop_boxes,
     filter_boxes,
     find_label_frames,
     label_interval_us,
+    plan_and_count,
     plan_labels,
+    read_labels,
     window_ends,
 )
 from ssmbook.errors import InputError
@@ -151,3 +163,121 @@ def test_without_a_label_that_counts_there_is_no_plan():
     assert plan_labels(make_boxes((250_000, 0, 0, 5, 5, 0)), GEN1, 50_000) is None
     assert plan_labels(make_boxes((99_999, 0, 0, 50, 50, 0)), GEN1, 50_000) is None
     assert plan_labels(make_boxes((100_000, 0, 0, 50, 50, 0)), GEN1, 50_000) is not None
+
+
+# What becomes of boxes
+
+MINE = Sensor("mine", 304, 240, ("car", "pedestrian"), label_interval_ms=50, min_side=10)
+
+
+def test_boxes_within_2_ms_of_a_label_frame_belong_to_it():
+    times = (98_000, 100_000, 100_001, 102_000, 102_001, 148_500, 150_000, 151_999)
+    plan, counts = plan_and_count(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in times]), MINE, 50_000)
+    assert plan.frame_times_us.tolist() == [100_000, 148_500]
+    assert plan.boxes["t"].tolist() == [100_000] * 4 + [148_500] * 2, "a box has the time of its label frame"
+    assert plan.first_box.tolist() == [0, 4]
+    assert (counts.read, counts.kept, counts.dropped[OFF_GRID]) == (8, 6, 2)
+    plan, counts = plan_and_count(
+        make_boxes(*[(t, 10, 10, 30, 40, 0) for t in times]), MINE, 50_000, "published"
+    )
+    assert plan.boxes["t"].tolist() == [100_000, 148_500], "the published grid is that of the script"
+
+
+def test_every_box_is_counted_once():
+    rng = np.random.default_rng(0)
+    reasons = set()
+    for seed in range(40):
+        n = 60
+        t = rng.integers(0, 3_000_000, n) if seed % 2 else 50_000 * rng.integers(0, 60, n)
+        rows = zip(
+            t, rng.integers(-60, 340, n), rng.integers(-60, 280, n), rng.integers(-5, 300, n), rng.integers(-5, 99, n),
+            rng.integers(0, 3, n), strict=True,
+        )  # fmt: skip
+        sensor = Sensor("any", 304, 240, ("a", "b"), 50, min_side=10, drop_other_classes=True)
+        plan, counts = plan_and_count(
+            make_boxes(*rows), sensor, 50_000, training=bool(seed % 3), end_us=2_000_000
+        )
+        assert counts.read == counts.kept + sum(counts.dropped.values()) == n
+        assert counts.kept == (0 if plan is None else len(plan.boxes))
+        reasons |= {reason for reason, count in counts.dropped.items() if count}
+    assert reasons == {OTHER_CLASS, OUTSIDE, SMALL, WIDE, EARLY, NO_EVENTS, OFF_GRID}
+
+
+def test_counts_in_words_and_the_warning():
+    times = [100_000 + 50_000 * i for i in range(40)]
+    boxes = make_boxes(
+        *[(t, 10, 10, 30, 40, 0) for t in times], (123_000, 10, 10, 30, 40, 0), (100_000, 0, 0, 5, 5, 1)
+    )
+    _, counts = plan_and_count(boxes, MINE, 50_000)
+    assert str(counts) == "42 boxes read, 40 kept; dropped: 1 too small, 1 off the grid"
+    assert counts.warning(MINE) == "", "1 of 41 is a few"
+    hand = np.sort(np.random.default_rng(0).integers(100_000, 1_000_000, 18))
+    _, counts = plan_and_count(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in hand]), MINE, 50_000)
+    assert "16 of 18 boxes are off the grid of 50 ms" in counts.warning(MINE)
+    assert "label_times: own" in counts.warning(MINE)
+    assert counts.warning(GEN4) == "", (
+        "of 1 Mpx's labels, 2 of 3 or 5 of 6 are between label frames by design"
+    )
+
+
+def test_labels_at_their_own_times():
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.choice(np.arange(20, 1000, 5), 18, replace=False)) * 1000
+    times[5] = times[4] + 1500  # belongs to the one before
+    own = Sensor("own", 304, 240, ("car",), 50, label_times="own")
+    plan, counts = plan_and_count(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in times]), own, 50_000)
+    assert (counts.kept, len(plan.frame_times_us)) == (18, 17)
+    assert plan.window_ends_us[plan.window_of_frame].tolist() == plan.frame_times_us.tolist()
+    assert (np.diff(plan.window_ends_us) > 0).all()
+    assert np.diff(plan.window_ends_us).max() <= 75_000
+
+
+def test_windows_start_where_events_start():
+    late = 49_599_300_523
+    boxes = make_boxes(*[(late + t, 10, 10, 30, 40, 0) for t in range(100_000, 1_000_000, 50_000)])
+    near = make_boxes(*[(t, 10, 10, 30, 40, 0) for t in range(100_000, 1_000_000, 50_000)])
+    plan, counts = plan_and_count(boxes, MINE, 50_000, start_us=late)
+    same = plan_labels(near, MINE, 50_000)
+    assert counts.kept == 18
+    np.testing.assert_array_equal(plan.window_ends_us - late, same.window_ends_us)
+    for start in (1, 20_000, 999_999):  # near 0: as published
+        np.testing.assert_array_equal(
+            plan_labels(near, MINE, 50_000, start_us=start).window_ends_us, same.window_ends_us
+        )
+    with pytest.raises(InputError, match=r"the last label is 14 hours after the recording's start at 0 µs"):
+        plan_labels(boxes, MINE, 2)
+
+
+def test_labels_after_the_last_event_are_dropped_on_the_exact_grid_only():
+    boxes = make_boxes(*[(t, 10, 10, 30, 40, 0) for t in range(100_000, 4_000_000, 50_000)])
+    plan, counts = plan_and_count(boxes, MINE, 50_000, end_us=1_000_000)
+    assert plan.frame_times_us[-1] == 1_100_000
+    assert (counts.kept, counts.dropped[NO_EVENTS]) == (21, 57)
+    assert plan_and_count(boxes, MINE, 50_000, "published", end_us=1_000_000)[1].kept == 78
+    assert plan_labels(boxes, MINE, 50_000, end_us=-1_000_000) is None
+
+
+def test_classes_of_files_become_the_sensors(tmp_path):
+    np.save(tmp_path / "a_bbox.npy", make_boxes(*[(100_000, 0, 0, 20, 20, c) for c in (0, 1, 7)]))
+    names = {5: "CAR", 6: "Pedestrian", 7: "Tram\n"}
+    content = {
+        "images": [{"id": 1, "timestamp_us": 100_000}],
+        "annotations": [{"image_id": 1, "category_id": c, "bbox": [0, 0, 20, 20]} for c in names],
+        "categories": [{"id": c, "name": name} for c, name in names.items()],
+    }
+    (tmp_path / "a_bbox.json").write_text(json.dumps(content))
+    for named, suffix in (("class id 7", ".npy"), (r"category 'Tram\\n'", ".json")):
+        path = tmp_path / f"a_bbox{suffix}"
+        with pytest.raises(
+            InputError, match=f"{named} is not one of car, pedestrian; map it in the sensor's"
+        ):
+            read_labels(path, MINE)
+        for options, wanted in (
+            ({"drop_other_classes": True}, [0, 1, NO_CLASS]),
+            ({"class_map": (("tram", None), ("7", None))}, [0, 1, NO_CLASS]),
+            ({"class_map": (("Tram", "car"), ("7", "car"))}, [0, 1, 0]),
+        ):
+            sensor = Sensor("mine", 304, 240, ("car", "pedestrian"), 50, **options)
+            boxes = read_labels(path, sensor)
+            assert boxes["class_id"].tolist() == wanted
+            assert len(filter_boxes(boxes, sensor)) == 3 - wanted.count(NO_CLASS)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from ssmbook.dataset import Sensor, find_sequences, preprocess
+from ssmbook.dataset.labels import read_labels
 from ssmbook.errors import InputError
-from ssmbook.events import BOX_DTYPE, DatWriter, Events, read_coco, read_yolo, write_boxes
+from ssmbook.events import BOX_DTYPE, DatWriter, Events, read_coco, read_voc, read_yolo, write_boxes
 from ssmbook.events import write_coco as write_coco_boxes
 
 WIDTH, HEIGHT = 64, 32  # powers of two: shares of them are exact
@@ -138,7 +139,11 @@ def test_what_is_no_coco_file_is_named(tmp_path, text):
     "line",
     [
         "0 0.5 0.5 0.2",
-        "0 0.5 0.5 0.2 0.2 1",
+        "0 0.5 0.5 0.2 0.2 1.5",
+        "0 0.5 0.5 0.2 0.2 1 -3",
+        "0 0.5 0.5 0.2 0.2 1 0.5",
+        "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4 0.4",
+        "0 120 80 30 30",
         "1.5 0.5 0.5 0.2 0.2",
         "-1 0 0 1 1",
         "0 .5 .5 nan .2",
@@ -162,8 +167,8 @@ def test_a_yolo_file_needs_a_time(tmp_path):
         InputError, match=r"frame\d.txt: is numbered, so the sensor needs a label_interval_ms"
     ):
         read_yolo(folder, WIDTH, HEIGHT)
-    (folder / "classes.txt").write_text("car")
-    with pytest.raises(InputError, match=r"classes\.txt: its name must end in a time"):
+    (folder / "notes.txt").write_text("car")
+    with pytest.raises(InputError, match=r"notes\.txt: its name must end in a time"):
         read_yolo(folder, WIDTH, HEIGHT, 50_000)
 
 
@@ -198,16 +203,200 @@ def test_the_same_boxes_give_the_same_sequences(tmp_path):
     assert len(npy.label_frames) == len(np.unique(boxes["t"]))
 
 
-def test_a_clock_that_does_not_start_near_zero_is_an_error(tmp_path):
-    """Stamps since 1970 would mean billions of empty windows."""
+def test_a_clock_that_does_not_start_near_zero_makes_few_windows(tmp_path):
+    """Stamps since 1970, as PEDRo's: windows start where events do."""
     split = tmp_path / "raw/train"
     split.mkdir(parents=True)
     t0 = 1_672_932_747_906_204
     np.save(split / "a_td.npy", np.array([[t0, 1, 1, 1], [t0 + 40_000, 2, 2, 0]]))
     write_yolo(split / "a_bbox", np.array([(t0 + 40_000, 1, 1, 20, 20, 0, 0, 1)], BOX_DTYPE))
     sensor = Sensor("mine", WIDTH, HEIGHT, CLASSES, label_interval_ms=50)
-    with pytest.raises(InputError, match=r"hours after 0 µs.*count the times .* from the start"):
-        preprocess(tmp_path / "raw", tmp_path / "set", sensor=sensor, progress=False)
+    preprocess(tmp_path / "raw", tmp_path / "set", sensor=sensor, progress=False)
+    (sequence,) = find_sequences(tmp_path / "set/train")
+    assert sequence.timestamps_us.tolist() == [t0 + 40_000]
+    assert sequence.frames(0, 1).sum() == 2
+
+
+# As tools write them
+
+
+def yolo_folder(folder, **files):
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def boxes_in(text, tmp_path):
+    return read_yolo(yolo_folder(tmp_path / "a_bbox", **{"100000us.txt": text}), WIDTH, HEIGHT).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("1 0.5 0.5 0.25 0.5", [(24, 8, 16, 16, 1, 0, 1)]),
+        ("1 0.5 0.5 0.25 0.5 0.75", [(24, 8, 16, 16, 1, 0, 0.75)]),
+        ("1 0.5 0.5 0.25 0.5 0.75 12", [(24, 8, 16, 16, 1, 12, 0.75)]),
+        (b"\xef\xbb\xbf1 0.5 0.5 0.25 0.5\r\n\r\n", [(24, 8, 16, 16, 1, 0, 1)]),
+        ("1.000000 0.500000 0.5e0 0.25 0.5\t\n", [(24, 8, 16, 16, 1, 0, 1)]),
+        ("0 1.0625 0.5 0.25 0.5", [(60, 8, 16, 16, 0, 0, 1)]),
+        ("0 -0.0625 0.5 0.25 0.5", [(-12, 8, 16, 16, 0, 0, 1)]),
+        ("0 0.500000 0.500000 0.000000 0.000000", [(32, 16, 0, 0, 0, 0, 1)]),
+        ("", []),
+    ],
+)
+def test_yolo_lines_as_tools_write_them(tmp_path, text, wanted):
+    assert boxes_in(text, tmp_path) == [(100_000, *box) for box in wanted]
+
+
+@pytest.mark.parametrize(
+    ("names", "times"),
+    [
+        (("000100000us.txt", "150000us.TXT"), (100_000, 150_000)),
+        (("f_100ms.txt", "f_150ms.txt"), (100_000, 150_000)),
+        (("0.100000.txt", "cam_0.15.txt"), (100_000, 150_000)),
+        (("0.1s.txt", "1s.txt"), (100_000, 1_000_000)),
+        (("100000.txt", "150000.txt"), (100_000, 150_000)),  # 50,000 apart: no frames' numbers
+        (("1676562141477616.txt",), (1_676_562_141_477_616,)),
+        (("frame0000002.txt", "frame0000003.txt"), (100_000, 150_000)),
+        (("cam1.0002.txt", "cam1.0003.txt"), (100_000, 150_000)),
+        (("17525.txt",), (17_525 * 50_000,)),
+    ],
+)
+def test_seconds_microseconds_and_numbers_are_told_apart(tmp_path, names, times):
+    folder = yolo_folder(tmp_path / "a_bbox", **dict.fromkeys(names, "0 0.5 0.5 0.5 0.5"))
+    assert read_yolo(folder, WIDTH, HEIGHT, 50_000)["t"].tolist() == list(times)
+
+
+@pytest.mark.parametrize(
+    "name", ["9" * 25 + "us", "9" * 240, f"{2**61 + 1}us", "9999999999999.9s", "9" * 20 + "ms"]
+)
+def test_a_time_that_is_too_large_is_named(tmp_path, name):
+    folder = yolo_folder(tmp_path / "a_bbox", **{f"{name}.txt": ""})
+    with pytest.raises(InputError, match="its time is too large"):
+        read_yolo(folder, WIDTH, HEIGHT, 50_000)
+
+
+def test_classes_txt_names_the_classes(tmp_path):
+    """Its order is not the sensor's."""
+    split = tmp_path / "raw/train"
+    split.mkdir(parents=True)
+    folder = yolo_folder(
+        split / "a_bbox",
+        **{"classes.txt": "Pedestrian\ncar\n\n", "100000us.txt": "1 .5 .5 .5 .5\n0 .5 .5 .5 .5"},
+    )
+    sensor = Sensor("mine", WIDTH, HEIGHT, CLASSES, label_interval_ms=50)
+    assert read_labels(folder, sensor)["class_id"].tolist() == [0, 1]
+    assert read_yolo(folder, WIDTH, HEIGHT)["class_id"].tolist() == [1, 0], "as they stand in the file"
+    (folder / "classes.txt").unlink()
+    assert read_labels(folder, sensor)["class_id"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["images"][2].update(timestamp_us=None, frame=10**400),
+        lambda c: c.update(info={"frame_rate": 1e-310}) or c["images"][1].update(timestamp_us=None, frame=3),
+        lambda c: (
+            c.update(info={"frame_rate": float("nan")}) or c["images"][1].update(timestamp_us=None, frame=3)
+        ),
+        lambda c: c["images"][1].update(timestamp_us=10**400),
+        lambda c: c["images"][1].update(timestamp_us=float("inf")),
+        lambda c: c["images"][1].update(id=c["images"][0]["id"]),
+        lambda c: c["categories"][1].update(id=7),
+        lambda c: c["annotations"][1].update(bbox=[10**400, 0, 1, 1]),
+        lambda c: c["annotations"][1].update(score=10**400),
+        lambda c: c["annotations"][1].update(track_id=10**400),
+        lambda c: c["annotations"][1].update(bbox="x" * 10**6),
+        lambda c: c["annotations"][1].update(image_id="\x1b[31m" * 10**5),
+    ],
+)
+def test_odd_values_of_coco_are_short_input_errors(tmp_path, change):
+    content = as_coco(some_boxes())
+    change(content)
+    path = write_coco(tmp_path / "a_bbox.json", content)
+    with pytest.raises(InputError, match=r"(images|annotations|categories)\[\d\]") as error:
+        read_coco(path, CLASSES)
+    message = str(error.value).removeprefix(str(path))
+    assert len(message) < 200
+    assert message.isprintable()
+
+
+def test_coco_as_tools_write_it(tmp_path):
+    content = as_coco(some_boxes(count=1))
+    content["images"][0]["timestamp_us"] = float(content["images"][0]["timestamp_us"])
+    content["annotations"][0] |= {"track_id": None, "score": None}
+    content["categories"][1]["name"] = "Car"
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    np.testing.assert_array_equal(read_coco(path, CLASSES), some_boxes(count=1))
+
+
+VOC = """<annotation><filename>a.jpg</filename><size><width>64</width><height>32</height><depth>1</depth></size>
+<object><name>Pedestrian</name><bndbox><xmin>3</xmin><ymin>4</ymin><xmax>13.5</xmax><ymax>20</ymax></bndbox></object>
+<object><name>car</name><bndbox><ymin>1</ymin><xmin>2</xmin><xmax>70</xmax><ymax>9</ymax></bndbox></object>
+</annotation>"""
+
+
+def test_voc_gives_the_boxes(tmp_path):
+    folder = yolo_folder(
+        tmp_path / "a_bbox", **{"100000us.xml": VOC, "000050us.XML": VOC, "classes.txt": "car"}
+    )
+    boxes = read_voc(folder, CLASSES, WIDTH, HEIGHT)
+    assert boxes.tolist()[2:] == [(100_000, 3, 4, 10.5, 16, 1, 0, 1), (100_000, 2, 1, 68, 8, 0, 0, 1)]
+    assert boxes["t"].tolist() == [50, 50, 100_000, 100_000]
+    (folder / "150000us.txt").write_text("")
+    with pytest.raises(InputError, match="has xml and txt files"):
+        read_labels(folder, Sensor("mine", WIDTH, HEIGHT, CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("<width>64", "<width>640", "its width is '640', but the sensor's 64"),
+        ("<name>car</name>", "", "object 2 lacks a name or a bndbox"),
+        ("<xmin>3</xmin>", "<xmin>nan</xmin>", "object 1 lacks"),
+        ("<xmin>3</xmin>", "", "object 1 lacks"),
+        ("</annotation>", "", "is not readable xml"),
+        ("annotation>", "data>", "holds 'data' and no annotation"),
+        ("<annotation>", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>", "is not readable xml"),
+        ("<annotation>", "<annotation>" + "<a>" * 10**5, "is not readable xml"),
+        ("<size>", "\x00", "is not readable xml"),
+    ],
+)
+def test_wrong_voc_is_named(tmp_path, old, new, message):
+    folder = yolo_folder(tmp_path / "a_bbox", **{"100000us.xml": VOC.replace(old, new)})
+    with pytest.raises(InputError, match=rf"100000us\.xml: {message}"):
+        read_voc(folder, CLASSES, WIDTH, HEIGHT)
+
+
+def test_pedro_through_preprocessing(recordings, tmp_path):
+    """Real windows of 40 ms on their own clock, since 1970, with VOC and with YOLO labels at their ends: 9 boxes."""
+    made = {}
+    for kind in ("yolo", "xml"):
+        for path in sorted(recordings("pedro").glob("numpy/*/*.npy")):
+            split = tmp_path / kind / path.parent.name
+            split.mkdir(parents=True, exist_ok=True)
+            (split / path.name).symlink_to(path)
+            (label,) = (recordings("pedro") / kind / path.parent.name).glob(f"{path.stem}.*")
+            end_us = int(np.load(path)[-1, 0])
+            yolo_folder(split / f"{path.stem}_bbox", **{f"{end_us}us{label.suffix}": label.read_bytes()})
+        sensor = Sensor("davis346", 346, 260, ("person",), label_interval_ms=40)
+        summary = preprocess(
+            tmp_path / kind, tmp_path / f"{kind}_set", sensor, window_ms=40, stride_ms=40, progress=False
+        )
+        assert len(summary.done) == 5
+        (counts,) = summary.labels.values()
+        assert (counts.read, counts.kept) == (9, 9)
+        made[kind] = [
+            s for split in ("train", "val") for s in find_sequences(tmp_path / f"{kind}_set" / split)
+        ]
+    for a, b in zip(made["yolo"], made["xml"], strict=True):
+        assert len(a) == 1
+        np.testing.assert_array_equal(a.frames(0, 1), b.frames(0, 1))
+        assert a.frames(0, 1).sum() > 1000
+        for key in "xywh":
+            np.testing.assert_allclose(a.labels_at(0)[key], b.labels_at(0)[key], atol=1e-3)
 
 
 def test_pedro_boxes_agree_with_its_xml(recordings, tmp_path):

@@ -52,6 +52,15 @@ def test_other_names_types_and_order(tmp_path):
     assert boxes.tolist() == [(7, -1.5, 0.0, 12.0, 3.5, 0, 4, 0.25), (9, 2.5, 0.0, 12.0, 3.5, 2, 1, 0.25)]
 
 
+def test_missing_tracks_and_confidences_have_defaults(tmp_path):
+    names = [name for name in BOX_DTYPE.names if name not in ("track_id", "class_confidence")]
+    np.save(tmp_path / "a_bbox.npy", some_boxes()[names])
+    boxes = read_boxes(tmp_path / "a_bbox.npy")
+    assert boxes["track_id"].tolist() == [0] * 5
+    assert boxes["class_confidence"].tolist() == [1] * 5
+    assert boxes[names].tolist() == some_boxes()[names].tolist()
+
+
 @pytest.mark.parametrize(
     ("field", "value", "dtype"),
     [
