@@ -5,10 +5,10 @@ What needs torch is imported when it is first asked for: a process that preproce
 
 from typing import TYPE_CHECKING
 
-from ssmbook.dataset.estimate import estimate
+from ssmbook.dataset.estimation import estimate
 from ssmbook.dataset.grid import describe, stride_of, window_and_stride
 from ssmbook.dataset.layout import Sequence, find_sequences
-from ssmbook.dataset.preprocess import SequencesFailed, preprocess, preprocess_sets
+from ssmbook.dataset.preprocessing import SequencesFailed, preprocess, preprocess_sets
 from ssmbook.dataset.sensor import Sensor, get_sensor
 from ssmbook.lazy import lazily
 

@@ -1,5 +1,7 @@
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import h5py
@@ -12,6 +14,7 @@ from ssmbook.dataset.layout import Sequence
 from ssmbook.dataset.windows import Frames, FrameSink, Windows, write_frames
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram, open_events
+from ssmbook.files import lock
 
 HEIGHT, WIDTH = 24, 32
 SENSOR = Sensor.simulated(WIDTH, HEIGHT, label_interval_ms=50)
@@ -219,6 +222,167 @@ def test_a_frame_that_fails_ends_the_run_with_its_reason(threads):
     )
     with pytest.raises(InputError, match="no frame"):
         write_frames([random_events(np.random.default_rng(0))], [sink], threads)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a_td.dat",
+        "a.dat",
+        "a_cd.dat",
+        "a.DAT",
+        "a.npy",
+        "a_cd.npy",
+        "a_td.npy",
+        "a.h5",
+        "a.hdf5",
+        "a_cd.h5",
+        "a.csv",
+    ],
+)
+def test_recordings_are_found_under_the_names_that_people_have(tmp_path, name):
+    ev = random_events(np.random.default_rng(0))
+    split = tmp_path / "raw" / "val"
+    write_raw(split, "a", ev, boxes_at(*range(120_000, END_US, 50_000)))
+    if name.endswith(".npy"):
+        np.save(split / name, np.stack([ev.t, ev.x, ev.y, ev.p], axis=1))
+    elif name.endswith(".csv"):
+        np.savetxt(
+            split / name, np.stack([ev.t, ev.x, ev.y, ev.p], axis=1), "%d", ",", header="t,x,y,p", comments=""
+        )
+    elif name.lower().endswith(".dat"):
+        (split / "a_td.dat").rename(split / name)
+    else:
+        with h5py.File(split / name, "w") as file:
+            for key in ("t", "x", "y", "p"):
+                file[f"events/{key}"] = getattr(ev, key)
+    if name != "a_td.dat":
+        (split / "a_td.dat").unlink(missing_ok=True)
+    (split / "README.txt").write_text("no recording")
+    summary = run(tmp_path / "raw", tmp_path / "out")
+    assert (summary.done, summary.without_labels) == (["val/a"], [])
+    sequence = find_sequences(tmp_path / "out" / "val")[0]
+    assert sequence.frames(0, len(sequence)).sum() > 2000
+
+
+def test_without_a_recording_the_message_lists_what_is_there(tmp_path):
+    split = tmp_path / "raw" / "val"
+    write_raw(split, "seq", random_events(np.random.default_rng(0)), boxes_at(150_000))
+    (split / "seq_td.dat").rename(split / "seq-events.dat")
+    with pytest.raises(
+        InputError, match=r"seq_td\.dat: no such file;.*; the folder has seq-events\.dat"
+    ) as error:
+        run(tmp_path / "raw", tmp_path / "out")
+    assert error.value.summary.without_labels == ["val/seq-events"]
+    (split / "seq-events.dat").unlink()
+    with pytest.raises(InputError, match="the folder has nothing else"):
+        run(tmp_path / "raw", tmp_path / "out")
+
+
+# Labels
+
+
+def test_what_became_of_boxes_is_told_for_each_set(raw, tmp_path):
+    boxes = boxes_at(*range(120_000, END_US, 50_000), 133_000, 2_000_000, 3_000_000)
+    boxes["w"][1] = 1
+    np.save(raw / "val" / "c_bbox.npy", boxes)
+    with pytest.warns(UserWarning, match="2 of 21 boxes lie after the last event"):
+        summary = run(raw, tmp_path / "out")
+    ((out, counts),) = summary.labels.items()
+    assert out == tmp_path / "out"
+    assert str(counts) == "21 boxes read, 17 kept; dropped: 1 too small, 2 without events, 1 off the grid"
+    with pytest.warns(UserWarning, match=r"1 of 18 boxes are off the grid of 50 ms"):
+        run(raw, tmp_path / "again")
+    assert run(raw, tmp_path / "out").labels == {}, "nothing was read"
+
+
+def test_labels_after_the_last_event_cost_no_windows(raw, tmp_path):
+    """The sequence is that of the labels that have events, byte for byte."""
+    times = range(120_000, END_US, 50_000)
+    for name, more in (("short", ()), ("long", range(620_000, 50_000_000, 50_000))):
+        write_raw(raw / "val", name, random_events(np.random.default_rng(0)), boxes_at(*times, *more))
+    with pytest.warns(UserWarning, match="lie after the last event"):
+        run(raw, tmp_path / "out", workers=2)
+    long, short = (contents(tmp_path / "out" / "val" / name) for name in ("long", "short"))
+    assert long == short
+
+
+def test_a_clock_that_begins_late_gives_the_same_frames(raw, tmp_path):
+    """DSEC's begin 14 hours in."""
+    late = 49_599_300_523
+    ev = random_events(np.random.default_rng(0))
+    ev.t[0] = 0
+    times = np.arange(120_000, END_US, 50_000)
+    write_raw(raw / "val", "near", ev, boxes_at(*times))
+    with h5py.File(raw / "val" / "late_td.h5", "w") as file:
+        for key in ("t", "x", "y", "p"):
+            file[f"events/{key}"] = getattr(ev, key) + (late if key == "t" else 0)
+    np.save(raw / "val" / "late_bbox.npy", boxes_at(*(times + late)))
+    run(raw, tmp_path / "out")
+    _, late_made, near_made = find_sequences(tmp_path / "out" / "val")
+    np.testing.assert_array_equal(late_made.timestamps_us - late, near_made.timestamps_us)
+    np.testing.assert_array_equal(late_made.frames(0, len(late_made)), near_made.frames(0, len(near_made)))
+
+
+def test_clocks_are_compared_before_any_frame_is_made(raw, tmp_path, monkeypatch):
+    ev = random_events(np.random.default_rng(0))
+    for path in raw.rglob("*_bbox.npy"):
+        path.unlink()
+    write_raw(raw / "val", "dsec", ev, boxes_at(49_599_300_523, 49_599_800_523))
+    write_raw(raw / "val", "back", Events(ev.t + 3_600_000_000, ev.x, ev.y, ev.p), boxes_at(150_000, 200_000))
+    monkeypatch.setattr("ssmbook.dataset.preprocessing.write_frames", None)
+    with pytest.raises(SequencesFailed) as error:
+        run(raw, tmp_path / "out")
+    for reason in error.value.failures.values():
+        assert reason.endswith("give both the same clock")
+
+
+# One run at a time
+
+
+def test_a_second_run_waits_and_finds_all_made(raw, tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        summaries = list(pool.map(lambda _: run(raw, tmp_path / "out", stride_ms=5), range(3)))
+    names = ["train/a", "train/b", "val/c"]
+    assert sorted((len(s.done), len(s.skipped)) for s in summaries) == [(0, 3), (0, 3), (3, 0)]
+    assert all(sorted(s.done + s.skipped) == names for s in summaries)
+    run(raw, tmp_path / "alone", stride_ms=5)
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
+def test_a_set_that_is_whole_is_not_written_to(raw, tmp_path):
+    run(raw, tmp_path / "out")
+    with lock(tmp_path / "out", "tests"):  # as in a folder that cannot be written
+        assert len(run(raw, tmp_path / "out").skipped) == 3
+
+
+@pytest.mark.parametrize(
+    "record",
+    [b"", b"[]", b"3", b'"text"', b"null", b"\xff", b"[" * 99_999, b'{"sensor": 3}', b'{"\x1b[31m": 1}'],
+)
+def test_a_damaged_record_is_named_with_what_to_do(raw, tmp_path, record):
+    run(raw, tmp_path / "out")
+    (tmp_path / "out" / "preprocess.json").write_bytes(record)
+    with pytest.raises(
+        InputError, match=r"(preprocess\.json|out): .*in another folder|choose another"
+    ) as error:
+        run(raw, tmp_path / "out")
+    assert len(str(error.value).removeprefix(str(tmp_path))) < 700
+    assert str(error.value).isprintable()
+
+
+def test_a_record_from_before_a_field_was_added_is_gone_on_with(raw, tmp_path):
+    run(raw, tmp_path / "out")
+    path = tmp_path / "out" / "preprocess.json"
+    record = json.loads(path.read_text())
+    del record["sensor"]["class_map"], record["sensor"]["label_times"]
+    path.write_text(json.dumps(record))
+    assert len(run(raw, tmp_path / "out").skipped) == 3
+    with pytest.raises(InputError, match=r"sensor\.label_times: grid there, own asked"):
+        run(raw, tmp_path / "out", sensor=replace(SENSOR, label_times="own"))
 
 
 # Resuming

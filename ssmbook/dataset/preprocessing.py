@@ -330,7 +330,9 @@ def make_sequence(job: Job, targets: Mapping[Path, Parameters], threads: int = 1
             except _EventsEnded as ended:
                 span = span._replace(end_us=ended.last_us)
                 continue
-            faults = recording.faults
+            span, faults = span._replace(end_us=read.last_us), recording.faults
+            for out, target in targets.items():  # now that it is known which boxes have no events
+                labels[out] = plan_sequence(job, boxes, target, span)[1]
             return Outcome(True, read.events, str(faults) if faults.outside else "", labels)
 
 

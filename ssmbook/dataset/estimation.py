@@ -13,7 +13,7 @@ from ssmbook.dataset.jobs import Job, find_jobs
 from ssmbook.dataset.labels import LATE_START_US, LabelCounts, LabelPlan, read_labels
 from ssmbook.dataset.layout import SPLITS
 from ssmbook.dataset.parameters import Parameters
-from ssmbook.dataset.preprocess import Sets, plan_sequence, recorded_span, set_parameters
+from ssmbook.dataset.preprocessing import Sets, plan_sequence, recorded_span, set_parameters
 from ssmbook.dataset.sensor import Sensor, get_sensor
 from ssmbook.dataset.windows import Frames, FrameSink, Windows
 from ssmbook.errors import InputError
