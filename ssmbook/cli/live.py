@@ -98,7 +98,7 @@ def _detect(options: argparse.Namespace) -> None:
     per_s = 1e6 / stream.windows.stride_us
     with (
         open_events(options.recording, stream.sensor.width, stream.sensor.height) as recording,
-        box_video(options.video, stream.sensor, per_s, options.speed)
+        box_video(options.video, stream.sensor, per_s, options.speed, stream.represent)
         if options.video
         else nullcontext() as show,
     ):
@@ -131,8 +131,8 @@ def _time(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    """Write one step of a detector as ONNX: a frame of counts (uint8) and the states go in, predictions and new
-    states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
+    """Write one step of a detector as ONNX: a frame (uint8; int8 for a mixed-density stack) and the states
+    go in, predictions and new states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
     from ssmbook.detector import load_checkpoint
     from ssmbook.live.export import export_onnx
 
