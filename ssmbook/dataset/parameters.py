@@ -34,7 +34,7 @@ class Parameters:
             raise InputError("give a window by window_ms or by window_events, not both")
         if given and not windowed:
             raise InputError(
-                f"{kind.name} have no window, only a stride; leave window_ms and window_events out"
+                f"{self.representation} have no window, only a stride; leave window_ms and window_events out"
             )
         if self.grid not in GRIDS:
             raise InputError(f"grid is {self.grid!r}; it can be {', '.join(GRIDS)}")
