@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
         "--representation",
         type=_list_of(str),
         default=["stacked_histogram"],
-        help="stacked_histogram (default) or mixeddensity_stack; several with commas",
+        help="stacked_histogram (default), mixeddensity_stack or traces; several with commas",
     )
     command.add_argument(
         "--window-ms", type=_list_of(float), help="window in ms (default: 50); several with commas"
@@ -154,9 +154,16 @@ def _preprocess(options: argparse.Namespace) -> int:
 
 def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The sets that were asked for: each representation with each pair of window and stride."""
+    from ssmbook.events import get_representation
+
     if options.window_ms is not None and options.window_events is not None:
         raise InputError("--window-ms and --window-events exclude each other")
     key = "window_ms" if options.window_events is None else "window_events"
+    for name in options.representation:
+        if not get_representation(name).windowed and getattr(options, key):
+            raise InputError(
+                f"{name} have no window; leave --{key.replace('_', '-')} out, or make them by themselves"
+            )
     windows, strides = getattr(options, key) or [50.0], options.stride_ms
     if 1 not in (len(windows), len(strides)) and len(windows) != len(strides):
         raise InputError(
@@ -165,16 +172,17 @@ def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     pairs = [
         (windows[i % len(windows)], strides[i % len(strides)]) for i in range(max(len(windows), len(strides)))
     ]
-    sets = {
-        f"{name}_{key.removesuffix('_ms')}={window:g}_stride={stride:g}": {
-            "representation": name,
-            key: window,
-            "stride_ms": stride,
-            "grid": options.grid,
-        }
-        for name in options.representation
-        for window, stride in pairs
-    }
+    sets = {}
+    for name in options.representation:
+        for window, stride in pairs:
+            windowed = get_representation(name).windowed
+            label = f"_{key.removesuffix('_ms')}={window:g}" if windowed else ""
+            sets[f"{name}{label}_stride={stride:g}"] = {
+                "representation": name,
+                **({key: window} if windowed else {}),
+                "stride_ms": stride,
+                "grid": options.grid,
+            }
     if len(sets) == 1:
         return {options.out: next(iter(sets.values()))}
     return {f"{options.out}/{name}": settings for name, settings in sets.items()}

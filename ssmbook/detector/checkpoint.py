@@ -17,6 +17,7 @@ from torch import Tensor
 from ssmbook.detector import inert
 from ssmbook.detector.model import Detector
 from ssmbook.detector.presets import PRESETS
+from ssmbook.detector.trained_on import TrainedOn
 from ssmbook.errors import InputError
 from ssmbook.files import atomic_write
 
@@ -99,19 +100,22 @@ def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overr
             found from the file.
 
     Returns:
-        The detector, in training mode like every new module, on the CPU.
+        The detector, in training mode like every new module, on the CPU; ours with ``trained_on``.
 
     Raises:
         InputError: no such file, not a checkpoint, damaged; something in it would have to be called; its
             weights do not fit the network (the message lists names and shapes).
     """
-    config, weights = _config_and_weights(path, preset)
+    content = read_checkpoint(path)
+    config, weights = _config_and_weights(path, preset, content)
     unknown = overrides.keys() - inspect.signature(Detector).parameters.keys()
     if unknown:
         raise InputError(f"a Detector has no argument {min(unknown)!r}")
     model = Detector(**{**config, **overrides})
     _check_fit(weights, model, path)
     model.load_state_dict(weights)
+    if content.get("format") == FORMAT:
+        model.trained_on = TrainedOn.read(content, path)
     return model
 
 
@@ -174,9 +178,11 @@ def find_preset(path: str | Path) -> str:
     )
 
 
-def _config_and_weights(path: str | Path, preset: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _config_and_weights(
+    path: str | Path, preset: str | None, content: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The arguments of a file's detector, and its weights under our names."""
-    content = read_checkpoint(path)
+    content = read_checkpoint(path) if content is None else content
     weights = content.get("state_dict", content)
     weights = weights if isinstance(weights, dict) else {}
     weights = {n: w for n, w in weights.items() if isinstance(n, str) and isinstance(w, Tensor)}

@@ -114,6 +114,7 @@ class Profile:
     seeds: tuple[int, ...] = ()  # of the trainings of each variant; the training's own if empty
     simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
     long_range: LongRange = LongRange()
+    representation: str = "stacked_histogram"  # of the events, a name of ssmbook.events.REPRESENTATIONS
 
     @property
     def variants(self) -> tuple[str, ...]:
