@@ -39,6 +39,7 @@ def box_video(
     sensor: Sensor,
     windows_per_s: float,
     speed: float = 1.0,
+    zero_us: int = 0,
     represent: Representation | None = None,
 ) -> Iterator[Show]:
     """A video that appears under its name when the block ends, and not at all when the block raises.
@@ -48,6 +49,7 @@ def box_video(
         sensor: whose frames, at half size where it is downsampled, and whose classes.
         windows_per_s: how many windows come in a second of the recording.
         speed: 1 plays a second of the recording in a second, 0.1 in ten.
+        zero_us: the time that the video shows as 0, such as the recording's first.
         represent: what made the frames; ``StackedHistogram`` if not given.
 
     Yields:
@@ -71,7 +73,7 @@ def box_video(
         def show(frame: np.ndarray, t_us: int, boxes: np.ndarray) -> None:
             nonlocal count
             if count % every == 0:
-                writer.write(draw_window(frame, t_us, boxes, sensor.classes, represent))
+                writer.write(draw_window(frame, t_us - zero_us, boxes, sensor.classes, represent))
             count += 1
 
         try:
