@@ -129,7 +129,7 @@ def _detect(options: argparse.Namespace) -> None:
     with open_events(options.recording, sensor.width, sensor.height) as recording:
         zero = recording.start_us
         video = (
-            box_video(options.video, sensor, per_s, options.speed, stream.represent, zero)
+            box_video(options.video, sensor, per_s, options.speed, zero, stream.represent)
             if options.video
             else nullcontext()
         )

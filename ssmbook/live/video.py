@@ -39,8 +39,8 @@ def box_video(
     sensor: Sensor,
     windows_per_s: float,
     speed: float = 1.0,
-    represent: Representation | None = None,
     zero_us: int = 0,
+    represent: Representation | None = None,
 ) -> Iterator[Show]:
     """A video that appears under its name when the block ends, and not at all when the block raises.
 
@@ -49,8 +49,8 @@ def box_video(
         sensor: whose frames, at half size where it is downsampled, and whose classes.
         windows_per_s: how many windows come in a second of the recording.
         speed: 1 plays a second of the recording in a second, 0.1 in ten.
-        represent: what made the frames; ``StackedHistogram`` if not given.
         zero_us: the time that the video shows as 0, such as the recording's first.
+        represent: what made the frames; ``StackedHistogram`` if not given.
 
     Yields:
         A function of a window's frame [C, H, W], its end in µs, and its boxes, to be called
