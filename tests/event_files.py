@@ -250,12 +250,14 @@ def write_later(path, kind, events):
         array["t"], array["x"], array["y"], array["p"] = t, x, y, p
         with h5py.File(path, "w") as file:
             file.create_dataset(
-                "events", data=array, chunks=(3,), compression=1, shuffle=True, fletcher32=True
+                "events", data=array, chunks=(min(100, len(t)),), compression=1, shuffle=True, fletcher32=True
             )
     elif kind == "mvsec":
         with h5py.File(path, "w") as file:
             rows = np.stack([x, y, t / 1e6, 2 * p - 1], 1)
-            file.create_dataset("davis/left/events", data=rows, chunks=(3, 4), compression="lzf")
+            file.create_dataset(
+                "davis/left/events", data=rows, chunks=(min(100, len(t)), 4), compression="lzf"
+            )
     elif kind == "m3ed":
         with h5py.File(path, "w") as file:
             for name, values in (
@@ -264,7 +266,9 @@ def write_later(path, kind, events):
                 ("y", y.astype("u2")),
                 ("p", p.astype("u1")),
             ):
-                file.create_dataset(f"prophesee/left/{name}", data=values, chunks=(3,), **hdf5plugin.Zstd())
+                file.create_dataset(
+                    f"prophesee/left/{name}", data=values, chunks=(min(100, len(t)),), **hdf5plugin.Zstd()
+                )
             file["prophesee/left/ms_map_idx"] = np.zeros(3, np.uint64)
 
 

@@ -5,7 +5,6 @@ other objects of libraries that need not be installed. Only tensors are taken, a
 """
 
 import inspect
-import os
 import pickle
 import re
 import zipfile
@@ -19,6 +18,7 @@ from ssmbook.detector import inert
 from ssmbook.detector.model import Detector
 from ssmbook.detector.presets import PRESETS
 from ssmbook.errors import InputError
+from ssmbook.files import atomic_write
 
 FORMAT = "ssmbook.detector"
 
@@ -82,13 +82,9 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
         extra: tensors and plain values to keep beside them.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
-        torch.save(content, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
+    with atomic_write(path) as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overrides: Any) -> Detector:

@@ -8,7 +8,6 @@ The start is zeros, as in `ExportedStep.start`; what a step returns goes into th
 
 import copy
 import math
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from ssmbook.detector.backbone import MULTIPLIERS, STRIDES
 from ssmbook.detector.model import Detector
 from ssmbook.detector.recurrences import ConvLSTM, NoRecurrence, SSMBlock
 from ssmbook.errors import InputError
+from ssmbook.files import atomic_write
 from ssmbook.live.folding import fold
 from ssmbook.live.real import real_layer
 
@@ -133,22 +133,18 @@ def export_onnx(
     step, arguments = _step_and_arguments(model, frame_hw, batch, step_scale)
     names = step.names()
     inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with torch.no_grad():
-            program = torch.onnx.export(
-                step,
-                arguments,
-                input_names=inputs,
-                output_names=["predictions", *(f"new_{name}" for name in names)],
-                dynamo=True,
-                verbose=False,
-            )
-        assert program is not None
-        program.save(partial, external_data=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            step,
+            arguments,
+            input_names=inputs,
+            output_names=["predictions", *(f"new_{name}" for name in names)],
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    with atomic_write(path) as file:
+        file.write(program.model_proto.SerializeToString())
     return path
 
 

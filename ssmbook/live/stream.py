@@ -255,19 +255,25 @@ class StreamingDetector:
 
 
 def detect_recording(
-    stream: StreamingDetector, recording: Recording, progress: bool = True, show: Show | None = None
+    stream: StreamingDetector,
+    recording: Recording,
+    progress: bool = True,
+    show: Show | None = None,
+    start_us: int | None = None,
+    stop_us: int | None = None,
 ) -> tuple[int, np.ndarray]:
-    """Run a whole recording through a stream: the number of windows, and all boxes, BOX_DTYPE.
+    """Run a recording, or a part of it, through a stream: the number of windows, and all boxes, BOX_DTYPE.
 
     Args:
         stream: at its start.
         recording: whose events lie within the stream's sensor.
         progress: show a bar.
         show: called for each window with its frame, its end in µs and its boxes, as by ``box_video``.
+        start_us, stop_us: only the events with start_us ≤ t < stop_us; None: no limit.
     """
     found: list[Detections] = []
     with progress_bar(desc="detect", unit="window", show=progress, leave=False) as bar:
-        for events, now_us in _pieces(recording):
+        for events, now_us in _pieces(recording, start_us, stop_us):
             for end, frame in stream.frames(events, now_us):
                 found.append(stream.push_frame(frame, end))
                 if show is not None:
@@ -277,11 +283,18 @@ def detect_recording(
     return len(found), boxes.astype(BOX_DTYPE)  # numpy drops the bytes between fields when it joins
 
 
-def _pieces(recording: Recording) -> Iterator[tuple[Events, int | None]]:
+def _pieces(
+    recording: Recording, start_us: int | None, stop_us: int | None
+) -> Iterator[tuple[Events, int | None]]:
     """A recording piece by piece, so that the bar moves; after its end nothing more can come."""
     end_us = 0
     for block in recording.blocks():
-        end_us = int(block.t[-1])
-        for k in range(0, len(block), PIECE):
-            yield block[k : k + PIECE], None
+        first = 0 if start_us is None else int(np.searchsorted(block.t, start_us))
+        last = len(block) if stop_us is None else int(np.searchsorted(block.t, stop_us))
+        if first < last:
+            end_us = int(block.t[last - 1])
+        for k in range(first, last, PIECE):
+            yield block[k : min(k + PIECE, last)], None
+        if last < len(block):
+            break
     yield Events.empty(), end_us

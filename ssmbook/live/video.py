@@ -33,7 +33,9 @@ FONT = ImageFont.load_default(13)
 
 
 @contextmanager
-def box_video(path: str | Path, sensor: Sensor, windows_per_s: float, speed: float = 1.0) -> Iterator[Show]:
+def box_video(
+    path: str | Path, sensor: Sensor, windows_per_s: float, speed: float = 1.0, zero_us: int = 0
+) -> Iterator[Show]:
     """A video that appears under its name when the block ends, and not at all when the block raises.
 
     Args:
@@ -41,6 +43,7 @@ def box_video(path: str | Path, sensor: Sensor, windows_per_s: float, speed: flo
         sensor: whose frames, at half size where it is downsampled, and whose classes.
         windows_per_s: how many windows come in a second of the recording.
         speed: 1 plays a second of the recording in a second, 0.1 in ten.
+        zero_us: the time that the video shows as 0, such as the recording's first.
 
     Yields:
         A function of a window's frame (StackedHistogram [2 · bins, H, W]), its end in µs, and its boxes, to be called
@@ -63,7 +66,7 @@ def box_video(path: str | Path, sensor: Sensor, windows_per_s: float, speed: flo
         def show(frame: np.ndarray, t_us: int, boxes: np.ndarray) -> None:
             nonlocal count
             if count % every == 0:
-                writer.write(draw_window(frame, t_us, boxes, sensor.classes))
+                writer.write(draw_window(frame, t_us - zero_us, boxes, sensor.classes))
             count += 1
 
         try:

@@ -11,7 +11,7 @@ from ssmbook.errors import InputError
 from ssmbook.events.formats.dat import DatWriter
 from ssmbook.events.formats.header import read_header
 from ssmbook.events.formats.recording import Recording
-from ssmbook.files import existing_file
+from ssmbook.files import existing_file, shown
 
 __all__ = ["FORMATS", "DatWriter", "Recording", "open_events"]
 
@@ -102,7 +102,9 @@ def open_events(
             "'% evt 3.0' to it"
         )
     if header.encoding not in _ENCODINGS:
-        raise InputError(f"{path}: encoded as {header.encoding}; convert it to EVT2, EVT3, DAT or HDF5")
+        raise InputError(
+            f"{path}: encoded as {shown(header.encoding or '', 40)}; convert it to EVT2, EVT3, DAT or HDF5"
+        )
     return _reader(_ENCODINGS[header.encoding])(path, width, height)
 
 

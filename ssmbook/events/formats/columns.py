@@ -9,6 +9,7 @@ import numpy as np
 
 from ssmbook.errors import InputError
 from ssmbook.events.formats.checks import LARGEST_STAMP_US
+from ssmbook.files import shown
 
 _NAMES = {
     "t": re.compile(
@@ -120,7 +121,7 @@ class Table:
         self._fields = fields if fields is not None and len(shape) == 1 else None
         if self._fields is None and not (dtype.names is None and len(shape) == 2 and shape[1] == 4):
             raise InputError(
-                f"an array {shape} of {str(dtype)[:80]}; give one with fields t, x, y, p or columns t, x, y, p"
+                f"an array {shape} of {shown(str(dtype))}; give one with fields t, x, y, p or columns t, x, y, p"
             )
         if self._fields is None and dtype.kind not in "uif":
             raise InputError(f"columns hold {dtype}; give numbers")

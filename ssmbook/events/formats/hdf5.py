@@ -18,7 +18,7 @@ from ssmbook.events.formats.checks import LARGEST_STAMP_US
 from ssmbook.events.formats.columns import Table, as_events, find_columns, find_scale, stated_scale
 from ssmbook.events.formats.hdf5_columns import Column, find
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
-from ssmbook.files import as_input_error
+from ssmbook.files import as_input_error, shown
 
 #: Where events may lie: ours and DSEC's, Metavision's, MVSEC's, M3ED's, and loose in the file.
 _PLACES = (
@@ -125,7 +125,11 @@ class Hdf5Recording(Recording):
             return False
         column = Column(self.path, dataset)
         self._columns = [column]
-        self._table = Table(column.dtype, column.shape, column.read(0, min(_SAMPLE, len(column))))
+        sample = column.read(0, min(_SAMPLE, len(column)))
+        try:
+            self._table = Table(column.dtype, column.shape, sample)
+        except InputError as error:
+            raise InputError(f"{column.name}: {error}") from None
         return True
 
     def _scalar(self, name: str) -> int | None:
@@ -152,7 +156,7 @@ def _opened(path: Path) -> h5py.File:
                 f"{path}: another process is writing it; read it once that one has closed it (after a crash of it: "
                 "h5clear -s FILE)"
             ) from None
-        words = (str(error) or "OSError").splitlines()[0]
+        words = shown((str(error) or "OSError").splitlines()[0], 200)
         raise InputError(f"{path}: not a readable HDF5 file ({words}); fetch or write it again") from None
 
 
@@ -162,7 +166,7 @@ def _contents(file: h5py.File) -> str:
 
     def note(name: str, what: object) -> bool | None:
         if isinstance(what, h5py.Dataset):
-            names.append(f"{name[:60]} {what.shape}")
+            names.append(f"{shown(name, 60)} {what.shape}")
         return True if len(names) > _LISTED else None
 
     file.visititems(note)

@@ -10,7 +10,7 @@ import numpy as np
 from ssmbook.errors import InputError
 from ssmbook.events.formats.columns import Table, as_events, find_columns, find_scale, stated_scale
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
-from ssmbook.files import as_input_error
+from ssmbook.files import as_input_error, shown
 
 _SAMPLE = 10_000
 _MOST_MEMBERS = 1000
@@ -112,7 +112,7 @@ class NpzRecording(Recording):
         else:
             held = ", ".join(names[:12]) or "no arrays"
             raise InputError(
-                f"{path}: holds {held[:100]}; give an npz with arrays t, x, y, p or one of events"
+                f"{path}: holds {shown(held)}; give an npz with arrays t, x, y, p or one of events"
             )
         self._count = self._members[0].shape[0]
 

@@ -223,8 +223,8 @@ def _stamps(t: np.ndarray) -> np.ndarray:
 def sensor_size(path: Path, said: int | None, given: int | None, name: str) -> int | None:
     """The width or height that the file says or else the caller gives; an InputError where they differ."""
     for value in (said, given):
-        if value is not None and value < 1:
-            raise InputError(f"{path}: {name} {value}; it must be at least 1 px")
+        if value is not None and not 1 <= value <= 1 << 16:
+            raise InputError(f"{path}: {name} {value}; it must be 1 to 65536 px")
     if said is not None and given is not None and said != given:
         raise InputError(
             f"{path}: the file says {name} {said}, not {given}; give the size (or the sensor) that it was recorded with"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import numpy as np
 
 from ssmbook.errors import InputError
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
-from ssmbook.files import as_input_error
+from ssmbook.files import as_input_error, shown
 
 _TYPES = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
+_MAGIC_1 = b"#ROSBAG V2.0\n"
+_INDEX_FIELD = b"index_pos="
 _PACKED = "event_camera_msgs/msg/EventPacket"
 _EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p", "u1")])
 # ROS 2 aligns each value to its own size: the stamp to 4 bytes, but x and y to 2, right behind the polarity of the
@@ -53,6 +56,7 @@ class RosbagRecording(Recording):
         except ImportError:
             raise InputError(f"{self.path}: a ROS bag; it needs: pip install 'ssmbook[ros]'") from None
         with as_input_error(f"{self.path}: not a readable ROS bag"):
+            _check_records(self.path)
             self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
             self._reader.open()
         topics = {c.topic: c.msgtype for c in self._reader.connections}
@@ -64,7 +68,7 @@ class RosbagRecording(Recording):
                     f"{self.path}: events in {_PACKED}; convert it with event_camera_tools: "
                     "ros2 run event_camera_tools bag_to_raw -b BAG -o OUT.raw -t TOPIC"
                 )
-            kinds = ", ".join(sorted(set(topics.values())))[:150] or "none"
+            kinds = shown(", ".join(sorted(set(topics.values()))), 150) or "none"
             raise InputError(
                 f"{self.path}: no topic of events among its types ({kinds}); give a bag with {_TYPES[0]}"
             )
@@ -120,6 +124,33 @@ class RosbagRecording(Recording):
             if self._ros1:
                 return np.frombuffer(data, _EVENT, count, at), width, height
             return _aligned(data[at:], count), width, height
+
+
+def _check_records(path: Path) -> None:
+    """The records of a bag of version 1 must lie in the file, and its index at one of them.
+
+    The package would ask for as much memory as a record says.
+    """
+    with open(path, "rb") if path.is_file() else nullcontext() as file:
+        if file is None or file.read(len(_MAGIC_1)) != _MAGIC_1:
+            return
+        size, at = path.stat().st_size, len(_MAGIC_1)
+        head = file.read(4096)
+        field = head.find(_INDEX_FIELD) + len(_INDEX_FIELD)
+        index = struct.unpack_from("<Q", head, field)[0] if field >= len(_INDEX_FIELD) else 0
+        indexed = index in (0, size)
+        while at < size:
+            indexed = indexed or at == index
+            for _ in range(2):  # a header, then data
+                file.seek(at)
+                (length,) = struct.unpack("<I", file.read(4))
+                at += 4 + length
+                if at > size:
+                    raise InputError(
+                        f"{path}: the record at byte {at - 4 - length} is damaged or cut; fetch it again"
+                    )
+        if not indexed:
+            raise InputError(f"{path}: its index is not where it should be; run: rosbag reindex FILE")
 
 
 def _aligned(data: bytes, count: int) -> np.ndarray:

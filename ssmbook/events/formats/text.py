@@ -17,6 +17,7 @@ import pandas as pd
 from ssmbook.errors import InputError
 from ssmbook.events.formats.columns import as_events, find_columns, find_order, find_scale, stated_scale
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import shown
 
 _SAMPLE_BYTES = 1 << 16
 _LONGEST_LINE = 1000
@@ -73,7 +74,7 @@ class TextRecording(Recording):
         sample = self._parsed(self._first, self._line, _SAMPLE_BYTES)[0]
         found = find_columns(names) if names else None
         if names and found is None:
-            raise InputError(f"{self.path}: its columns are {', '.join(names)[:100]}; name them t, x, y, p")
+            raise InputError(f"{self.path}: its columns are {shown(', '.join(names))}; name them t, x, y, p")
         try:
             if found is not None:
                 self._columns, stated = (
@@ -108,7 +109,7 @@ class TextRecording(Recording):
                 io.BytesIO(data), sep=separator, header=None, comment="#", dtype=np.float64, engine="c"
             )
         except Exception as error:  # pandas raises several kinds, with lines counted from this piece
-            words = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            words = shown(str(error).splitlines()[0] if str(error) else type(error).__name__)
             raise InputError(
                 f"{self.path}: line {line} or one after it: {words}; write four numbers a line"
             ) from None

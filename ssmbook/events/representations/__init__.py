@@ -1,5 +1,6 @@
 """Events to what the detector sees, one module for each representation."""
 
+from ssmbook.events.representations.traces import Traces
 from ssmbook.events.representations.windowed import (
     REPRESENTATIONS,
     MixedDensityStack,
@@ -7,4 +8,4 @@ from ssmbook.events.representations.windowed import (
     StackedHistogram,
 )
 
-__all__ = ["REPRESENTATIONS", "MixedDensityStack", "Representation", "StackedHistogram"]
+__all__ = ["REPRESENTATIONS", "MixedDensityStack", "Representation", "StackedHistogram", "Traces"]

@@ -183,7 +183,7 @@ class Representation(ABC):
             ev = Events(ev.t, ev.x, ev.y, ev.p)
         bad = first_misplaced(ev.t, ev.x, ev.y, self.height, self.width)
         if bad >= 0:
-            raise InputError(_misplaced(ev, bad, self.height, self.width))
+            raise InputError(misplaced(ev, bad, self.height, self.width))
         self.fill_parts([ev], out)
 
     def fill_parts(self, parts: Sequence[Events], out: np.ndarray, halve: bool = False) -> None:
@@ -280,7 +280,7 @@ REPRESENTATIONS: dict[str, type[Representation]] = {
 }
 
 
-def _misplaced(ev: Events, i: int, height: int, width: int) -> str:
+def misplaced(ev: Events, i: int, height: int, width: int) -> str:
     t, x, y = int(ev.t[i]), int(ev.x[i]), int(ev.y[i])
     if x >= width or y >= height:
         return f"event {i} at x={x}, y={y} lies outside the {width} × {height} frame; give the sensor's size"
