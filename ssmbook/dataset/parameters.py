@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ssmbook.dataset.labels import GRIDS
 from ssmbook.dataset.layout import SPLITS
 from ssmbook.dataset.sensor import Sensor
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line, shown
 from ssmbook.events import Representation, get_representation
 from ssmbook.files import atomic_write
 
 PARAMETERS = "preprocess.json"
+_REMEDY = "put the record back from a copy, or make the set in another folder"
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ def claim(out_dir: Path, parameters: Parameters) -> None:
     if record.exists():
         try:
             kept = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{record}: cannot be read ({error}); choose another folder") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{record}: cannot be read ({error}); {_REMEDY}") from None
+        if not isinstance(kept, dict):
+            raise InputError(f"{record}: holds {shown(kept)} and no parameters; {_REMEDY}")
         differ = _differences(kept, asked)
         if differ:
             raise InputError(
@@ -93,12 +96,24 @@ def claim(out_dir: Path, parameters: Parameters) -> None:
 
 
 def _differences(kept: dict, asked: dict, prefix: str = "") -> list[str]:
-    """What differs between two records, as ``key: a there, b asked``."""
+    """What differs between two records, as ``key: a there, b asked``.
+
+    A field of a sensor that a record lacks is one that came later, and has its default there.
+    """
     rows: list[str] = []
+    defaults = {f.name: _plain(f.default) for f in fields(Sensor)} if prefix == "sensor." else {}
     for key in sorted(kept.keys() | asked.keys()):
-        a, b = kept.get(key), asked.get(key)
+        a, b = kept.get(key, defaults.get(key)), asked.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             rows += _differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            rows.append(f"{prefix}{key}: {a} there, {b} asked")
+            rows.append(f"{prefix}{one_line(key, 40)}: {_value(a)} there, {_value(b)} asked")
     return rows
+
+
+def _value(value: object) -> str:
+    return one_line(value, 60) if isinstance(value, str) else shown(value)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

@@ -228,13 +228,19 @@ class Read(NamedTuple):
     last_us: int = 0
 
 
-def write_frames(blocks: Iterable[Events], sinks: list[FrameSink], threads: int = 1) -> Read:
+def write_frames(
+    blocks: Iterable[Events],
+    sinks: list[FrameSink],
+    threads: int = 1,
+    at_end: Callable[[Read], None] = lambda read: None,
+) -> Read:
     """Write the frames of all sinks from one pass over the blocks.
 
     Args:
         blocks: in order of time and inside the sensor, as a ``Recording`` with its size gives them. All are
             read, also those after the last window, so that damage there is noticed.
         threads: that make frames, see ``Frames``.
+        at_end: is told what was read before the windows after the last event are written.
     """
     read = Read()
     with Frames(threads) as frames:
@@ -244,6 +250,7 @@ def write_frames(blocks: Iterable[Events], sinks: list[FrameSink], threads: int 
                 read = Read(read.events + len(block), first, int(block.t[-1]))
             for sink in sinks:
                 frames.take(sink, sink.windows.push(block))
+        at_end(read)
         for sink in sinks:
             frames.take(sink, sink.windows.finish())
     return read

@@ -1,6 +1,7 @@
 """Raw events in, dense tensors out."""
 
-from ssmbook.events.box_formats import read_coco, read_yolo, write_coco
+from ssmbook.events.box_folders import read_voc, read_yolo
+from ssmbook.events.box_formats import read_coco, write_coco
 from ssmbook.events.boxes import BOX_DTYPE, clean_boxes, read_boxes, write_boxes
 from ssmbook.events.events import Events
 from ssmbook.events.formats import DatWriter, Recording, open_events
@@ -28,6 +29,7 @@ __all__ = [
     "open_events",
     "read_boxes",
     "read_coco",
+    "read_voc",
     "read_yolo",
     "write_boxes",
     "write_coco",
