@@ -80,6 +80,9 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
         path: the file, replaced in one move once it is whole.
         model: whose ``config`` and ``state_dict`` are written.
         extra: tensors and plain values to keep beside them.
+
+    Raises:
+        InputError: it cannot be written, the disk being full, say; what was there before stays.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -87,6 +90,12 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
         content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
         torch.save(content, partial)
         os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer makes a full disk a RuntimeError
+        words = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        raise InputError(
+            f"{path}: cannot be written ({words}); make room or give another folder, and start again: what was "
+            "written before is whole"
+        ) from None
     finally:
         partial.unlink(missing_ok=True)
 
