@@ -81,11 +81,21 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
         path: the file, replaced in one move once it is whole.
         model: whose ``config`` and ``state_dict`` are written.
         extra: tensors and plain values to keep beside them.
+
+    Raises:
+        InputError: it cannot be written, the disk being full, say; what was there before stays.
     """
     path = Path(path)
     content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
-    with atomic_write(path) as file:
-        torch.save(content, file)
+    try:
+        with atomic_write(path) as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # PyTorch's writer makes a full disk one
+        words = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: cannot be written ({words}); make room or give another folder, and start again: what was "
+            "written before is whole"
+        ) from None
 
 
 def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overrides: Any) -> Detector:
