@@ -5,7 +5,6 @@ other objects of libraries that need not be installed. Only tensors are taken, a
 """
 
 import inspect
-import os
 import pickle
 import re
 import zipfile
@@ -19,7 +18,9 @@ from ssmbook.detector import inert
 from ssmbook.detector.model import Detector
 from ssmbook.detector.presets import PRESETS
 from ssmbook.detector.recurrences import REGISTRY, options_of
+from ssmbook.detector.trained_on import TrainedOn
 from ssmbook.errors import InputError
+from ssmbook.files import atomic_write
 
 FORMAT = "ssmbook.detector"
 
@@ -84,13 +85,9 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
         extra: tensors and plain values to keep beside them.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
-        torch.save(content, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
+    with atomic_write(path) as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overrides: Any) -> Detector:
@@ -105,18 +102,21 @@ def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overr
             found from the file.
 
     Returns:
-        The detector, in training mode like every new module, on the CPU.
+        The detector, in training mode like every new module, on the CPU; ours with ``trained_on``.
 
     Raises:
         InputError: no such file, not a checkpoint, damaged; something in it would have to be called; its
             weights do not fit the network (the message lists names and shapes).
     """
-    config, weights = _config_and_weights(path, preset)
+    content = read_checkpoint(path)
+    config, weights = _config_and_weights(path, preset, content)
     if overrides.get("recurrence", config["recurrence"]) != config["recurrence"]:
         config = {name: value for name, value in config.items() if name in _arguments()}
     model = Detector(**{**config, **overrides})
     _check_fit(weights, model, path)
     model.load_state_dict(weights)
+    if content.get("format") == FORMAT:
+        model.trained_on = TrainedOn.read(content, path)
     return model
 
 
@@ -179,9 +179,11 @@ def find_preset(path: str | Path) -> str:
     )
 
 
-def _config_and_weights(path: str | Path, preset: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _config_and_weights(
+    path: str | Path, preset: str | None, content: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The arguments of a file's detector, and its weights under our names."""
-    content = read_checkpoint(path)
+    content = read_checkpoint(path) if content is None else content
     weights = content.get("state_dict", content)
     weights = weights if isinstance(weights, dict) else {}
     weights = {n: w for n, w in weights.items() if isinstance(n, str) and isinstance(w, Tensor)}

@@ -14,6 +14,7 @@ from ssmbook.detector.head import YOLOXHead, detection_loss, scores_and_boxes
 from ssmbook.detector.neck import PAFPN
 from ssmbook.detector.presets import input_sizes
 from ssmbook.detector.recurrences import options_of
+from ssmbook.detector.trained_on import TrainedOn
 from ssmbook.errors import InputError
 from ssmbook.ssm.inputs import as_scale
 
@@ -50,6 +51,7 @@ class Detector(nn.Module):
     """
 
     anchors: Tensor
+    trained_on: TrainedOn | None = None  # of the checkpoint that the weights come from
 
     def __init__(
         self,
@@ -113,7 +115,7 @@ class Detector(nn.Module):
         """Run the backbone over a chunk.
 
         Args:
-            x: event counts [L, B, in_channels, H, W], uint8 or float, no larger than ``input_hw``.
+            x: frames [L, B, in_channels, H, W], uint8, int8 or float, no larger than ``input_hw``.
             states: what the previous chunk returned; None starts from zero.
             step_scale: time between frames in units of that in training, a number, [B] or [L, B]; S5
                 multiplies its Δ by it.

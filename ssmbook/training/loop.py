@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from ssmbook.dataset import Batch, EventDataModule, Sensor
-from ssmbook.detector import Detector, reset_states, save_checkpoint
+from ssmbook.detector import Detector, TrainedOn, reset_states, save_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.precision import autocast
 from ssmbook.detector.recurrences import map_states
@@ -56,7 +57,7 @@ class Fit:
         training: the hyper-parameters.
         resume: the state of an earlier start.
         logger: see ``make_loggers``.
-        extra: kept in every checkpoint beside the model.
+        trained_on: kept in every checkpoint beside the model, with the stride of the data.
     """
 
     def __init__(
@@ -69,10 +70,10 @@ class Fit:
         training: Training,
         resume: Path | None = None,
         logger: str = "csv",
-        extra: dict[str, Any] | None = None,
+        trained_on: TrainedOn | None = None,
     ) -> None:
         self.fabric, self.folder, self.data, self.sensor = fabric, folder, data, sensor
-        self.training, self.extra = training, extra or {}
+        self.training = training
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place below the detector itself
         self.model = model
@@ -87,7 +88,7 @@ class Fit:
         if resume is not None:
             self.restore(resume)
         self.batches = endless(data.train_dataloader())
-        self.extra = {**self.extra, "stride_us": data.stride_us}
+        self.extra = replace(trained_on or TrainedOn(), stride_us=data.stride_us).content()
         self.position = data.state_dict()  # after the last whole step
         self.loggers: list[Any] = []
         if fabric.is_global_zero:
