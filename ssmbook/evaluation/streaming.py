@@ -12,7 +12,7 @@ import torch.distributed as dist
 from ssmbook.dataset import Batch, Sensor, get_sensor
 from ssmbook.detector import Detector, nms, reset_states
 from ssmbook.detector.precision import autocast
-from ssmbook.detector.recurrences import STATE_SPACE
+from ssmbook.detector.recurrences import get_recurrence
 from ssmbook.errors import InputError
 from ssmbook.evaluation.protocol import Scores, score_boxes
 from ssmbook.events import BOX_DTYPE
@@ -102,7 +102,7 @@ class StreamingEvaluator:
     ) -> None:
         self.model, self.sensor = model, get_sensor(sensor)
         recurrence = model.config["recurrence"]
-        if (step_scale != 1 or trained_us is not None) and recurrence not in STATE_SPACE:
+        if (step_scale != 1 or trained_us is not None) and not get_recurrence(recurrence).has_time_scale:
             raise InputError(
                 f"recurrence {recurrence!r} has no time scale and cannot follow a rate; evaluate it at step_scale 1"
             )

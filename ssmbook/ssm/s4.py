@@ -95,7 +95,7 @@ class S4DPLR(S4Storage):
         A, B, _, step = self.values()
         return dplr_step(x, u, A, torch.view_as_complex(self.P[0]), B, scale[..., None] * step)
 
-    def read(self, x: Tensor) -> Tensor:
+    def read(self, x: Tensor, scale: Tensor) -> Tensor:
         return 2 * (self.values()[2] * x).sum(-1).real
 
     def _dense(self, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,6 +165,17 @@ class S4(SISOLayer):
         super().__init__(width, kernel, torch.randn(1, width), nn.Linear(width, 2 * width))
         with torch.no_grad():
             self.kernel.C.mul_(state_gain)
+
+    def real_step(self) -> nn.Module:
+        """The step in real arithmetic, see `ssmbook.ssm.real`."""
+        from ssmbook.ssm.real import RealDiagonal, RealS4DPLR
+
+        return RealS4DPLR(self) if isinstance(self.kernel, S4DPLR) else RealDiagonal(self)
+
+    def step_flops(self) -> int:
+        """As in `S4D`; the rank-one term of mode "dplr" takes 10 H M more (see `ssmbook.ssm.real.RealS4DPLR`)."""
+        H, M = self.state_shape
+        return super().step_flops() + (10 * H * M if isinstance(self.kernel, S4DPLR) else 0)
 
     def load_published(self, arrays: Arrays) -> None:
         """Take the parameters of a published S4 block, under its names, with or without "layer.".

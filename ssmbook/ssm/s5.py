@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from ssmbook.errors import InputError
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
-from ssmbook.ssm.inputs import Arrays, check_gain, check_scale, check_sequence, copy_parameters
+from ssmbook.ssm.inputs import (
+    Arrays,
+    check_bandlimit,
+    check_gain,
+    check_scale,
+    check_sequence,
+    copy_parameters,
+)
 from ssmbook.ssm.kernels.dispatch import diagonal_ssm, scan_planes
 from ssmbook.ssm.kernels.planes import from_planes, multiply_planes, to_planes
 
@@ -91,10 +98,7 @@ class S5(nn.Module):
             raise InputError(f"width and state_width must be at least 1, not {width} and {state_width}")
         if discretization not in ("bilinear", "zoh"):
             raise InputError(f'discretization must be "bilinear" or "zoh", not {discretization!r}')
-        if bandlimit_mode not in ("held", "once"):
-            raise InputError(f'bandlimit_mode must be "held" or "once", not {bandlimit_mode!r}')
-        if bandlimit is not None and not bandlimit > 0:
-            raise InputError(f"bandlimit must be above 0 (or None), not {bandlimit}")
+        check_bandlimit(bandlimit, bandlimit_mode)
         check_gain(state_gain)
         self.width, self.state_width = width, state_width
         self.discretization, self.conj_sym = discretization, conj_sym
@@ -197,6 +201,17 @@ class S5(nn.Module):
             raise InputError(f"a step takes u [N, {self.width}], not {list(u.shape)}")
         y, state = self(u[:, None], state, step_scale)
         return y[:, 0], state
+
+    def real_step(self) -> nn.Module:
+        """The step in real arithmetic, see `ssmbook.ssm.real`."""
+        from ssmbook.ssm.real import RealS5
+
+        return RealS5(self)
+
+    def step_flops(self) -> int:
+        """Operations of one step of one sequence: x = Λ̄ x + B̄ u takes 8 P + 4 P H (a complex product and sum for each
+        of the P modes, a real input for each of B̄'s 2 P real rows), y = Re(C x) + D ∘ u takes 4 P H + 2 H."""
+        return 8 * self.modes + 8 * self.modes * self.width + 2 * self.width
 
     def eigenvalues(self) -> Tensor:
         """Λ, complex [P], as the layer uses it."""

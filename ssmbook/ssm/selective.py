@@ -38,6 +38,16 @@ class SelectiveS5(S5):
         """As `S5.load_published`; the gate stays as it is where the arrays have none."""
         super().load_published({"gate_weight": self.gate_weight, "gate_bias": self.gate_bias, **arrays})
 
+    def real_step(self) -> nn.Module:
+        """The step in real arithmetic, see `ssmbook.ssm.real`."""
+        from ssmbook.ssm.real import RealSelectiveS5
+
+        return RealSelectiveS5(self)
+
+    def step_flops(self) -> int:
+        """S5's; 2 H + 3 for the gate; 13 P additions and multiplications for Λ̄ and Δ̄, anew for each sequence."""
+        return super().step_flops() + 2 * self.width + 3 + 13 * self.modes
+
     def _run_any(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(scale, Tensor) and scale.ndim == 1:
             scale = scale[:, None]

@@ -12,7 +12,7 @@ from ssmbook.dataset import EvaluationStreams, Sensor, Sequence, describe, find_
 from ssmbook.detector import Detector, TrainedOn, find_preset, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
-from ssmbook.detector.recurrences import STATE_SPACE
+from ssmbook.detector.recurrences import REGISTRY
 from ssmbook.errors import InputError
 from ssmbook.evaluation.protocol import METRICS, prophesee_filter
 from ssmbook.evaluation.streaming import Evaluation, evaluate
@@ -20,7 +20,7 @@ from ssmbook.events import get_representation
 from ssmbook.study.profiles import PROFILES
 
 #: The published mAP of state-space models was measured with chunks that each start from zero.
-CARRIES = dict.fromkeys(STATE_SPACE, ("published", "exact"))
+CARRIES = {name: ("published", "exact") for name, kind in REGISTRY.items() if kind.has_time_scale}
 
 
 def evaluate_checkpoint(

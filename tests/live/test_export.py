@@ -8,7 +8,6 @@ import torch
 from ssmbook.detector.recurrences import make_recurrence, map_states
 from ssmbook.errors import InputError
 from ssmbook.live.export import ExportedStep, export_onnx, export_program
-from ssmbook.live.real import real_layer
 from ssmbook.ssm import S4, S4D, S5, SelectiveS5
 from tests.detector.test_model import counts, make
 
@@ -78,6 +77,7 @@ LAYERS = [
         for discretization in ("bilinear", "zoh")
     ),
     S4D(6, 8),
+    S4D(6, 16, bandlimit=0.05),
     S4(6, 8),
     S4(6, 8, mode="diag"),
 ]
@@ -87,7 +87,7 @@ LAYERS = [
 def test_real_steps_equal_the_layer(layer):
     torch.manual_seed(0)
     layer = layer.double()
-    real = real_layer(layer)
+    real = layer.real_step()
     u = torch.randn(3, 5, 6, dtype=torch.float64)
     for scale in (1.0, 0.1, torch.tensor(2.5, dtype=torch.float64)):
         y, last = layer(u, None, scale)

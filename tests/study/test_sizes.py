@@ -5,9 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssmbook.detector import PRESETS, RECURRENCES, Detector
-from ssmbook.live.real import real_layer
 from ssmbook.ssm import S4, S4D, S5, SelectiveS5
-from ssmbook.study.sizes import frame_flops, layer_flops, sizes_table
+from ssmbook.study.sizes import frame_flops, sizes_table
 from ssmbook.training import learning_rate_for
 
 
@@ -41,9 +40,9 @@ def operations(layer, N):
 def test_layers_cost_what_their_real_steps_do(layer):
     """What one more sequence costs: it has no share in the discretisation. S5's step multiplies B u by Δ̂ (6 P), where
     the equation has B̄ u."""
-    step = real_layer(layer)
+    step = layer.real_step()
     extra = 6 * layer.modes if isinstance(layer, S5) else 0
-    assert operations(step, 3) - operations(step, 2) == layer_flops(layer) + extra
+    assert operations(step, 3) - operations(step, 2) == layer.step_flops() + extra
 
 
 def per_pixel(cost):

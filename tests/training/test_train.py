@@ -220,8 +220,8 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(data_dir, tmp_path, mo
     save_checkpoint(path, model)
     before = path.read_bytes()
 
-    def full(content, partial):
-        partial.write_bytes(b"part")
+    def full(content, file):
+        file.write(b"part")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)

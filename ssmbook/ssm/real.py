@@ -14,24 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssmbook.errors import InputError
-from ssmbook.ssm import S4, S4D, S5, SelectiveS5
 from ssmbook.ssm.kernels.planes import multiply_planes
-from ssmbook.ssm.s4 import S4DPLR
+from ssmbook.ssm.s4 import S4, S4DPLR
+from ssmbook.ssm.s4d import S4D
+from ssmbook.ssm.s5 import S5
+from ssmbook.ssm.selective import SelectiveS5
 
 Scale = float | Tensor
 Pair = tuple[Tensor, Tensor]  # real part, imaginary part
-
-
-def real_layer(layer: nn.Module) -> nn.Module:
-    """The layer's step in real arithmetic; an InputError if it has none."""
-    if isinstance(layer, SelectiveS5):
-        return RealSelectiveS5(layer)
-    if isinstance(layer, S5):
-        return RealS5(layer)
-    if isinstance(layer, S4D | S4):
-        return RealS4DPLR(layer) if isinstance(layer.kernel, S4DPLR) else RealDiagonal(layer)
-    raise InputError(f"a {type(layer).__name__} has no step in real arithmetic; S5, S4D and S4 have one")
 
 
 class RealS5(nn.Module):
@@ -135,6 +125,7 @@ class RealSISO(nn.Module):
     def __init__(self, layer: S4D | S4) -> None:
         super().__init__()
         H, M = layer.state_shape
+        self.bandlimit: float | None = getattr(layer.kernel, "bandlimit", None)
         self.state_shape = (2, H, M)
         A, B, C, step = layer.kernel.values()
         parts: dict[str, Any] = {"A": A, "B": B, "C": 2 * C, "step": step[:, None], "D": layer.D.reshape(H)}
@@ -155,6 +146,9 @@ class RealSISO(nn.Module):
         step = self.step * step_scale  # [H, 1]
         x = self.advance(None if state is None else (state[:, 0], state[:, 1]), u[..., None], step)
         C = self.pair("C")
+        if self.bandlimit is not None:
+            keep = (step * self.pair("A")[1].abs() / (2 * math.pi) < self.bandlimit / 2).to(u)
+            C = C[0] * keep, C[1] * keep
         y = (C[0] * x[0] - C[1] * x[1]).sum(-1) + self.D * u  # 2 Re(C x) + D ∘ u
         y = F.glu(F.linear(F.gelu(y), self.weight, self.bias), -1)
         return y[:, None], torch.stack(x, 1)
