@@ -18,11 +18,12 @@ from ssmbook.files import atomic_write
 
 # Colours that remain apart for colour-blind readers (Okabe and Ito).
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7f7f7f"
-SKY = "#56B4E9"
+SKY, BLACK = "#56B4E9", "#000000"
 MODEL_COLOURS = {
     "s5": BLUE,
     "s5-held": SKY,
     "s5-h2": GREEN,
+    "s5-selective": BLACK,
     "s4d": PURPLE,
     "s4": RED,
     "convlstm": ORANGE,

@@ -45,8 +45,8 @@ def _add_train(commands: Any) -> None:
     add(
         "--recurrence",
         default="s5",
-        help="s5, s4d, s4, convlstm or none; s5-held and s5-h2 are S5 with a held mask and with the H2 norm "
-        "(default: s5)",
+        help="s5, s5-selective, s4d, s4, convlstm or none; s5-held and s5-h2 are S5 with a held mask and with the "
+        "H2 norm (default: s5)",
     )
     add(
         "--init",
