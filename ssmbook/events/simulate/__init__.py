@@ -1,6 +1,7 @@
 """Simulated driving scenes, and the event camera that films them."""
 
-from ssmbook.events.simulate.pixel import PixelArray, PixelModel
+from ssmbook.events.simulate.array import PixelArray
+from ssmbook.events.simulate.pixel import PIXELS, PixelModel
 from ssmbook.events.simulate.render import background, render
 from ssmbook.events.simulate.scene import (
     CAR,
@@ -24,6 +25,7 @@ __all__ = [
     "OCCLUSION_SCENE",
     "OCCLUSION_SET",
     "PEDESTRIAN",
+    "PIXELS",
     "SETS",
     "Actor",
     "PixelArray",

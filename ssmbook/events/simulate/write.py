@@ -16,8 +16,9 @@ from ssmbook.errors import InputError
 from ssmbook.events.boxes import write_boxes
 from ssmbook.events.events import Events
 from ssmbook.events.formats import DatWriter
-from ssmbook.events.simulate.pixel import PixelArray, PixelModel
-from ssmbook.events.simulate.render import actor_table, background, render
+from ssmbook.events.simulate.array import PixelArray
+from ssmbook.events.simulate.pixel import PixelModel
+from ssmbook.events.simulate.render import actor_table, background, render, wrapped
 from ssmbook.events.simulate.scene import DEMO_SCENE, Scene, Street
 from ssmbook.events.simulate.sets import DEMO_SET, Simulation
 from ssmbook.files import atomic_write
@@ -41,7 +42,8 @@ class SimulatedSequence:
         self.scene, self.pixel = scene, pixel or PixelModel()
         street, self._sensor = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
         self.street = Street(scene, street)
-        self._texture = background(scene.height, scene.width, self.street.texture_seed)
+        texture = background(scene.height, scene.width, self.street.texture_seed)
+        self._texture = wrapped(texture, scene.width)
         self._table = actor_table(self.street)
 
     def boxes(self) -> np.ndarray:
