@@ -33,7 +33,7 @@ from ssmbook.dataset import (
 from ssmbook.dataset.grid import BASE_MS
 from ssmbook.detector import PRESETS, Detector, TrainedOn, fine_tune, input_sizes, load_checkpoint
 from ssmbook.errors import InputError
-from ssmbook.events import StackedHistogram, get_representation
+from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
 from ssmbook.study.profiles import Profile, get_profile, get_variant
 from ssmbook.training.run import train
@@ -73,13 +73,18 @@ class Workspace:
         root = book_root()
         name = self.profile.name
         self.folder = Path(data_dir) if data_dir else root / "data" / name
-        self.tables = root / "data" / "tables" / name
-        self.figures = root / "figures" / name
+        self.tables = root / "data" / "tables" / self._of(name)
+        self.figures = root / "figures" / self._of(name)
         self.workers = workers
 
     @property
     def sensor(self) -> Sensor:
         return get_sensor(self.profile.sensor)
+
+    @property
+    def represent(self) -> Representation:
+        """A new representation of the sensor's events."""
+        return self.kind.for_sensor(self.sensor)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -193,7 +198,7 @@ class Workspace:
         torch.manual_seed(self.profile.training.seed)
         sizes, classes = input_sizes(*self.sensor.frame_size), len(self.sensor.classes)
         masked = self.profile.training.mask_ratio > 0
-        channels = self.kind.for_sensor(self.sensor).channels
+        channels = self.represent.channels
         if init:
             model = fine_tune(init, classes, sizes["input_hw"], sizes["partition"], mask_token=masked)
             if model.in_channels != channels:
@@ -249,7 +254,7 @@ class Workspace:
             parameters={"profile": self.profile.name, **begun, **given},
             trained_on=TrainedOn(
                 representation=self.kind.name,
-                options=self.kind.for_sensor(self.sensor).options,
+                options=self.represent.options,
                 window_ms=BASE_MS if self.kind.windowed else None,
             ),
         )

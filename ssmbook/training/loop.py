@@ -88,7 +88,8 @@ class Fit:
         if resume is not None:
             self.restore(resume)
         self.batches = endless(data.train_dataloader())
-        self.extra = replace(trained_on or TrainedOn(), stride_us=data.stride_us).content()
+        record = replace(trained_on or TrainedOn(), stride_us=data.stride_us)
+        self.extra, self.represent = record.content(), record.represent(sensor, model.in_channels)
         self.position = data.state_dict()  # after the last whole step
         self.loggers: list[Any] = []
         if fabric.is_global_zero:
@@ -215,7 +216,7 @@ class Fit:
         """AP over the validation streams of all processes; keeps the best model."""
         self.save()  # a run that is stopped in here validates when it goes on
         self.model.eval()
-        evaluator, panels = StreamingEvaluator(self.model, self.sensor), Panels(self.sensor)
+        evaluator, panels = StreamingEvaluator(self.model, self.sensor), Panels(self.sensor, self.represent)
         for batch in self.data.val_dataloader():
             if stopped():
                 break
