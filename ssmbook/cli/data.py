@@ -99,7 +99,7 @@ def _download(options: argparse.Namespace) -> None:
         if options.raw or options.preprocessed or options.split:
             raise InputError("--raw, --preprocessed and --split choose parts of a set, not checkpoints")
         for path, crc32 in download_checkpoints(folder).values():
-            print(f"{path}: crc32 {crc32:08x} (its authors state none to compare it with)")
+            print(f"{path}: crc32 {crc32:08x} (its authors state none; later runs compare with this one)")
         return
     splits = options.split or ("train", "val", "test")
     for path in download_set(options.what, folder, options.raw, splits):

@@ -259,7 +259,9 @@ class Sequence:
             for i, frame in enumerate(out, start):
                 reader.read(i, frame)
         except (OSError, TypeError, ValueError) as error:
-            raise InputError(f"{self.path}: windows {start}..{stop - 1} cannot be read ({error})") from error
+            raise InputError(
+                f"{self.path}: windows {start}..{stop - 1} cannot be read ({error}); make or fetch it again"
+            ) from error
         return out
 
     def labels_at(self, i: int) -> np.ndarray:
@@ -356,7 +358,11 @@ def _load_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{path}: holds {held or 'nothing'}, not labels; make or fetch it again")
     if stored.ndim != 1:
         raise InputError(f"{path}: its labels are an array {stored.shape}; make or fetch it again")
-    return boxes_of(path, stored), _checked_indices(path, first_box, len(stored) + 1)
+    try:
+        boxes = boxes_of(path, stored)
+    except InputError as error:
+        raise InputError(f"{error}; make or fetch it again") from None
+    return boxes, _checked_indices(path, first_box, len(stored) + 1)
 
 
 def _times(path: Path) -> np.ndarray:
