@@ -192,6 +192,17 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_a_state(data_dir, tmp_pa
     assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
 
 
+def test_logits_that_are_not_finite_give_a_loss_that_says_so():
+    model = Detector(**PRESETS["sim-smoke"])
+    with torch.no_grad():
+        for weight in model.head.parameters():
+            weight.fill_(float("nan"))
+    x = torch.randint(0, 3, (2, 1, 20, 64, 64), dtype=torch.uint8)
+    step = TrainingStep(model, Training())
+    losses, _ = step(x, torch.tensor([[1, 0]]), torch.tensor([[[0.0, 20, 20, 16, 16]]]))
+    assert losses["loss"].isnan()
+
+
 def test_gradients_that_are_not_finite_are_neither_stepped_nor_saved(data_dir, tmp_path, monkeypatch):
     original = Fit._check_gradients
 
