@@ -159,6 +159,16 @@ def test_a_signal_stops_it_after_the_step(data_dir, tmp_path, monkeypatch, optio
     assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
 
 
+def test_settings_that_leave_the_weights_alone_do_not_begin_a_run_anew(whole, data_dir, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / MODEL).unlink()
+    run(data_dir, folder, replace(TRAINING, save_every=5, validate_every=3, patience=7, checkpointing=True))
+    assert "other parameters" not in capsys.readouterr().err
+    assert not (tmp_path / "run.1").exists()
+    assert_same_weights(whole / MODEL, folder / MODEL)
+
+
 def test_another_training_in_the_same_folder_loses_nothing(whole, data_dir, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
