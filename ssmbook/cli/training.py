@@ -125,6 +125,7 @@ def _train(options: argparse.Namespace) -> None:
     from ssmbook.study.checkpoints import check_counted
     from ssmbook.study.profiles import get_profile
     from ssmbook.study.workspace import Workspace
+    from ssmbook.training.run_folder import FREE
 
     profile = get_profile(options.profile)
     names = [*(name for name, *_ in _SETTINGS), "checkpointing"]
@@ -135,7 +136,11 @@ def _train(options: argparse.Namespace) -> None:
     profile = replace(profile, training=replace(profile.training, **changed))
     if options.sensor:
         profile = replace(profile, sensor=options.sensor)
-    shown = [f"{name}={value}" for name, value in changed.items() if getattr(options, name) is not None]
+    shown = [
+        f"{name}={value}"
+        for name, value in changed.items()
+        if getattr(options, name) is not None and name not in FREE
+    ]
     shown += [
         f"{n}={Path(v).stem}" for n in ("init", "sensor", "representation") if (v := getattr(options, n))
     ]

@@ -159,6 +159,16 @@ def test_a_signal_stops_it_after_the_step(data_dir, tmp_path, monkeypatch, optio
     assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
 
 
+def test_settings_that_leave_the_weights_alone_do_not_begin_a_run_anew(whole, data_dir, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / MODEL).unlink()
+    run(data_dir, folder, replace(TRAINING, save_every=5, validate_every=3, patience=7, checkpointing=True))
+    assert "other parameters" not in capsys.readouterr().err
+    assert not (tmp_path / "run.1").exists()
+    assert_same_weights(whole / MODEL, folder / MODEL)
+
+
 def test_another_training_in_the_same_folder_loses_nothing(whole, data_dir, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
@@ -190,6 +200,17 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_a_state(data_dir, tmp_pa
     run(data_dir, tmp_path / "run")
     run(data_dir, tmp_path / "whole")
     assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
+
+
+def test_logits_that_are_not_finite_give_a_loss_that_says_so():
+    model = Detector(**PRESETS["sim-smoke"])
+    with torch.no_grad():
+        for weight in model.head.parameters():
+            weight.fill_(float("nan"))
+    x = torch.randint(0, 3, (2, 1, 20, 64, 64), dtype=torch.uint8)
+    step = TrainingStep(model, Training())
+    losses, _ = step(x, torch.tensor([[1, 0]]), torch.tensor([[[0.0, 20, 20, 16, 16]]]))
+    assert losses["loss"].isnan()
 
 
 def test_gradients_that_are_not_finite_are_neither_stepped_nor_saved(data_dir, tmp_path, monkeypatch):
