@@ -61,7 +61,9 @@ def test_detections_on_another_clock_are_refused_and_late_ones_within_a_window_a
     for frame in (late := [frame.copy() for frame in truth]):
         frame["t"] += 50_000
     assert evaluate_boxes(truth, late)["AP"] == pytest.approx(1.0)
-    assert evaluate_boxes([truth[0], truth[1][:0]], [truth[0][:0], seconds[1]])["AP"] == 0.0  # no frame in common
+    assert (
+        evaluate_boxes([truth[0], truth[1][:0]], [truth[0][:0], seconds[1]])["AP"] == 0.0
+    )  # no frame in common
 
 
 def test_the_filter_keeps_late_and_large_boxes():
