@@ -177,7 +177,9 @@ def measure_step(pixels: int, width: int, repeats: int, device: str) -> dict[str
 
     u = torch.randn(pixels, 1, width, device=device)
     runs = {}
-    for name, block in (("S5 block", SSMBlock(S5(width, width), width)), ("ConvLSTM", ConvLSTM(width))):
+    layer = S5(width, width)
+    layer.freeze()
+    for name, block in (("S5 block", SSMBlock(layer, width)), ("ConvLSTM", ConvLSTM(width))):
         block = block.to(device).eval()
         with torch.no_grad():
             _, state = block(u)

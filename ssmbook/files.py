@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import platform
+import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import filelock
 import numpy as np
+import psutil
 
 from ssmbook.errors import InputError
+
+
+def shown(text: str, longest: int = 100) -> str:
+    """A file's own words for a message: control characters made visible, and cut where they are long."""
+    visible = text if text.isprintable() else text.encode("unicode_escape").decode()
+    return visible if len(visible) <= longest else f"{visible[:longest]}…"
 
 
 def existing_file(path: str | os.PathLike[str], what: str) -> Path:
@@ -21,15 +33,23 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
         InputError: there is none; the message says to give ``what``.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give {what}")
+    name = shown(str(path), 300)
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{name}: is a folder; give {what}")
+        if not stat.S_ISREG(mode):  # a pipe would block, a device never end
+            raise InputError(f"{name}: is no ordinary file; give {what}")
         with open(path, "rb") as file:
             empty = not file.read(1)
+    except InputError:
+        raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give {what}") from None
+        raise InputError(f"{name}: no such file; give {what}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give {what}") from None
+        raise InputError(f"{name}: cannot be read ({error.strerror}); give {what}") from None
+    except ValueError as error:  # a NUL in its name
+        raise InputError(f"{name}: cannot be the name of a file ({error}); give {what}") from None
     if empty:
         raise InputError(f"{path}: is empty; fetch or write it again")
     return path
@@ -37,19 +57,87 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file that appears under its name when the block ends, and not at all when the block raises."""
+    """A file that appears under its name when the block ends, and not at all when the block raises.
+
+    Until then it is ``.<name>.<process>@<machine>.tmp`` beside it. What a process that was killed has left of the
+    same file is removed.
+
+    Raises:
+        InputError: the system refuses to write: a full disk, a folder that is missing or read-only.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.tmp")
+    for left in _left_by_the_dead(path):
+        left.unlink(missing_ok=True)
     try:
-        file = open(temporary, "wb")  # noqa: SIM115 (closed below, before it gets its name)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give a folder that can") from None
-    try:
-        with file:
+        with open(temporary, "wb") as file:
             yield file
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):  # of another file, which the block reads
+            raise
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or give a folder that can be written"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _left_by_the_dead(path: Path) -> list[Path]:
+    """Temporary files of a path whose processes, on this machine, are no more."""
+    left = []
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*@{glob.escape(platform.node())}.tmp"):
+        process = other.name.removeprefix(f".{path.name}.").partition("@")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            left.append(other)
+    return left
+
+
+@contextmanager
+def lock(folder: str | os.PathLike[str], work: str, wait: bool = True) -> Iterator[None]:
+    """Hold a folder, so that one process at a time does such work in it; it is made if needed.
+
+    The lock ends with its process, however that ends. Another process waits for it, and says on stderr for whom.
+
+    Args:
+        folder: holds the lock's file, ``.lock``, as long as someone holds it.
+        work: what is done, for the message of others, e.g. ``"preprocesses into it"``.
+        wait: otherwise a folder that is held is an error.
+
+    Raises:
+        InputError: the folder cannot be written, or is held and ``wait`` is false.
+    """
+    path = Path(folder) / ".lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(path, poll_interval=0.2)
+        try:
+            held.acquire(timeout=0)
+        except filelock.Timeout:
+            if not wait:
+                raise InputError(f"{folder}: {_holder(path)}; wait until it has ended") from None
+            print(f"{folder}: {_holder(path)}; waiting for it", file=sys.stderr, flush=True)
+            held.acquire()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); give a folder that can be written"
+        ) from None
+    try:
+        path.write_text(f"process {os.getpid()} on {platform.node()} {work}")
+        yield
+    finally:
+        with suppress(
+            OSError
+        ):  # who waits for the removed file tries again; some systems refuse to remove it
+            path.unlink()
+        held.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text()[:200] or "another process holds it"
+    except (OSError, UnicodeDecodeError):
+        return "another process holds it"
 
 
 @contextmanager
@@ -60,20 +148,20 @@ def as_input_error(fault: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, KeyboardInterrupt, SystemExit):
+    except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        words = (str(error) or type(error).__name__).splitlines()[0]
+        words = shown((str(error) or type(error).__name__).splitlines()[0], 200)
         raise InputError(f"{fault} ({words}); fetch or write it again") from None
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write plain data as JSON, whole or not at all."""
+    """Write plain data as JSON, whole or not at all; the folder is made if needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, default=plain_data) + "\n")
-    os.replace(temporary, path)
+    text = json.dumps(value, indent=1, sort_keys=True, default=plain_data)
+    with atomic_write(path) as file:
+        file.write(f"{text}\n".encode())
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,14 +14,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ssmbook.events import Events
+from ssmbook.files import atomic_write
 
 # Colours that remain apart for colour-blind readers (Okabe and Ito).
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7f7f7f"
-SKY = "#56B4E9"
+SKY, BLACK = "#56B4E9", "#000000"
 MODEL_COLOURS = {
     "s5": BLUE,
     "s5-held": SKY,
     "s5-h2": GREEN,
+    "s5-selective": BLACK,
     "s4d": PURPLE,
     "s4": RED,
     "convlstm": ORANGE,
@@ -52,9 +53,8 @@ def save(fig: Figure, path: str | Path, dpi: int = 150) -> Path:
     """Save a figure as PNG, whole or not at all; the same figure gives the same bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fig.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
-    os.replace(temporary, path)
+    with atomic_write(path) as file:
+        fig.savefig(file, dpi=dpi, format="png", metadata={"Software": None})
     return path
 
 

@@ -1,12 +1,16 @@
-"""Commands that make and look at data: download, simulate, preprocess, info."""
+"""Commands that make and look at data: download, simulate, preprocess."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ssmbook.errors import InputError
+
+if TYPE_CHECKING:
+    from ssmbook.dataset import Sensor
 
 
 def add(commands: Any) -> None:
@@ -41,10 +45,16 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--sensor", default="gen1", help="gen1, gen4, or a YAML file (default: gen1)")
     command.add_argument(
+        "--label-times",
+        choices=["grid", "own"],
+        help="use boxes on the sensor's label interval, as published, or all at their own times (default: the "
+        "sensor's, grid)",
+    )
+    command.add_argument(
         "--representation",
         type=_list_of(str),
         default=["stacked_histogram"],
-        help="stacked_histogram (default) or mixeddensity_stack; several with commas",
+        help="stacked_histogram (default), mixeddensity_stack or traces; several with commas",
     )
     command.add_argument(
         "--window-ms", type=_list_of(float), help="window in ms (default: 50); several with commas"
@@ -77,10 +87,6 @@ def add(commands: Any) -> None:
     )
     command.set_defaults(run=_preprocess)
 
-    command = commands.add_parser("info", help="what a recording holds", description=_info.__doc__)
-    command.add_argument("recordings", nargs="+", help="DAT, EVT2, EVT3, AEDAT4, HDF5 or npy files")
-    command.set_defaults(run=_info)
-
 
 def _download(options: argparse.Namespace) -> None:
     """Fetch a published set or the released checkpoints. The disk space that is needed is shown first. After an
@@ -110,14 +116,7 @@ def _simulate(options: argparse.Namespace) -> None:
     if simulation is None:
         simulated = ", ".join(name for name, profile in PROFILES.items() if profile.simulation)
         raise InputError(f"profile {options.profile!r} has no simulation; {simulated} have one")
-    simulate_set(
-        options.out,
-        simulation.scene,
-        simulation.pixel,
-        simulation.sequences,
-        simulation.seed,
-        options.workers,
-    )
+    simulate_set(options.out, simulation, options.workers)
     print(options.out)
 
 
@@ -132,42 +131,67 @@ def _list_of(kind: type) -> Any:
 
 
 def _preprocess(options: argparse.Namespace) -> int:
-    """Turn raw recordings (<name>_td.dat, _td.dat.h5, _td.h5, _td.npy, .raw, .aedat4) into sequences of dense tensors
-    in the published layout. Beside each lie its boxes: <name>_bbox.npy as Prophesee's, <name>_bbox.json in COCO's
-    format (images with timestamp_us), or a folder <name>_bbox of YOLO txt files named by time (000100000us.txt).
-    Another camera than Gen1's is a YAML file with width, height and classes. Sequences that are whole are kept, so
-    after an interruption the same command goes on. Several windows, strides or representations are made from one
-    reading: --window-ms 50,25,5 --stride-ms 50,25,5 makes three sets. Sequences that fail are listed at the end, with
-    exit code 1; the others are made."""
+    """Turn raw recordings (<name>_td.dat, _td.dat.h5, _td.h5, _td.npy, .raw, .aedat4, or <name> with _cd or nothing
+    before .dat, .h5, .hdf5, .npy, .csv) into sequences of dense tensors in the published layout. Beside each lie its
+    boxes: <name>_bbox.npy as Prophesee's, <name>_bbox.json in COCO's format (images with timestamp_us), or a folder
+    <name>_bbox of YOLO txt or Pascal VOC xml files named by time (000100000us.txt). Another camera than Gen1's is a
+    YAML file with width, height and classes. What became of the boxes is printed.
+    Sequences that are whole are kept, so after an interruption the same command goes on. Several windows, strides or
+    representations are made from one reading: --window-ms 50,25,5 --stride-ms 50,25,5 makes three sets. Sequences that
+    fail are listed at the end, with exit code 1; the others are made."""
+    import warnings
     from contextlib import nullcontext
 
     from ssmbook.dataset import SequencesFailed, preprocess_sets
     from ssmbook.dataset.processes import connect
 
-    sets = _sets(options)
+    sets, sensor = _sets(options), _sensor(options)
     if options.dry_run:
-        return _dry_run(options, sets)
-    with connect(options.scheduler) if options.scheduler else nullcontext() as client:
+        return _dry_run(options, sets, sensor)
+    failed: dict[str, str] = {}
+    with (
+        connect(options.scheduler) if options.scheduler else nullcontext() as client,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", UserWarning)  # they are printed below
         try:
-            summary = preprocess_sets(
-                options.raw, sets, options.sensor, workers=options.workers, client=client
-            )
-        except SequencesFailed as failed:
-            _print_failures(failed.failures)
-            print(f"made: {len(failed.summary.done)}; the same command tries the rest again", file=sys.stderr)
-            return 1
+            summary = preprocess_sets(options.raw, sets, sensor, workers=options.workers, client=client)
+        except SequencesFailed as error:
+            failed, summary = error.failures, error.summary
     print(
         f"{len(summary.done)} sequences made, {len(summary.skipped)} were there, "
         f"{len(summary.without_labels)} have no label that counts: {', '.join(map(str, sets))}"
     )
-    return 0
+    for out, counts in summary.labels.items():
+        print(f"{out}: {counts}")
+    for line in summary.warnings(sensor):
+        print(f"warning: {line}", file=sys.stderr)
+    _print_failures(failed)
+    if failed:
+        print("the same command tries the sequences that failed again", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _sensor(options: argparse.Namespace) -> Sensor:
+    """The sensor that was asked for, with the label times that were asked for."""
+    from ssmbook.dataset import get_sensor
+
+    sensor = get_sensor(options.sensor)
+    return replace(sensor, label_times=options.label_times) if options.label_times else sensor
 
 
 def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The sets that were asked for: each representation with each pair of window and stride."""
+    from ssmbook.events import get_representation
+
     if options.window_ms is not None and options.window_events is not None:
         raise InputError("--window-ms and --window-events exclude each other")
     key = "window_ms" if options.window_events is None else "window_events"
+    for name in options.representation:
+        if not get_representation(name).windowed and getattr(options, key):
+            raise InputError(
+                f"{name} have no window; leave --{key.replace('_', '-')} out, or make them by themselves"
+            )
     windows, strides = getattr(options, key) or [50.0], options.stride_ms
     if 1 not in (len(windows), len(strides)) and len(windows) != len(strides):
         raise InputError(
@@ -176,30 +200,34 @@ def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     pairs = [
         (windows[i % len(windows)], strides[i % len(strides)]) for i in range(max(len(windows), len(strides)))
     ]
-    sets = {
-        f"{name}_{key.removesuffix('_ms')}={window:g}_stride={stride:g}": {
-            "representation": name,
-            key: window,
-            "stride_ms": stride,
-            "grid": options.grid,
-        }
-        for name in options.representation
-        for window, stride in pairs
-    }
+    sets = {}
+    for name in options.representation:
+        for window, stride in pairs:
+            windowed = get_representation(name).windowed
+            label = f"_{key.removesuffix('_ms')}={window:g}" if windowed else ""
+            sets[f"{name}{label}_stride={stride:g}"] = {
+                "representation": name,
+                **({key: window} if windowed else {}),
+                "stride_ms": stride,
+                "grid": options.grid,
+            }
     if len(sets) == 1:
         return {options.out: next(iter(sets.values()))}
     return {f"{options.out}/{name}": settings for name, settings in sets.items()}
 
 
-def _dry_run(options: argparse.Namespace, sets: dict[str, dict[str, Any]]) -> int:
+def _dry_run(options: argparse.Namespace, sets: dict[str, dict[str, Any]], sensor: Sensor) -> int:
     from ssmbook.dataset import estimate
 
     failures: dict[str, str] = {}
-    for out, found in estimate(options.raw, sets, options.sensor).items():
+    for out, found in estimate(options.raw, sets, sensor).items():
         print(
             f"{out}: {found.sequences:,} sequences to make, {found.hours:.2f} h up to their last labels, "
             f"{found.windows:,} windows; {found.bytes_in / 1e9:.3f} GB in, about {found.bytes_out / 1e9:.3f} GB out"
         )
+        print(f"{out}: {found.labels}")
+        if warning := found.labels.warning(sensor):
+            print(f"warning: {out}: {warning}", file=sys.stderr)
         failures |= found.failures
     print("Bytes out: windows × the mean size of the first 8 of 5 sequences. Nothing was written.")
     _print_failures(failures)
@@ -213,20 +241,3 @@ def _print_failures(failures: dict[str, str]) -> None:
     longest = max(map(len, failures), default=0)
     for name, reason in sorted(failures.items()):
         print(f"  {name:{longest}}  {reason}", file=sys.stderr)
-
-
-def _info(options: argparse.Namespace) -> None:
-    """Format, size, duration and number of events of recordings; the whole file is read and checked."""
-    from ssmbook.events import open_events
-
-    for path in options.recordings:
-        with open_events(path) as recording:
-            events = on = 0
-            for block in recording.blocks():
-                events += len(block)
-                on += int(block.p.sum())
-            size = f"{recording.width} × {recording.height}" if recording.width else "size not stated"
-            seconds = (recording.end_us - recording.start_us) / 1e6
-        print(
-            f"{path}: {size}, {events:,} events, {on:,} of them ON, {seconds:.6f} s from {recording.start_us} µs"
-        )

@@ -45,8 +45,8 @@ def _add_train(commands: Any) -> None:
     add(
         "--recurrence",
         default="s5",
-        help="s5, s4d, s4, convlstm or none; s5-held and s5-h2 are S5 with a held mask and with the H2 norm "
-        "(default: s5)",
+        help="s5, s5-selective, s4d, s4, convlstm or none; s5-held and s5-h2 are S5 with a held mask and with the "
+        "H2 norm (default: s5)",
     )
     add(
         "--init",
@@ -55,6 +55,11 @@ def _add_train(commands: Any) -> None:
         help="fine-tune this checkpoint, ours or released; new class layer",
     )
     add("--sensor", default="", help="another sensor than the profile's: the path of its YAML file")
+    add(
+        "--representation",
+        default="",
+        help="stacked_histogram, mixeddensity_stack or traces (default: the profile's)",
+    )
     add("--name", default="", help="of the run's folder under runs/ (default: from the options)")
     add("--accelerator", default="auto", help="auto, cpu or gpu (default: auto)")
     add("--devices", type=int, default=1, help="processes on each node, a device each (default: 1)")
@@ -132,8 +137,10 @@ def _train(options: argparse.Namespace) -> None:
     if options.sensor:
         profile = replace(profile, sensor=options.sensor)
     shown = [f"{name}={value}" for name, value in changed.items() if getattr(options, name) is not None]
-    shown += [f"{n}={Path(v).stem}" for n in ("init", "sensor") if (v := getattr(options, n))]
-    workspace = Workspace(profile, options.data_dir)
+    shown += [
+        f"{n}={Path(v).stem}" for n in ("init", "sensor", "representation") if (v := getattr(options, n))
+    ]
+    workspace = Workspace(profile, options.data_dir, representation=options.representation)
     sets = workspace.preprocessed()
     if not getattr(rank_zero_only, "rank", 0):
         print(f"{sets / 'train'}: {describe(find_sequences(sets / 'train'))}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The detector as one step, for other runtimes: `torch.export` and ONNX, the state an input and an output.
 
-    frame [B, C, h, w] (uint8), states  →  predictions [B, A, 5 + classes], new states
+    frame [B, C, h, w] (of the representation's type), states  →  predictions [B, A, 5 + classes], new states
 
 All arithmetic is real. A complex state of P values is a pair of planes, [B, 2P, h, w]: real parts, then imaginary.
 The start is zeros, as in `ExportedStep.start`; what a step returns goes into the next.
@@ -8,17 +8,20 @@ The start is zeros, as in `ExportedStep.start`; what a step returns goes into th
 
 import copy
 import math
-import os
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssmbook.detector.backbone import MULTIPLIERS, STRIDES
 from ssmbook.detector.model import Detector
 from ssmbook.detector.recurrences import ConvLSTM, NoRecurrence, SSMBlock
+from ssmbook.detector.trained_on import TrainedOn
 from ssmbook.errors import InputError
+from ssmbook.events import get_representation
+from ssmbook.files import atomic_write
 from ssmbook.live.folding import fold
 from ssmbook.live.real import real_layer
 
@@ -114,9 +117,10 @@ def export_onnx(
 ) -> Path:
     """Write the step as one ONNX file, which appears whole or not at all.
 
-    Inputs ``frame`` (uint8), ``step_scale`` if it is one, and the states by name; outputs ``predictions``
-    [B, A, 5 + classes] (cx, cy, w, h in pixels, objectness, classes) and each state as ``new_`` + its name.
-    Arguments as in `export_program`. It needs the packages onnx and onnxscript: pip install 'ssmbook[export]'.
+    Inputs ``frame`` (uint8, or int8 for a mixed-density stack), ``step_scale`` if it is one, and the states by
+    name; outputs ``predictions`` [B, A, 5 + classes] (cx, cy, w, h in pixels, objectness, classes) and each state as
+    ``new_`` + its name. Arguments as in `export_program`. It needs the packages onnx and onnxscript:
+    pip install 'ssmbook[export]'.
 
     Raises:
         InputError: a package is missing, a size does not fit, or the recurrence cannot be exported.
@@ -133,22 +137,18 @@ def export_onnx(
     step, arguments = _step_and_arguments(model, frame_hw, batch, step_scale)
     names = step.names()
     inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with torch.no_grad():
-            program = torch.onnx.export(
-                step,
-                arguments,
-                input_names=inputs,
-                output_names=["predictions", *(f"new_{name}" for name in names)],
-                dynamo=True,
-                verbose=False,
-            )
-        assert program is not None
-        program.save(partial, external_data=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            step,
+            arguments,
+            input_names=inputs,
+            output_names=["predictions", *(f"new_{name}" for name in names)],
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    with atomic_write(path) as file:
+        file.write(program.model_proto.SerializeToString())
     return path
 
 
@@ -162,6 +162,7 @@ def _step_and_arguments(
     if any(not 1 <= size <= most for size, most in zip(frame_hw, model.input_hw, strict=True)):
         raise InputError(f"frames of {tuple(frame_hw)} do not fit the model's input of {model.input_hw}")
     step = ExportedStep(model, step_scale).eval()
-    frame = torch.zeros(batch, model.in_channels, *frame_hw, dtype=torch.uint8)
+    kind = get_representation((model.trained_on or TrainedOn()).representation)
+    frame = torch.from_numpy(np.zeros((batch, model.in_channels, *frame_hw), kind.dtype))
     scale = [torch.tensor(1.0)] if step_scale is None else []
     return step, (frame, *scale, *step.start(batch))

@@ -19,16 +19,17 @@ import torch
 
 from ssmbook.dataset import Sensor, get_sensor
 from ssmbook.dataset.grid import BASE_HZ, window_and_stride
-from ssmbook.detector import Detector, nms
+from ssmbook.detector import Detector, TrainedOn, nms
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import to_boxes
-from ssmbook.events import BOX_DTYPE, REPRESENTATIONS, Events, Recording
-from ssmbook.events.formats.recording import running_maximum
+from ssmbook.events import BOX_DTYPE, Events, Recording, Representation
+from ssmbook.events.formats.checks import LATE_US, running_maximum
 from ssmbook.live.step import NetworkStep
 from ssmbook.progress import progress_bar
 
 PIECE = 1 << 16  # events of a recording that are pushed at once
 LONGEST_GAP_US = 60_000_000  # a jump of the stamps by more is taken for a fault, not for a quiet minute
+MOST_HELD = 1 << 25  # events, about 450 MB: more in a window come from a clock that stands still
 
 
 #: Takes a window's frame [channels, height, width], its end in µs, and its boxes.
@@ -46,18 +47,20 @@ class EventWindows:
     """Cuts events that arrive in pieces of any size into windows.
 
     Args:
-        window_us: a window holds the events with end − window_us ≤ t ≤ end.
+        window_us: a window holds the events with end − window_us ≤ t ≤ end; None: those since the window before.
         stride_us: between ends; need not be whole: the k-th end is first + round(k · stride_us).
-        first_end_us: the end of the first window; None: one window after the first event.
+        first_end_us: the end of the first window; None: one window (or one stride, where there is none) after the
+            first event.
     """
 
-    def __init__(self, window_us: int, stride_us: float, first_end_us: int | None = None) -> None:
-        if window_us < 1 or stride_us < 1:
+    def __init__(self, window_us: int | None, stride_us: float, first_end_us: int | None = None) -> None:
+        if (window_us is not None and window_us < 1) or stride_us < 1:
             raise InputError(f"window {window_us} µs, stride {stride_us} µs; give at least 1 µs")
         self.window_us, self.stride_us = window_us, stride_us
         self._first, self._count = first_end_us, 0
         self._clock: int | None = None  # the latest stamp so far
         self._kept: list[Events] = []
+        self.stale = 0  # events that came too late to count, and were dropped
 
     @property
     def next_end_us(self) -> int | None:
@@ -76,13 +79,21 @@ class EventWindows:
         """Take events, and give the windows that are complete then: (end, events).
 
         Args:
-            events: in the order of their arrival; late ones have their stamps lifted to the latest so far.
+            events: in the order of their arrival; late ones have their stamps lifted to the latest so far, or are
+                dropped and counted in ``stale`` where they are late by more than 0.1 s.
             now_us: the time up to which all events have been delivered: windows that end by then are
                 complete too, events or none.
 
         Raises:
-            InputError: the first stamp is below 0, or stamps jump by more than a minute; nothing was taken.
+            InputError: the first stamp is below 0, the clock went back (the last event is late by more than 0.1 s),
+                jumped ahead by more than a minute, or stands still while events come; nothing was taken.
         """
+        if self.held + len(events) > MOST_HELD:
+            raise InputError(
+                f"{self.held + len(events):,} events wait for the clock to pass {self.next_end_us} µs; give shorter "
+                "windows, or reset the stream if the clock stands still"
+            )
+        count = len(events)
         events = self._sorted(events)
         latest = [int(events.t[-1])] if len(events) else []
         latest += [] if now_us is None else [int(now_us)]
@@ -91,8 +102,9 @@ class EventWindows:
             raise InputError(
                 f"the stamps jump from {seen} to {max(latest)} µs; reset the stream where a recording begins"
             )
+        self.stale += count - len(events)
         if self._first is None and len(events):
-            self._first = int(events.t[0]) + self.window_us
+            self._first = int(events.t[0]) + (self.window_us or round(self.stride_us))
         if latest:
             self._clock = max([*latest, self._clock or 0])
         self._hold(events)
@@ -104,13 +116,17 @@ class EventWindows:
         if self._clock is None and events.t[0] < 0:
             raise InputError(f"the first stamp is {events.t[0]} µs; stamps must not start below 0")
         t = events.t.copy()
-        running_maximum(t, self._clock or 0)
-        return Events(t, events.x, events.y, events.p)
+        largest = running_maximum(t, self._clock or 0)[1]
+        if t[-1] - events.t[-1] > LATE_US:
+            raise InputError(
+                f"the clock goes back from {t[-1]} to {events.t[-1]} µs; reset the stream where a recording begins"
+            )
+        return _without_stale(t, events) if largest > LATE_US else Events(t, events.x, events.y, events.p)
 
     def _hold(self, events: Events) -> None:
         """Keep a copy of the events that the next window can still need."""
         end = self.next_end_us
-        if end is not None:
+        if end is not None and self.window_us is not None:
             events = events[int(np.searchsorted(events.t, end - self.window_us)) :]
         if len(events):
             self._kept.append(Events.concatenate([events]))
@@ -123,13 +139,22 @@ class EventWindows:
         # A window that ends at the latest stamp may get more events of that stamp.
         while clock > (end := self._end(first)) or now_us >= end:
             held = Events.concatenate(self._kept) if held is None else held
-            start = int(np.searchsorted(held.t, end - self.window_us))
             stop = int(np.searchsorted(held.t, end, "right"))
             self._count += 1
-            yield end, held[start:stop]
+            if self.window_us is None:
+                window, held = held[:stop], held[stop:]
+            else:
+                window = held[int(np.searchsorted(held.t, end - self.window_us)) : stop]
+            yield end, window
         if held is not None:
             self._kept.clear()
             self._hold(held)
+
+
+def _without_stale(lifted: np.ndarray, events: Events) -> Events:
+    """The events [N] that came in time, at their lifted stamps [N]."""
+    fresh = lifted - events.t <= LATE_US
+    return Events(lifted[fresh], events.x[fresh], events.y[fresh], events.p[fresh])
 
 
 class StreamingDetector:
@@ -144,7 +169,8 @@ class StreamingDetector:
         rate_hz: windows a second ("held": what the windows are short for; they still come 20 a second).
         way: ``"held"``, ``"true"`` or ``"sliding"``.
         follow: ``step_scale`` is 20 / rate_hz; else it is 1.
-        representation: what the model was trained on, a name of ``REPRESENTATIONS``.
+        representation: a name of ``REPRESENTATIONS``; if not given, what the model was trained on, by its checkpoint.
+            One without windows is read at the rate, and ``way`` is without effect.
         confidence, iou: of the non-maximum suppression.
         score: what becomes the boxes' confidence, see ``to_boxes``.
         first_end_us: the end of the first window; None: one window after the first event.
@@ -161,7 +187,7 @@ class StreamingDetector:
         rate_hz: float = BASE_HZ,
         way: str = "true",
         follow: bool = False,
-        representation: str = "stacked_histogram",
+        representation: str = "",
         confidence: float = 0.1,
         iou: float = 0.45,
         score: str = "product",
@@ -169,12 +195,8 @@ class StreamingDetector:
     ) -> None:
         if not 0 < rate_hz <= 10_000:
             raise InputError(f"rate_hz is {rate_hz}; it must be above 0 and at most 10,000")
-        if representation not in REPRESENTATIONS:
-            raise InputError(f"representation is {representation!r}; it can be {', '.join(REPRESENTATIONS)}")
         self.sensor = get_sensor(sensor)
-        kind = REPRESENTATIONS[representation]
-        bins = model.in_channels * kind(bins=1).bins // kind(bins=1).channels
-        self.represent = kind(bins=bins, height=self.sensor.height, width=self.sensor.width)
+        self.represent = model_representation(model, self.sensor, representation)
         frame_hw, classes = self.sensor.frame_size, self.sensor.classes
         if model.num_classes != len(classes):
             raise InputError(
@@ -184,10 +206,16 @@ class StreamingDetector:
         if any(size > most for size, most in zip(frame_hw, model.input_hw, strict=True)):
             raise InputError(f"frames of {frame_hw} do not fit the model's input of {model.input_hw}")
         window_ms, stride_ms = window_and_stride(way, rate_hz)
-        self._times = round(1000 * window_ms), 1000 * stride_ms, first_end_us
+        self._times: tuple[int | None, float, int | None]
+        if self.represent.windowed:
+            self._times = round(1000 * window_ms), 1000 * stride_ms, first_end_us
+        else:
+            self._times = None, 1e6 / rate_hz, first_end_us
         self.windows = EventWindows(*self._times)
         scale = BASE_HZ / rate_hz if follow else 1.0
-        self.step = NetworkStep(model, frame_hw, scale, torch.from_numpy(np.empty(0, kind.dtype)).dtype)
+        self.step = NetworkStep(
+            model, frame_hw, scale, torch.from_numpy(np.empty(0, self.represent.dtype)).dtype
+        )
         self.confidence, self.iou, self.score = confidence, iou, score
 
     def push(self, events: Events, now_us: int | None = None) -> list[Detections]:
@@ -199,8 +227,8 @@ class StreamingDetector:
                 first event after its end, which a camera that sees nothing does not send.
 
         Raises:
-            InputError: an event outside the sensor, a first stamp below 0, or a jump of the stamps by more
-                than a minute; the stream is as it was before.
+            InputError: an event outside the sensor, a first stamp below 0, a clock that went back by more than
+                0.1 s, jumped ahead by more than a minute or stands still; the stream is as it was before.
         """
         return [self.push_frame(frame, end) for end, frame in self.frames(events, now_us)]
 
@@ -211,7 +239,9 @@ class StreamingDetector:
                 i = int(np.argmax(values >= size))
                 raise InputError(f"event {i} has {name} = {values[i]}, outside the sensor's {size} px")
         for end, window in self.windows.push(events, now_us):
-            yield end, self._frame(window)
+            frame = np.empty(self.represent.shape, self.represent.dtype)
+            self.represent.write_frame([window], end, frame)
+            yield end, frame
 
     def push_frame(self, frame: np.ndarray | torch.Tensor, t_us: int) -> Detections:
         """Detect in the next frame [channels, height, width] of a representation, whose window ends at t_us."""
@@ -225,28 +255,42 @@ class StreamingDetector:
     def reset(self) -> None:
         """Forget events and state: another recording begins."""
         self.windows = EventWindows(*self._times)
+        self.represent.reset()
         self.step.reset()
 
-    def _frame(self, events: Events) -> np.ndarray:
-        frame = self.represent(events)
-        # Nearest-exact at half size keeps pixels 2i + 1, as in preprocessing.
-        return np.ascontiguousarray(frame[:, 1::2, 1::2]) if self.sensor.downsample else frame
+
+def model_representation(model: Detector, sensor: Sensor, name: str = "") -> Representation:
+    """A new representation that makes a model's frames of a sensor's events: that of its checkpoint, or the one named.
+
+    Raises:
+        InputError: it does not have the model's number of channels.
+    """
+    record = model.trained_on or TrainedOn()
+    if name and name != record.representation:
+        record = TrainedOn(representation=name)
+    return record.represent(sensor, model.in_channels)
 
 
 def detect_recording(
-    stream: StreamingDetector, recording: Recording, progress: bool = True, show: Show | None = None
+    stream: StreamingDetector,
+    recording: Recording,
+    progress: bool = True,
+    show: Show | None = None,
+    start_us: int | None = None,
+    stop_us: int | None = None,
 ) -> tuple[int, np.ndarray]:
-    """Run a whole recording through a stream: the number of windows, and all boxes, BOX_DTYPE.
+    """Run a recording, or a part of it, through a stream: the number of windows, and all boxes, BOX_DTYPE.
 
     Args:
         stream: at its start.
         recording: whose events lie within the stream's sensor.
         progress: show a bar.
         show: called for each window with its frame, its end in µs and its boxes, as by ``box_video``.
+        start_us, stop_us: only the events with start_us ≤ t < stop_us; None: no limit.
     """
     found: list[Detections] = []
     with progress_bar(desc="detect", unit="window", show=progress, leave=False) as bar:
-        for events, now_us in _pieces(recording):
+        for events, now_us in _pieces(recording, start_us, stop_us):
             for end, frame in stream.frames(events, now_us):
                 found.append(stream.push_frame(frame, end))
                 if show is not None:
@@ -256,11 +300,18 @@ def detect_recording(
     return len(found), boxes.astype(BOX_DTYPE)  # numpy drops the bytes between fields when it joins
 
 
-def _pieces(recording: Recording) -> Iterator[tuple[Events, int | None]]:
+def _pieces(
+    recording: Recording, start_us: int | None, stop_us: int | None
+) -> Iterator[tuple[Events, int | None]]:
     """A recording piece by piece, so that the bar moves; after its end nothing more can come."""
     end_us = 0
     for block in recording.blocks():
-        end_us = int(block.t[-1])
-        for k in range(0, len(block), PIECE):
-            yield block[k : k + PIECE], None
+        first = 0 if start_us is None else int(np.searchsorted(block.t, start_us))
+        last = len(block) if stop_us is None else int(np.searchsorted(block.t, stop_us))
+        if first < last:
+            end_us = int(block.t[last - 1])
+        for k in range(first, last, PIECE):
+            yield block[k : min(k + PIECE, last)], None
+        if last < len(block):
+            break
     yield Events.empty(), end_us

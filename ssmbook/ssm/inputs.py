@@ -53,6 +53,12 @@ def check_sequence(
         )
 
 
+def check_gain(state_gain: float) -> None:
+    """InputError unless state_gain, the factor on C at the start, is a number above 0 and finite."""
+    if not isinstance(state_gain, Real) or not 0 < state_gain < math.inf:
+        raise InputError(f"state_gain must be a number above 0 and finite, not {state_gain!r}")
+
+
 def as_scale(step_scale: Scale) -> float | Tensor:
     """step_scale as a float or a tensor: arrays and lists of numbers are taken too."""
     if isinstance(step_scale, Tensor):

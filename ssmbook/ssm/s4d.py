@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssmbook.errors import InputError
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
-from ssmbook.ssm.inputs import Arrays, copy_parameters
+from ssmbook.ssm.inputs import Arrays, check_gain, copy_parameters
 from ssmbook.ssm.kernels.planes import to_planes
 from ssmbook.ssm.siso import ChunkMaps, SISOLayer
 
@@ -80,6 +80,7 @@ class S4D(SISOLayer):
         state_width: N, even: N/2 modes and their conjugates for each feature. The state is complex
             [.., H, N/2].
         start: "lin" (A_n = −½ + iπn, as in the published code), "inv", or "legs" (normal part of HiPPO-LegS).
+        state_gain: factor on C at the start.
 
     The parameters carry the names of the published `s4d.py`: D, kernel.C, …, output_linear.0.weight
     [2H, H, 1].
@@ -87,10 +88,13 @@ class S4D(SISOLayer):
 
     kernel: S4DKernel
 
-    def __init__(self, width: int, state_width: int, *, start: Start = "lin"):
+    def __init__(self, width: int, state_width: int, *, start: Start = "lin", state_gain: float = 1.0):
         check_widths(width, state_width)
+        check_gain(state_gain)
         linear = nn.Conv1d(width, 2 * width, 1)
         super().__init__(width, S4DKernel(width, state_width, start), torch.randn(width), linear)
+        with torch.no_grad():
+            self.kernel.C.mul_(state_gain)
 
     def load_published(self, arrays: Arrays) -> None:
         """Take the parameters of the published S4D layer, under its names; InputError if one does not fit."""

@@ -20,20 +20,10 @@ from typing import Any
 from ssmbook.dataset import Sensor
 from ssmbook.dataset.grid import BASE_HZ
 from ssmbook.errors import InputError
-from ssmbook.events.simulate import DEMO_SCENE, PixelModel, Scene
+from ssmbook.events.simulate import DEMO_SCENE, DEMO_SET, Simulation
 from ssmbook.training.settings import Training
 
 RATES_HZ = (20.0, 40.0, 100.0, 200.0)
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """A simulated set: scene, pixel, and how many sequences of each split."""
-
-    scene: Scene
-    sequences: dict[str, int]
-    pixel: PixelModel = field(default_factory=PixelModel)
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ class Variant:
     @property
     def has_time_scale(self) -> bool:
         """Whether ``step_scale`` has an effect."""
-        return self.recurrence in ("s5", "s4d", "s4")
+        return self.recurrence in ("s5", "s5-selective", "s4d", "s4")
 
 
 VARIANTS = {
@@ -62,6 +52,7 @@ VARIANTS = {
     # norm, which is finite for decaying modes only.
     "s5-held": Variant("s5", {"bandlimit_mode": "held"}),
     "s5-h2": Variant("s5", {"clip_eigs": True}, h2_weight=1.0),
+    "s5-selective": Variant("s5-selective"),
     "s4d": Variant("s4d"),
     "s4": Variant("s4"),
     "convlstm": Variant("convlstm"),
@@ -124,6 +115,7 @@ class Profile:
     seeds: tuple[int, ...] = ()  # of the trainings of each variant; the training's own if empty
     simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
     long_range: LongRange = LongRange()
+    representation: str = "stacked_histogram"  # of the events, a name of ssmbook.events.REPRESENTATIONS
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -190,7 +182,7 @@ PROFILES = {
             model="sim-tiny",
             training=_DEMO,
             arms=DEMO_ARMS,
-            simulation=Simulation(scene=DEMO_SCENE, sequences={"train": 60, "val": 12, "test": 16}),
+            simulation=DEMO_SET,
         ),
         Profile(
             name="study",
@@ -199,7 +191,7 @@ PROFILES = {
             training=_DEMO,
             arms=all_arms(*VARIANTS),
             seeds=(0, 1, 2),
-            simulation=Simulation(scene=DEMO_SCENE, sequences={"train": 60, "val": 12, "test": 16}),
+            simulation=DEMO_SET,
         ),
         Profile(name="gen1-small", sensor="gen1", model="gen1-small", training=_GEN1, arms=ALL_ARMS),
         Profile(name="gen1-base", sensor="gen1", model="gen1-base", training=_GEN1, arms=ALL_ARMS),

@@ -16,7 +16,7 @@ from ssmbook.detector import PRESETS, RECURRENCES, Detector
 from ssmbook.detector.backbone import MULTIPLIERS, STRIDES
 from ssmbook.detector.recurrences import NoRecurrence, SSMBlock
 from ssmbook.errors import InputError
-from ssmbook.ssm import S4, S4D, S5
+from ssmbook.ssm import S4, S4D, S5, SelectiveS5
 from ssmbook.ssm.s4 import S4DPLR
 from ssmbook.study.profiles import training_for
 
@@ -103,10 +103,14 @@ def layer_flops(layer: nn.Module) -> int:
 
     S5 with H features and P complex modes: x = Λ̄ x + B̄ u takes 8 P + 4 P H (a complex product and sum for each
     mode, a real input for each of B̄'s 2 P real rows), and y = Re(C x) + D ∘ u takes 4 P H + 2 H.
+    Selective S5: the gate takes 2 H + 3, and Λ̄ and Δ̄, anew at every pixel, 13 P additions and multiplications.
 
     S4D and S4 with M modes for each of H features: x = Ā x + B̄ u takes 10 H M, S4's rank-one term 10 H M more (see
     `ssmbook.live.export.RealS4DPLR`), y = 2 Re(C x) + D ∘ u takes 4 H M + 2 H, and the output layer H → 2H 4 H².
     """
+    if isinstance(layer, SelectiveS5):
+        H, P = layer.width, layer.modes
+        return 21 * P + 8 * P * H + 4 * H + 3
     if isinstance(layer, S5):
         H, P = layer.width, layer.modes
         return 8 * P + 8 * P * H + 2 * H

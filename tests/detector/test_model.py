@@ -81,6 +81,26 @@ def test_chunked_is_whole_is_step_by_step(recurrence):
             assert_same(parts[1], whole[1])
 
 
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+def test_every_validation_uses_the_weights_of_its_step(recurrence):
+    """Also after the first one: a fused optimiser changes weights without a version that could be looked at."""
+    model, x = make(recurrence=recurrence), counts(2, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, fused=True)
+    for _ in range(2):
+        reloaded = make(recurrence=recurrence)
+        reloaded.load_state_dict(model.state_dict())
+        with torch.no_grad():
+            for chunk in (x, x[:1]):
+                for ours, expected in zip(
+                    model.eval().features(chunk), reloaded.features(chunk), strict=True
+                ):
+                    assert_same(ours, expected, 1e-6)
+        features = model.train().features(x)[0]
+        sum(f.square().mean() for f in features.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
 @pytest.mark.parametrize("recurrence", ["s5", "convlstm"])
 def test_published_carry_starts_every_chunk_from_zero(recurrence):
     exact, published = (make(recurrence=recurrence, carry=c).double() for c in ("exact", "published"))

@@ -6,18 +6,27 @@ import tracemalloc
 from pathlib import Path
 
 import evt3
+import faery
 import h5py
 import numpy as np
 import pytest
 from event_files import (
+    FIRST_KINDS,
     HEIGHT,
     KINDS,
     SAY_SIZE,
+    SORTED_ONLY,
     WIDTH,
+    aedat2_bytes,
     aedat4_bytes,
+    aedat31_bytes,
     dat_bytes,
+    es_bytes,
     evt2_bytes,
     evt3_bytes,
+    evt21_bytes,
+    nmnist_bytes,
+    text_of,
     write,
     write_hdf5,
 )
@@ -31,7 +40,8 @@ from ssmbook.events.formats.hdf5 import Hdf5Recording
 def random_events(rng, n=400, start=1_000_000):
     """Stamps with bursts, silences and late events; the same as lists."""
     steps = rng.choice([0, 0, 0, 1, 2, 50, 3000], n)
-    t = start + np.cumsum(steps) - rng.choice([0, 0, 0, 3, 70], n)
+    late = np.where(np.arange(n) % 150 == 149, rng.choice([3, 70], n), 0)  # 2 in 400: at most 1 % may be
+    t = start + np.cumsum(steps) - late
     x, y, p = rng.integers(0, WIDTH, n), rng.integers(0, HEIGHT, n), rng.integers(0, 2, n)
     return [column.tolist() for column in (t, x, y, p)]
 
@@ -54,7 +64,9 @@ def test_blocks_windows_and_reads_agree(kind, block_events, tmp_path, monkeypatc
     rng = np.random.default_rng(block_events)
     events = random_events(rng)
     want = expected(events)
-    with open_events(write(tmp_path / "events.bin", kind, events)) as recording:
+    if kind in SORTED_ONLY:
+        events = [getattr(want, name).tolist() for name in "txyp"]
+    with open_events(write(tmp_path / "events.raw", kind, events)) as recording:
         assert (recording.width, recording.height) == ((WIDTH, HEIGHT) if kind in SAY_SIZE else (None, None))
         times = rng.integers(want.t[0] - 10, want.t[-1] + 10, (20, 2))
         for t0, t1 in np.sort(times, axis=1).tolist():  # in no order: forward and back
@@ -71,7 +83,9 @@ def test_blocks_windows_and_reads_agree(kind, block_events, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_are_the_callers_to_change(kind, tmp_path):
-    with open_events(write(tmp_path / "a", kind, random_events(np.random.default_rng(0)))) as recording:
+    events = random_events(np.random.default_rng(0))
+    events[0] = np.maximum.accumulate(events[0]).tolist()
+    with open_events(write(tmp_path / "a", kind, events)) as recording:
         before = recording.read(recording.start_us, recording.end_us + 1)
         for block in [*recording.blocks(), *recording.windows(1 << 30), recording.read(0, 1 << 40)]:
             for column in (block.t, block.x, block.y, block.p):
@@ -84,10 +98,10 @@ def test_blocks_are_the_callers_to_change(kind, tmp_path):
 def test_clocks_go_round_and_late_events_do_not(kind, block_events, tmp_path, monkeypatch):
     monkeypatch.setattr(Recording, "block_events", block_events)
     lap = {"dat": 2**32, "evt2": 2**34, "evt3": 2**24}[kind]
-    # Late by little inside a lap; late across its end; and two laps in all, in steps of a third of one.
+    # Late by little inside a lap; late across its end; and two laps in all, in steps of a ninth of one.
     t = [lap - 9000, lap - 8000, lap - 8100, lap - 5, lap + 3, lap - 2, lap + 4, lap + 5000]
-    t += [t[-1] + lap // 3 * k for k in range(1, 5)]
-    events = [t, list(range(12)), [1] * 12, [0, 1] * 6]
+    t += [t[-1] + lap // 9 * k for k in range(1, 13)]
+    events = [t, list(range(20)), [1] * 20, [0, 1] * 10]
     with open_events(write(tmp_path / "laps", kind, events)) as recording:
         assert_same(Events.concatenate(list(recording.blocks())), expected(events))
 
@@ -155,12 +169,160 @@ def test_sizes_in_headers(lines, size, tmp_path):
         assert_same(recording.read(0, 1 << 30), Events([4098], [4], [3], [1]))
 
 
-def test_any_polarity_becomes_0_or_1(tmp_path):
-    array = np.zeros(3, [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "u1")])
-    array["p"] = [0, 255, 1]
+def columns_npy(path, p):
+    p = np.array(p)
+    array = np.zeros(len(p), [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", p.dtype)])
+    array["p"] = p
+    np.save(path, array)
+    return path
+
+
+@pytest.mark.parametrize("block_events", [1, 2, 1 << 20])
+@pytest.mark.parametrize(
+    ("p", "want"),
+    [
+        (np.array([0, 255, 255], "u1"), [0, 1, 1]),
+        (np.array([255, 255], "u1"), [1, 1]),
+        (np.array([1, 255, 1], "u1"), [1, 0, 1]),
+        (np.array([1, 65535], "u4"), [1, 0]),
+        (np.array([1, 2**32 - 1, 1], "u4"), [1, 0, 1]),
+        (np.array([1, 2**64 - 1, 1], "u8"), [1, 0, 1]),
+        (np.array([-1, 1, -1], "i1"), [0, 1, 0]),
+        (np.array([-1, -1], "i8"), [0, 0]),
+        (np.array([False, True]), [0, 1]),
+        (np.array([0, 0, 1, 1], "i4"), [0, 0, 1, 1]),
+    ],
+)
+def test_polarities(p, want, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    with open_events(columns_npy(tmp_path / "a.npy", p)) as recording:
+        for _ in range(2):
+            assert recording.read(0, 1).p.tolist() == want
+    if block_events > 2:
+        assert Events([0] * len(p), [0] * len(p), [0] * len(p), p).p.tolist() == want
+
+
+@pytest.mark.parametrize("block_events", [1, 1 << 20])
+@pytest.mark.parametrize(
+    "p", [[1, 2], [0, 1, 2, 3], [2], [0, 1, 255], [-1, 0, 1], [0, 127], [1, 254], [255, 0, 1], [-1, 255]]
+)
+def test_other_polarities_are_refused_with_their_values(p, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    refused = pytest.raises(InputError, match=r"a\.npy: polarity takes the values -?\d")
+    with refused, open_events(columns_npy(tmp_path / "a.npy", np.array(p, "i4"))) as recording:
+        recording.read(0, 1)
+
+
+def test_dat_polarity_beyond_a_bit_is_refused(tmp_path):
+    (tmp_path / "a").write_bytes(dat_bytes([[0, 1], [0, 0], [0, 0], [1, 3]]))
+    with pytest.raises(InputError, match="values 1, 3"), open_events(tmp_path / "a") as recording:
+        recording.read(0, 1)
+
+
+def clips(kind, path, *spans, step=1000):
+    t = np.concatenate([np.arange(*span, step) for span in spans])
+    return write(
+        path, kind, [t.tolist(), (t // step % WIDTH).tolist(), [1] * len(t), (t // step % 2).tolist()]
+    )
+
+
+@pytest.mark.parametrize("block_events", [1000, 1 << 20])
+@pytest.mark.parametrize("kind", [*FIRST_KINDS, "evt21", "csv", "mvsec", "aedat31"])
+@pytest.mark.parametrize("first_s", [1, 5, 10, 14])
+def test_a_clock_that_goes_back_is_an_error(kind, first_s, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    n = first_s * 1000
+    path = clips(kind, tmp_path / "two", (0, n * 1000), (0, 900_000))
+    message = rf"two: the clock goes back: event {n}\d* is at \d+ µs, after {n - 1}000 µs"
+    with pytest.raises(InputError, match=message), open_events(path) as recording:
+        list(recording.blocks())
+
+
+def test_late_events_are_lifted_and_counted(tmp_path):
+    t = np.arange(0, 3_000_000, 1000)
+    t[[500, 2000]] -= [99_000, 3]
+    array = np.zeros(len(t), [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "u1")])
+    array["t"] = t
     np.save(tmp_path / "a.npy", array)
     with open_events(tmp_path / "a.npy") as recording:
-        assert recording.read(0, 1).p.tolist() == [0, 1, 1]
+        assert recording.read(0, 1 << 40).t[[499, 500, 501, 2000]].tolist() == [
+            499_000,
+            499_000,
+            501_000,
+            1999997,
+        ]
+        assert (recording.faults.late, recording.faults.latest_us) == (1, 98_000)
+    array["t"] = np.arange(3000) * 1000 - 50_000 * (np.arange(3000) % 50 == 49)
+    array["t"] += 50_000
+    np.save(tmp_path / "a.npy", array)
+    refused = pytest.raises(InputError, match=r"60 of 3,000 events are earlier than one before them")
+    with refused, open_events(tmp_path / "a.npy") as recording:
+        recording.read(0, 10)
+
+
+def test_evt3_low_part_that_wraps_without_a_high_part(tmp_path):
+    words = [0x8FFE]
+    for low in range(0, 12_000, 1500):
+        words += [0x6000 | low & 0xFFF, 0, 0x2001]
+    (tmp_path / "a.raw").write_bytes(b"% evt 3.0\n" + struct.pack(f"<{len(words)}H", *words))
+    with open_events(tmp_path / "a.raw") as recording:
+        t = recording.read(0, 1 << 40).t - (0xFFE << 12)
+    assert t.tolist() == list(range(0, 12_000, 1500))
+
+
+@pytest.mark.parametrize("block_events", [700, 1 << 20])
+@pytest.mark.parametrize("kind", ["dat", "evt2", "hdf5", "rows"])
+def test_single_events_outside_are_dropped_and_counted(kind, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    events = random_events(np.random.default_rng(3), 5000)
+    good = expected(events)
+    events[1][1234], events[2][4321] = 1308, 1033
+    events[0][1234] = 0  # a damaged event's stamp does not count either
+    path = write(tmp_path / "a", kind, events)
+    keep = np.delete(np.arange(5000), [1234, 4321])
+    with open_events(path, **({} if kind in SAY_SIZE else {"width": WIDTH, "height": HEIGHT})) as recording:
+        got = Events.concatenate(list(recording.blocks()))
+        assert_same(got, expected([np.delete(c, [1234, 4321]) for c in events]))
+        assert got.x.tolist() == good.x[keep].tolist()
+        assert recording.faults.outside == 2
+        assert recording.faults.first_outside == (1234, 1308, events[2][1234])
+        assert "2 of 5,000 events lie outside the sensor" in str(recording.faults)
+        assert (len(recording), recording.start_us, recording.end_us) == (5000, got.t[0], got.t[-1])
+
+
+@pytest.mark.parametrize("t", [0, -(2**63), 2**63, -(10**400), 10**400, float("inf"), 1.5, np.int64(3)])
+def test_reading_at_any_time(t, tmp_path):
+    with open_events(write(tmp_path / "a", "dat", GOOD)) as recording:
+        assert len(recording.read(-(2**70), t)) + len(recording.read(t, 2**70)) == 3
+        for bad in (float("nan"), "now", None, [1, 2], 1j):
+            with pytest.raises(InputError, match=r"time of|earlier time first"):
+                recording.read(0, bad)
+
+
+def test_times_are_known_after_closing(tmp_path):
+    with open_events(write(tmp_path / "a", "evt3", GOOD)) as recording:
+        list(recording.blocks())
+    assert (recording.start_us, recording.end_us, len(recording)) == (5, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("t", "message"),
+    [
+        ([0, 1, 90_000_000_000], "jumps ahead by more than a day, to 90000000000 µs at event 2"),
+        ([2**61 + 5, 2**61 + 6], "at most 2⁶¹"),
+        (np.array([2**64 - 5], "u8"), "at most 2⁶¹"),
+    ],
+)
+def test_stamps_beyond_reason(t, message, tmp_path):
+    t = np.array(t)
+    array = np.zeros(len(t), [("t", t.dtype), ("x", "u2"), ("y", "u2"), ("p", "u1")])
+    array["t"] = t
+    np.save(tmp_path / "a.npy", array)
+    with (
+        pytest.raises(InputError, match=rf"a\.npy: .*{message}"),
+        open_events(tmp_path / "a.npy") as recording,
+    ):
+        list(recording.windows(50_000))
 
 
 def test_binary_data_that_looks_like_a_header_line(tmp_path):
@@ -191,7 +353,7 @@ def test_size_of_the_caller(kind, tmp_path):
     else:
         with (
             open_events(path, height=40) as recording,
-            pytest.raises(InputError, match=r"event \d+ has y = 4"),
+            pytest.raises(InputError, match=r"event \d+ has y = 4\d, outside the sensor's 40 px"),
         ):
             recording.read(0, 1 << 50)
 
@@ -257,12 +419,22 @@ DAMAGED = {
     "dat cut": (dat_bytes(GOOD)[:-3], f"at byte {len(dat_bytes(GOOD)) - 8} is cut"),
     "evt2 cut": (evt2_bytes(GOOD)[:-1], f"at byte {len(evt2_bytes(GOOD)) - 4} is cut"),
     "evt3 cut": (evt3_bytes(GOOD)[:-1], f"at byte {len(evt3_bytes(GOOD)) - 2} is cut"),
-    "evt 2.1": (b"% evt 2.1\n" + bytes(8), "encoded as EVT21"),
     "evt 4": (b"% format EVT4;height=720;width=1280\n% end\n" + bytes(8), "encoded as EVT4"),
     "aedat4 cut": (aedat4_bytes(GOOD)[:100], "not a readable AEDAT4"),
     "aedat4 no text": (aedat4_bytes(GOOD).replace(b"<dv", b"<d\xcf", 1), "header is damaged.*utf-8"),
     "aedat4 cut later": (aedat4_bytes(GOOD)[:-5], "packet 1 is damaged"),
-    "aedat 2": (b"#!AER-DAT2.0\r\n", "in no known format"),
+    "aedat 1": (b"#!AER-DAT1.0\r\n", "AEDAT of another version"),
+    "aedat 2": (b"#!AER-DAT2.0\r\n", "of a camera that is not read"),
+    "aedat 3.1 cut": (aedat31_bytes(GOOD)[:-3], "packet at byte .* is damaged or cut"),
+    "event stream cut": (es_bytes(GOOD)[:-3], "event at byte .* is cut"),
+    "event stream of version 1": (es_bytes(GOOD).replace(b"\x02", b"\x01", 1), "version 1.0.0"),
+    "gzip": (b"\x1f\x8b" + bytes(30), "gunzip"),
+    "unknown camera": (b"% system_ID 99\n" + bytes(8), "camera that is not known"),
+    "evt21 cut": (evt21_bytes(GOOD)[:-3], "is cut"),
+    "text of three columns": (b"1 2 3\n2 3 4\n", "3 values"),
+    "text of words": (b"t,x,y,p\n1,2,a,0\n", "write four numbers"),
+    "text with other names": (b"a,b,c,d\n1,2,3,0\n", "name them t, x, y, p"),
+    "npz cut": (b"PK\x03\x04" + bytes(9), "not a readable npz"),
     "hdf5 cut": (b"\x89HDF\r\n\x1a\n" + bytes(40), "not a readable HDF5"),
     "npy cut": (b"\x93NUMPY\x01\x00", "not a readable npy"),
 }
@@ -297,7 +469,7 @@ def test_wrong_times(tmp_path):
                 next(recording.windows(dt_us))
         with pytest.raises(InputError, match="earlier time first"):
             recording.read(7, 5)
-        with pytest.raises(InputError, match="earlier time first"):
+        with pytest.raises(InputError, match="a time of nan"):
             recording.read(0, float("nan"))
 
 
@@ -313,7 +485,7 @@ def damaged_hdf5(path, case):
     replaced = {
         "column missing": ("p", None),
         "columns differ": ("p", np.zeros(2, np.uint8)),
-        "float stamps": ("t", np.zeros(100)),
+        "no stamps": ("t", np.full(100, np.nan)),
         "negative x": ("x", np.array([1, -1] * 50)),
     }
     with h5py.File(path, "r+") as file:
@@ -334,9 +506,9 @@ def damaged_hdf5(path, case):
     [
         ("column missing", "no column events/p"),
         ("columns differ", r"have \[100, 100, 100, 2\] values"),
-        ("float stamps", "no column events/t of integers"),
+        ("no stamps", "a stamp of nan"),
         ("negative x", "event 1 has x = -1"),
-        ("chunk damaged", "events 0 to 100 cannot be read"),
+        ("chunk damaged", "/events/t from 0 on"),
     ],
 )
 def test_damaged_hdf5(case, message, tmp_path):
@@ -350,10 +522,13 @@ def test_damaged_hdf5(case, message, tmp_path):
     [
         (np.zeros((3, 5), int), "give one with fields"),
         (np.zeros(3, [("t", int), ("x", int)]), "give one with fields"),
-        (np.zeros((3, 4)), "holds float64"),
+        (np.full((3, 4), np.nan), "in no order"),
+        (np.array([["1", "2", "3", "1"]]), "columns hold <U1"),
+        (np.zeros(3, [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "S4")]), "column p holds"),
+        (np.zeros(3, [("t", "U8"), ("x", "u2"), ("y", "u2"), ("p", "u1")]), "column t holds"),
         (np.array([[0, 0, 0, {}]], object), "not a readable npy"),
-        (np.array([[1, 2, 1, 900], [1, 2, 0, 950]]), "order the columns"),
-        (np.array([[1, 2, 90000, 1], [1, 2, 90001, 1]]), "event 0 has y = 90000"),
+        (np.array([[9, 2, 4, 900], [1, 2, 5, 50]]), "order the columns"),
+        (np.array([[1, 2, 3, 1], [5, 2, 4, 2], [6, 1, 0, 1]]), "polarity takes the values 1, 2"),
     ],
 )
 def test_foreign_arrays(array, message, tmp_path):
@@ -375,11 +550,11 @@ def test_raw_files_of_the_published_layout(conformance):
 # name: size, events, first and last stamp, Σx, Σy, Σp, first x
 CLIP = (219596, 11718656, 11727457, 159113225, 85638051, 115532, [874, 806, 882])
 REAL = {
-    "driving_1mpx_gen41_evt3.raw": (None, *CLIP),
+    "driving_1mpx_gen41_evt3.raw": ((1280, 720), *CLIP),
     "derived/driving_1mpx_gen41_td.dat": ((1280, 720), *CLIP),
     "derived/driving_1mpx_gen41_dsec_style.h5": (None, *CLIP),
     "sparklers_gen3_evt2.raw": (
-        *(None, 521252, 913716224, 913812095),
+        *((640, 480), 521252, 913716224, 913812095),
         *(128979953, 216346680, 185861, [35, 36, 74]),
     ),
     "ncars_sample.dat": (None, 2009, 0, 99952, 93457, 40463, 1350, [25, 67, 56]),
@@ -449,3 +624,129 @@ def test_hdf5_chunks_are_read_once(tmp_path, monkeypatch):
             assert sum(map(len, recording.blocks())) == n
         read = read_bytes() - before
     assert read < 1.1 * (tmp_path / "a.h5").stat().st_size
+
+
+def faery_events(path):
+    return np.concatenate(list(faery.events_stream_from_file(str(path))))
+
+
+@pytest.mark.parametrize("kind", ["evt2", "evt3", "es", "dat", "aedat4"])
+def test_values_agree_with_a_second_decoder(kind, tmp_path):
+    events = random_events(np.random.default_rng(5), 2000)
+    want = expected(events)
+    events = [getattr(want, name).tolist() for name in "txyp"]
+    ending = {"es": ".es", "dat": ".dat", "aedat4": ".aedat4"}.get(kind, ".raw")
+    path = write(tmp_path / f"a{ending}", kind, events)
+    other = faery_events(path)
+    other = other[other["t"] > 0]  # some decoders give events that came before a stamp
+    with open_events(path) as recording:
+        got = recording.read(0, 1 << 60)
+    assert_same(got, want)
+    assert [other[name].astype(int).tolist() for name in ("t", "x", "y", "p")] == events
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("said", [False, True])
+def test_evt21_in_both_word_orders(legacy, said, tmp_path):
+    events = random_events(np.random.default_rng(6), 300)
+    (tmp_path / "a.raw").write_bytes(evt21_bytes(events, legacy, said))
+    with open_events(tmp_path / "a.raw") as recording:
+        assert_same(recording.read(0, 1 << 40), expected(events))
+
+
+@pytest.mark.parametrize(
+    ("sensor", "size"),
+    [
+        ("DVS128", (128, 128)),
+        ("eu.seebetter.ini.chips.davis.DAVIS240C", (240, 180)),
+        ("Davis346", (346, 260)),
+    ],
+)
+@pytest.mark.parametrize("block_events", [7, 1 << 20])
+def test_aedat2(sensor, size, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    events = random_events(np.random.default_rng(7), 300)
+    events[1], events[2] = [2 * x for x in events[1]], [2 * y for y in events[2]]
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(events, sensor, size))
+    with open_events(tmp_path / "a.aedat") as recording:
+        assert (recording.format, recording.width, recording.height) == ("AEDAT 2.0", *size)
+        assert_same(Events.concatenate(list(recording.blocks())), expected(events))
+
+
+@pytest.mark.parametrize("block_events", [7, 1 << 20])
+def test_nmnist(block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    events = random_events(np.random.default_rng(8), 300, start=10)
+    events[0] = np.maximum.accumulate(events[0]).tolist()
+    (tmp_path / "00001.bin").write_bytes(nmnist_bytes(events))
+    with open_events(tmp_path / "00001.bin", 64, 48) as recording:
+        assert_same(Events.concatenate(list(recording.blocks())), expected(events))
+
+
+TEXTS = {
+    "plain": {},
+    "seconds": {"seconds": True},
+    "size": {"head": (64, 48)},
+    "commas": {"separator": ","},
+    "tabs": {"separator": "\t"},
+    "semicolons": {"separator": ";"},
+    "x y t p": {"columns": "xytp"},
+    "x y p t": {"columns": "xypt", "seconds": True},
+    "p t x y": {"columns": "ptxy"},
+    "named": {"separator": ",", "head": ("p", "y", "x", "t"), "columns": "pyxt"},
+    "long names": {"separator": ", ", "head": ("timestamp", "x", "y", "polarity")},
+    "nanoseconds": {"separator": ",", "head": ("timestamp_ns", "x", "y", "polarity"), "nanoseconds": True},
+    "comment": {"separator": " ", "comment": "# an event camera\n# t x y p\n"},
+    "byte order mark": {"separator": ",", "head": ("t", "x", "y", "p"), "mark": "\ufeff"},
+    "Windows": {"separator": ",", "windows": True},
+}
+
+
+@pytest.mark.parametrize("block_events", [64, 1 << 20])
+@pytest.mark.parametrize("case", TEXTS)
+def test_text_as_people_write_it(case, block_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recording, "block_events", block_events)
+    options = dict(TEXTS[case])
+    mark, comment = options.pop("mark", ""), options.pop("comment", "")
+    nanoseconds, windows = options.pop("nanoseconds", False), options.pop("windows", False)
+    events = random_events(np.random.default_rng(9), 400)
+    written = [[1000 * t + 400 for t in events[0]], *events[1:]] if nanoseconds else events
+    text = (mark + comment).encode() + text_of(written, **options)
+    (tmp_path / "a.csv").write_bytes(text.replace(b"\n", b"\r\n") if windows else text)
+    with open_events(tmp_path / "a.csv") as recording:
+        assert_same(Events.concatenate(list(recording.blocks())), expected(events))
+        assert (recording.width, recording.height) == ((64, 48) if case == "size" else (None, None))
+        third = recording.read(recording.start_us + 1000, recording.end_us - 1000)
+        want = expected(events)
+        assert len(third) == np.sum((want.t >= want.t[0] + 1000) & (want.t < want.t[-1] - 1000))
+
+
+def test_a_pipe_a_name_with_nul_and_a_long_one_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in (
+        (tmp_path / "pipe", "is no ordinary file"),
+        ("a\0b", "cannot be the name of a file"),
+        ("x" * 5000, "cannot be read"),
+        ("a\nb", "no such file"),
+        ("/dev/zero", "is no ordinary file"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            open_events(path)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 600
+
+
+def test_event_stream_of_atis(tmp_path):
+    rows = [(0, 5, 7, 1), (130, 6, 8, 0), (131, 7, 9, 1)]
+    data, last = b"Event Stream\x02\x00\x00\x02" + struct.pack("<HH", WIDTH, HEIGHT), 0
+    for t, x, y, p in rows:
+        data += (
+            b"\xfc"
+            + b"\xfd" * ((t - last) // 63)
+            + struct.pack("<BHH", (t - last) % 63 << 2 | p << 1, x, 47 - y)
+        )
+        data += struct.pack("<BHH", 1, 1, 1)  # a measure of light
+        last = t
+    (tmp_path / "a.es").write_bytes(data)
+    with open_events(tmp_path / "a.es") as recording:
+        assert_same(recording.read(0, 1000), expected([list(column) for column in zip(*rows, strict=True)]))

@@ -148,6 +148,47 @@ def test_a_late_event_counts_at_the_latest_time():
     assert found[0][1].t.tolist() == [100, 900, 900]
 
 
+def ticks(start_us, end_us):
+    t = np.arange(start_us, end_us, 1000)
+    return Events(t, t % 7, t % 5, t % 2)
+
+
+@pytest.mark.parametrize("back_us", [100_001, 5_000_000, 59_000_000])
+def test_a_clock_that_goes_back_is_an_error_and_changes_nothing(back_us):
+    cut = EventWindows(5000, 5000)
+    list(cut.push(ticks(60_000_000, 60_300_000)))
+    held, end = cut.held, cut.next_end_us
+    start = 60_299_000 - back_us
+    for _ in range(3):
+        with pytest.raises(InputError, match=rf"goes back from 60299000 to {start} µs; reset the stream"):
+            list(cut.push(ticks(start, start + 1)))
+        assert (cut.held, cut.next_end_us) == (held, end)
+    assert [window[0] for window in cut.push(ticks(60_300_000, 60_306_000))] == [end]
+
+
+def test_stale_events_among_others_are_dropped_and_counted():
+    cut, plain = EventWindows(5000, 5000), EventWindows(5000, 5000)
+    got, want = [], []
+    for k in range(10):
+        piece = ticks(k * 100_000 + 500_000, (k + 1) * 100_000 + 500_000)
+        old = ticks(k * 10, k * 10 + 3000)
+        mixed = Events.concatenate([piece[:50], old[: 3 if k else 0], piece[50:]])
+        got += [len(window) for _, window in cut.push(mixed)]
+        want += [len(window) for _, window in plain.push(piece)]
+    assert (got, cut.stale) == (want, 27)
+
+
+def test_a_clock_that_stands_still_is_told(monkeypatch):
+    monkeypatch.setattr("ssmbook.live.stream.MOST_HELD", 1000)
+    cut = EventWindows(5000, 5000)
+    still = Events(np.full(400, 7), np.zeros(400, int), np.zeros(400, int), np.zeros(400, int))
+    list(cut.push(still))
+    list(cut.push(still))
+    with pytest.raises(InputError, match=r"1,200 events wait for the clock to pass 5007 µs"):
+        list(cut.push(still))
+    assert cut.held == 800
+
+
 def test_memory_does_not_grow():
     stream = StreamingDetector(model_of().float(), SENSOR, rate_hz=40, way="sliding", confidence=0.5)
     sizes, held, states = [], [], []

@@ -15,7 +15,7 @@ import pytest
 import torch
 from training_set import SENSOR, TRAINING, data_module, make_set
 
-from ssmbook.detector import PRESETS, Detector, load_checkpoint
+from ssmbook.detector import PRESETS, Detector, load_checkpoint, save_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.training import read_metrics, train
 from ssmbook.training.loggers import PACKAGES
@@ -190,6 +190,45 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_a_state(data_dir, tmp_pa
     run(data_dir, tmp_path / "run")
     run(data_dir, tmp_path / "whole")
     assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
+
+
+def test_gradients_that_are_not_finite_are_neither_stepped_nor_saved(data_dir, tmp_path, monkeypatch):
+    original = Fit._check_gradients
+
+    def poison(self, batch, buffers):
+        if self.step == 2:
+            next(p for p in self.model.parameters() if p.grad is not None).grad.view(-1)[0] = float("inf")
+        return original(self, batch, buffers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "_check_gradients", poison)
+        with pytest.raises(
+            InputError, match=r"step 3: .*gradients are not in a batch of .*train[01].*last\.ckpt"
+        ):
+            run(data_dir, tmp_path / "run")
+    state = torch.load(tmp_path / "run" / LAST, weights_only=True)
+    assert state["training"]["step"] == 2
+    assert all(weight.isfinite().all() for weight in state["state_dict"].values())
+    run(data_dir, tmp_path / "run")
+    run(data_dir, tmp_path / "whole")
+    assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_there(data_dir, tmp_path, monkeypatch):
+    model = Detector(**PRESETS["sim-smoke"])
+    path = tmp_path / "last.ckpt"
+    save_checkpoint(path, model)
+    before = path.read_bytes()
+
+    def full(content, partial):
+        partial.write_bytes(b"part")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"last\.ckpt: cannot be written \(No space left on device\)"):
+        save_checkpoint(path, model)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_states_are_carried_per_slot_and_begin_anew_where_a_sequence_does(data_dir, tmp_path, monkeypatch):

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ssmbook.detector.attention import add_to
 from ssmbook.errors import InputError
-from ssmbook.ssm import S4, S4D, S5
+from ssmbook.ssm import S4, S4D, S5, SelectiveS5
 
 #: What a stage can remember with, in the order of the tables. The state-space layers fit the same block.
-STATE_SPACE = ("s5", "s4d", "s4")
+STATE_SPACE = ("s5", "s5-selective", "s4d", "s4")
 RECURRENCES = (*STATE_SPACE, "convlstm", "none")
 
 S4_STATE_WIDTH = 64  # of each feature's own system; what the published S4 and S4D start with
@@ -105,10 +105,16 @@ def make_recurrence(name: str, channels: int, **ssm_options: Any) -> nn.Module:
     match name:
         case "s5":
             return SSMBlock(S5(channels, channels, **ssm_options), channels)
+        case "s5-selective":
+            return SSMBlock(SelectiveS5(channels, channels, **ssm_options), channels)
         case "s4d":
-            return SSMBlock(S4D(channels, S4_STATE_WIDTH), channels)
+            return SSMBlock(
+                S4D(channels, S4_STATE_WIDTH, state_gain=ssm_options.get("state_gain", 1.0)), channels
+            )
         case "s4":
-            return SSMBlock(S4(channels, S4_STATE_WIDTH), channels)
+            return SSMBlock(
+                S4(channels, S4_STATE_WIDTH, state_gain=ssm_options.get("state_gain", 1.0)), channels
+            )
         case "convlstm":
             return ConvLSTM(channels)
         case "none":

@@ -20,9 +20,12 @@ _PACKET = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
 class Aedat4Recording(Recording):
     """Events of the first event stream of an AEDAT4 file; other streams are passed over."""
 
+    format = "AEDAT4"
+
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         self.path = path
-        _check_description(path)
+        self._first, self._end = _check_header(path)
+        self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
         self._reopen()
         streams = self._decoder.id_to_stream()
         events = [number for number, stream in sorted(streams.items()) if stream["type"] == "events"]
@@ -37,7 +40,12 @@ class Aedat4Recording(Recording):
         height = sensor_size(path, stream["height"], height, "height")
         super().__init__(path, width, height, start=0)
 
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
     def _reopen(self) -> None:
+        self._at = self._first
         with as_input_error(f"{self.path}: not a readable AEDAT4 file"):
             self._decoder = aedat.Decoder(str(self.path))
         self._packets = 0  # taken from the decoder
@@ -58,25 +66,49 @@ class Aedat4Recording(Recording):
         return (events["t"], events["x"], events["y"], events["on"].astype(np.uint8)), self._packets
 
     def _next_packet(self) -> dict | None:
+        self._check_length()
         with as_input_error(f"{self.path}: packet {self._packets} is damaged"):
             packet = next(self._decoder, None)
         self._packets += packet is not None
         return packet
 
+    def _check_length(self) -> None:
+        """A packet that says to be longer than the file: the package would ask for that much memory."""
+        if self._at >= self._end:  # the table of packets, or nothing
+            return
+        self._file.seek(self._at)
+        head = self._file.read(8)
+        if len(head) == 8:
+            (length,) = struct.unpack_from("<I", head, 4)
+            self._at += 8 + length
+            if self._at > self._end:
+                raise InputError(
+                    f"{self.path}: packet {self._packets} is damaged or cut; fetch or write it again"
+                )
 
-def _check_description(path: Path) -> None:
-    """The header's description of the streams must be text: over other bytes the package ends the process.
 
-    The header is a FlatBuffers table; its third field is the description.
+def _check_header(path: Path) -> tuple[int, int]:
+    """Where the packets begin and end.
+
+    The header's description of the streams must be text: over other bytes the package ends the process. The header
+    is a FlatBuffers table; its second field is where a table of the packets lies, its third the description.
     """
+    size = path.stat().st_size
     with open(path, "rb") as file:
         file.seek(_SIZE_AT)
-        header = file.read(4 + _LARGEST_HEADER)[4:]
+        length = int.from_bytes(file.read(4), "little")
+        if _SIZE_AT + 4 + length > size:
+            raise InputError(
+                f"{path}: not a readable AEDAT4 file: its header is cut; fetch or write it again"
+            )
+        header = file.read(min(length, _LARGEST_HEADER))
     with as_input_error(f"{path}: its header is damaged"):
         (table,) = struct.unpack_from("<I", header)
         (back,) = struct.unpack_from("<i", header, table)
-        (field,) = struct.unpack_from("<H", header, table - back + 8)
+        position, field = struct.unpack_from("<HH", header, table - back + 6)
+        end = struct.unpack_from("<q", header, table + position)[0] if position else -1
         (ahead,) = struct.unpack_from("<I", header, table + field)
         start = table + field + ahead
-        (length,) = struct.unpack_from("<I", header, start)
-        header[start + 4 : start + 4 + length].decode()
+        (count,) = struct.unpack_from("<I", header, start)
+        header[start + 4 : start + 4 + count].decode()
+    return _SIZE_AT + 4 + length, end if 0 < end < size else size

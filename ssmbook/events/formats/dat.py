@@ -14,9 +14,10 @@ from numba import njit
 
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
+from ssmbook.events.formats.checks import laps
 from ssmbook.events.formats.header import read_header
-from ssmbook.events.formats.recording import Columns, Recording, laps, sensor_size
-from ssmbook.files import atomic_write
+from ssmbook.events.formats.recording import Columns, Recording, sensor_size
+from ssmbook.files import atomic_write, shown
 
 _CD_TYPES = (0x00, 0x0C)
 _EVENT_BYTES = 8
@@ -26,6 +27,8 @@ _LARGEST_SIDE = 1 << 14
 
 class DatRecording(Recording):
     """Events of a DAT file. Stamps of 32 bits that went round (after 71.6 min) go on."""
+
+    format = "DAT"
 
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         with open(path, "rb") as file:
@@ -66,7 +69,7 @@ class DatRecording(Recording):
 
 def _check_kind(path: Path, version: str, kind: bytes, offset: int) -> None:
     if version != "2":
-        raise InputError(f"{path}: DAT of version {version}; convert it to version 2")
+        raise InputError(f"{path}: DAT of version {shown(version, 20)}; convert it to version 2")
     if len(kind) < 2:
         raise InputError(f"{path}: ends at byte {offset}, behind its header; fetch it again")
     if kind[0] not in _CD_TYPES or kind[1] != _EVENT_BYTES:
@@ -86,7 +89,7 @@ def _decode_words(words, last, lap, t, x, y, p):
         t[i] = lap * _STAMPS + stamp
         x[i] = place & 0x3FFF
         y[i] = (place >> 14) & 0x3FFF
-        p[i] = 1 if place >> 28 else 0
+        p[i] = place >> 28
     return last, lap
 
 

@@ -1,4 +1,4 @@
-"""What EVT2 and EVT3, the raw streams of Prophesee's cameras, have in common: words that change a state."""
+"""What EVT2, EVT2.1 and EVT3, the raw streams of Prophesee's cameras, have in common: words that change a state."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ class EvtRecording(Recording):
             )
         width = sensor_size(path, header.length("width"), width, "width")
         height = sensor_size(path, header.length("height"), height, "height")
+        if header.camera is not None and width is None and height is None:
+            width, height = header.camera[1:]
+        self._header = header
         super().__init__(path, width, height, start=(header.size, self.first_state))
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ssmbook.events.formats.checks import laps
 from ssmbook.events.formats.evt import EvtRecording
-from ssmbook.events.formats.recording import laps
 
 _TIME_HIGH = 0x8
 _HIGHS = 1 << 28
@@ -45,6 +45,7 @@ def decode_evt2(words, state, t, x, y, p, n, wanted):
 class Evt2Recording(EvtRecording):
     """Events of an EVT2 file. Events before the first time word have no stamp and are left out."""
 
+    format = "EVT2"
     word = np.dtype("<u4")
     most_events = 1
     kernel = staticmethod(decode_evt2)

@@ -7,7 +7,8 @@
 0x6, 0x8  the stamp's bits 0–11 and 12–23
 
 Triggers (0xA), continuations (0x7, 0xF) and the other types carry no camera events and are passed over. The
-low stamp may step back a little, which is a late event and no lap.
+low stamp may step back a little, which is a late event and no lap; where it falls by more than half its range, the
+high stamp that should have come is taken as read.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ssmbook.events.formats.checks import laps
 from ssmbook.events.formats.evt import EvtRecording
-from ssmbook.events.formats.recording import laps
 
 _ADDR_Y, _ADDR_X, _VECT_BASE_X, _VECT_12, _VECT_8, _TIME_LOW, _TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
-_HIGHS = 1 << 12
+_LOWS, _HIGHS = 1 << 12, 1 << 12
 
 
 @njit(nogil=True, cache=True)
@@ -39,6 +40,8 @@ def decode_evt3(words, state, t, x, y, p, n, wanted):
             lap = laps(value, high, lap, _HIGHS) if high >= 0 else 0
             high, low = value, 0  # a low part before the next one belongs to the old high part
         elif kind == _TIME_LOW:
+            if low - value > _LOWS // 2 and high >= 0:
+                lap, high = lap + (high + 1) // _HIGHS, (high + 1) % _HIGHS
             low = value
         elif kind == _ADDR_Y:
             row = value & 0x7FF
@@ -63,6 +66,7 @@ def decode_evt3(words, state, t, x, y, p, n, wanted):
 class Evt3Recording(EvtRecording):
     """Events of an EVT3 file. Events before the first high stamp or row lack a part and are left out."""
 
+    format = "EVT3"
     word = np.dtype("<u2")
     most_events = 12
     kernel = staticmethod(decode_evt3)

@@ -1,29 +1,30 @@
-"""Events in a numpy file: structured, with fields t, x, y, p, or integers [N, 4] so ordered (PEDRo)."""
+"""Events in numpy's files: npy and npz, as fields, as separate columns, or as rows of four (PEDRo)."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ssmbook.errors import InputError
+from ssmbook.events.formats.columns import Table, as_events, find_columns, find_scale, stated_scale
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
-from ssmbook.files import as_input_error
+from ssmbook.files import as_input_error, shown
+
+_SAMPLE = 10_000
+_MOST_MEMBERS = 1000
 
 
 class NpyRecording(Recording):
     """Events of an npy file, mapped into memory. It says no sensor size."""
 
+    format = "npy"
+
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         with as_input_error(f"{path}: not a readable npy file"):
             self._array = np.load(path, mmap_mode="r", allow_pickle=False)
-        fields = set(self._array.dtype.names or ())
-        rows = not fields and self._array.ndim == 2 and self._array.shape[1] == 4
-        if not rows and not (fields >= set("txyp") and self._array.ndim == 1):
-            raise InputError(
-                f"{path}: an array {self._array.shape} of {self._array.dtype}; "
-                "give one with fields t, x, y, p or integer columns t, x, y, p"
-            )
+        self._table = _table(path, self._array.dtype, self._array.shape, self._array[:_SAMPLE])
         width = sensor_size(path, None, width, "width")
         super().__init__(path, width, sensor_size(path, None, height, "height"), start=0)
 
@@ -36,14 +37,100 @@ class NpyRecording(Recording):
 
     def _decode(self, cursor: int) -> tuple[Columns, int]:
         end = min(cursor + self.block_events, len(self._array))
-        block = self._array[cursor:end]
-        if block.dtype.names:
-            t, x, y, p = (np.array(block[name]) for name in "txyp")
-        else:
-            t, x, y, p = np.array(block.T, order="C")
-            # The only sign of columns in another order: stamps where a polarity or a place should be.
-            if len(p) and not (p.min() >= -1 and p.max() <= 1):
+        try:
+            return self._table.columns(self._array[cursor:end]), end
+        except InputError as error:
+            raise InputError(f"{self.path}: events {cursor} to {end}: {error}") from None
+
+
+def _table(path: Path, dtype: np.dtype, shape: tuple[int, ...], sample: np.ndarray) -> Table:
+    try:
+        return Table(dtype, shape, sample)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+class _Member:
+    """One array of an npz file, read in pieces: compressed ones from their start on."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self.name = name.removesuffix(".npy")
+        self._file = archive.open(name)
+        version = np.lib.format.read_magic(self._file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{name} has npy version {version}")
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        self.shape, fortran, self.dtype = read(self._file)
+        self._start = self._file.tell()
+        stored = archive.getinfo(name).file_size - self._start
+        self._row = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=object))
+        if fortran and len(self.shape) > 1:
+            raise ValueError(f"{name} is in Fortran's order")
+        if self.dtype.hasobject or self._row < 1 or not self.shape or self.shape[0] * self._row != stored:
+            raise ValueError(f"{name} holds no plain array of its size")
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        self._file.seek(self._start + start * self._row)
+        data = self._file.read((stop - start) * self._row)
+        return np.frombuffer(data, self.dtype).reshape(-1, *self.shape[1:])
+
+
+class NpzRecording(Recording):
+    """Events of an npz file: four arrays t, x, y, p, or one as in an npy file. It says no sensor size."""
+
+    format = "npz"
+
+    def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
+        self._archive = None
+        with as_input_error(f"{path}: not a readable npz file"):
+            self._archive = zipfile.ZipFile(path)
+            self._find(path)
+        width = sensor_size(path, None, width, "width")
+        super().__init__(path, width, sensor_size(path, None, height, "height"), start=0)
+
+    def _find(self, path: Path) -> None:
+        assert self._archive is not None
+        names = [name for name in self._archive.namelist()[:_MOST_MEMBERS] if name.endswith(".npy")]
+        found = find_columns(name.removesuffix(".npy") for name in names)
+        self._table: Table | None = None
+        if found is not None:
+            self._members = [_Member(self._archive, f"{found[name]}.npy") for name in "txyp"]
+            shapes = [member.shape for member in self._members]
+            if len(set(shapes)) > 1 or len(shapes[0]) != 1:
                 raise InputError(
-                    f"{self.path}: the last column goes to {p.max()}; order the columns t, x, y, p"
+                    f"{path}: its arrays t, x, y, p have shapes {shapes}; give flat ones of one length"
                 )
-        return (t, x, y, p), end
+            sample = self._members[0].read(0, min(_SAMPLE, shapes[0][0]))
+            self._scale = stated_scale(found["t"]) or find_scale(sample)
+        elif len(names) == 1 or "events.npy" in names:
+            member = _Member(self._archive, "events.npy" if "events.npy" in names else names[0])
+            self._members = [member]
+            sample = member.read(0, min(_SAMPLE, member.shape[0]))
+            self._table = _table(path, member.dtype, member.shape, sample)
+        else:
+            held = ", ".join(names[:12]) or "no arrays"
+            raise InputError(
+                f"{path}: holds {shown(held)}; give an npz with arrays t, x, y, p or one of events"
+            )
+        self._count = self._members[0].shape[0]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def close(self) -> None:
+        super().close()
+        if self._archive is not None:
+            self._archive.close()
+
+    def _decode(self, cursor: int) -> tuple[Columns, int]:
+        end = min(cursor + self.block_events, self._count)
+        with as_input_error(f"{self.path}: events {cursor} to {end} cannot be read"):
+            parts = [member.read(cursor, end) for member in self._members]
+        try:
+            if self._table is not None:
+                return self._table.columns(parts[0]), end
+            return as_events((np.array(part) for part in parts), self._scale), end
+        except InputError as error:
+            raise InputError(f"{self.path}: events {cursor} to {end}: {error}") from None

@@ -1,19 +1,38 @@
 """Simulated driving scenes, and the event camera that films them."""
 
-from ssmbook.events.simulate.pixel import PixelArray, PixelModel
+from ssmbook.events.simulate.array import PixelArray
+from ssmbook.events.simulate.pixel import PIXELS, PixelModel
 from ssmbook.events.simulate.render import background, render
-from ssmbook.events.simulate.scene import CAR, DEMO_SCENE, PEDESTRIAN, Actor, Scene, Street
+from ssmbook.events.simulate.scene import (
+    CAR,
+    DEMO_SCENE,
+    MEMORY_SCENE,
+    OCCLUSION_SCENE,
+    PEDESTRIAN,
+    Actor,
+    Scene,
+    Street,
+)
+from ssmbook.events.simulate.sets import DEMO_SET, MEMORY_SET, OCCLUSION_SET, SETS, Simulation
 from ssmbook.events.simulate.write import SimulatedSequence, simulate_set
 
 __all__ = [
     "CAR",
     "DEMO_SCENE",
+    "DEMO_SET",
+    "MEMORY_SCENE",
+    "MEMORY_SET",
+    "OCCLUSION_SCENE",
+    "OCCLUSION_SET",
     "PEDESTRIAN",
+    "PIXELS",
+    "SETS",
     "Actor",
     "PixelArray",
     "PixelModel",
     "Scene",
     "SimulatedSequence",
+    "Simulation",
     "Street",
     "background",
     "render",

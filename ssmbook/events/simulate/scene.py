@@ -16,13 +16,13 @@ from ssmbook.events.boxes import BOX_DTYPE
 HORIZON = 0.38  # share of the frame's height above the road's far end
 CAR, PEDESTRIAN = 0, 1  # class ids, as Gen1 numbers them
 RAMP_S = 0.15  # an actor brakes and sets off within this time
-MIN_VISIBLE = 0.25  # least share of a box inside the frame
-MAX_OCCLUDED = 0.7  # largest share of a box behind nearer actors
+MIN_VISIBLE = 0.25  # minimum share of a box inside the frame
+MAX_OCCLUDED = 0.7  # maximum share of a box behind nearer actors and occluders
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What scenes are drawn from. Ranges are (least, most), drawn uniformly.
+    """Distribution over scenes. A pair is a uniform (min, max).
 
     Args:
         width, height: of the sensor in px.
@@ -34,8 +34,12 @@ class Scene:
         car_aspect, pedestrian_aspect: width over height.
         car_speed, pedestrian_speed: px/s, to either side.
         stop_probability: that an actor stands still once, for ``stop_s`` seconds.
-        background_speed: the largest speed of the background in px/s, to either side.
+        stop_in_view: an actor that stops does so inside the frame, its centre in the middle 80 % of the width;
+            otherwise the stop comes at any time, also before it enters or after it leaves.
+        background_speed: the maximum speed of the background in px/s, to either side.
         contrast: of an actor against its surroundings in log intensity, of either sign.
+        occluders: how many pillars stand before the actors, both ends included; they move with the background.
+        occluder_width: in px.
     """
 
     width: int = 128
@@ -54,6 +58,9 @@ class Scene:
     stop_s: tuple[float, float] = (0.3, 0.9)
     background_speed: float = 6.0
     contrast: tuple[float, float] = (0.35, 1.2)
+    stop_in_view: bool = False
+    occluders: tuple[int, int] = (0, 0)
+    occluder_width: tuple[float, float] = (6.0, 20.0)
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "duration_s", "label_hz", "car_aspect", "pedestrian_aspect"):
@@ -67,12 +74,14 @@ class Scene:
             "pedestrian_speed",
             "stop_s",
             "contrast",
+            "occluders",
+            "occluder_width",
         )
         for name in ranges:
-            least, most = getattr(self, name)
-            if not 0 <= least <= most:
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
                 raise InputError(
-                    f"scene: {name} is {getattr(self, name)}; it must be (least, most) with 0 ≤ least ≤ most"
+                    f"scene: {name} is {getattr(self, name)}; it must be (min, max) with 0 ≤ min ≤ max"
                 )
         if not 0 <= self.stop_probability <= 1:
             raise InputError(f"scene: stop_probability is {self.stop_probability}; it must lie in 0..1")
@@ -88,8 +97,34 @@ class Scene:
         return np.round(interval * np.arange(1, int(self.duration_us / interval + 1e-9) + 1)).astype(np.int64)
 
 
-#: The set that ``ssmbook reproduce`` simulates.
+#: Short stops anywhere, under a slowly moving background.
 DEMO_SCENE = Scene()
+
+#: Everything stops for seconds where it can be seen, and nothing else moves: what a detector knows of a stopped
+#: object it must remember, for the events are those of noise alone.
+MEMORY_SCENE = Scene(
+    duration_s=6.0,
+    actors=(1, 2),
+    car_height=(22.0, 40.0),
+    car_speed=(20.0, 80.0),
+    pedestrian_height=(32.0, 60.0),
+    pedestrian_speed=(10.0, 40.0),
+    stop_probability=1.0,
+    stop_in_view=True,
+    stop_s=(1.0, 3.0),
+    background_speed=0.0,
+)
+
+#: The same with pillars that hide what passes behind them, and with faster and smaller objects.
+OCCLUSION_SCENE = replace(
+    MEMORY_SCENE,
+    actors=(1, 3),
+    car_height=(14.0, 40.0),
+    car_speed=(20.0, 240.0),
+    pedestrian_height=(20.0, 60.0),
+    pedestrian_speed=(10.0, 80.0),
+    occluders=(1, 2),
+)
 
 
 @dataclass(frozen=True)
@@ -141,22 +176,24 @@ def draw_actor(scene: Scene, rng: np.random.Generator) -> Actor:
     """One actor that is inside the frame at some time of the sequence."""
     class_id = CAR if rng.random() < 0.6 else PEDESTRIAN
     kind = "car" if class_id == CAR else "pedestrian"
-    least, most = getattr(scene, f"{kind}_height")
+    low, high = getattr(scene, f"{kind}_height")
     aspect = getattr(scene, f"{kind}_aspect")
     velocity = rng.uniform(*getattr(scene, f"{kind}_speed")) * rng.choice([-1, 1])
-    height = rng.uniform(least, most)
+    height = rng.uniform(low, high)
     growth = np.clip(
-        (rng.uniform(least, most) - height) / scene.duration_s,
+        (rng.uniform(low, high) - height) / scene.duration_s,
         -scene.approach * height,
         scene.approach * height,
     )
     # Nearer actors are larger and stand lower in the frame.
-    nearness = (height - least) / max(most - least, 1e-9)
+    nearness = (height - low) / max(high - low, 1e-9)
     horizon, ground = HORIZON * scene.height, 0.97 * scene.height
     bottom = max(horizon + (0.35 + 0.5 * nearness + rng.uniform(-0.1, 0.15)) * (ground - horizon), height + 1)
     moment, x = rng.uniform(0, scene.duration_s), rng.uniform(0.1, 0.9) * scene.width
     stops = rng.random() < scene.stop_probability
     stop_at = rng.uniform(0.1, max(scene.duration_s - scene.stop_s[0], 0.2)) if stops else np.inf
+    if stops and scene.stop_in_view:
+        moment = stop_at  # so that it stands at x
     body = rng.uniform(*scene.contrast) * rng.choice([-1, 1])
     accents = rng.uniform(0.25, 0.8, size=3) * rng.choice([-1, 1], size=3)
     actor = Actor(
@@ -175,8 +212,24 @@ def draw_actor(scene: Scene, rng: np.random.Generator) -> Actor:
     return replace(actor, x_start=float(x - velocity * actor.travelled(np.array(moment))))
 
 
+def _draw_occluders(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """[occluders, 4] of left at t = 0, width, top and log intensity of the pillars, which stand on the frame's edge."""
+    if not scene.occluders[1]:
+        return np.zeros((0, 4))
+    count = int(rng.integers(scene.occluders[0], scene.occluders[1] + 1))
+    return np.stack(
+        [
+            rng.uniform(0.0, scene.width, count),
+            rng.uniform(*scene.occluder_width, count),
+            rng.uniform(0.0, 0.2, count) * scene.height,
+            rng.uniform(-0.8, 0.8, count),
+        ],
+        axis=-1,
+    )
+
+
 class Street:
-    """One drawn scene: its actors from far to near, the background's motion and its texture's seed."""
+    """One drawn scene: its actors from far to near, the background's motion and its texture's seed, its pillars."""
 
     def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
         self.scene = scene
@@ -185,6 +238,7 @@ class Street:
         self.drift = float(rng.uniform(-1, 1) * scene.background_speed)  # px/s
         self.sway_hz, self.sway_phase = float(rng.uniform(0.1, 0.4)), float(rng.uniform(0, 2 * np.pi))
         self.texture_seed = int(rng.integers(2**63))
+        self.occluders = _draw_occluders(scene, rng)
 
     def background_x(self, t: np.ndarray) -> np.ndarray:
         """How far the background has moved to the left at times t in seconds; its speed sways by a half."""
@@ -199,11 +253,19 @@ class Street:
             return np.zeros((len(t), 0, 4))
         return np.stack([actor.geometry(t) for actor in self.actors], axis=1)
 
+    def pillars(self, t: np.ndarray) -> np.ndarray:
+        """[T, occluders, 4] of left, width, top and log intensity at times t in seconds."""
+        out = np.repeat(self.occluders[None], len(t), axis=0)
+        left, width = out[..., 0], out[..., 1]
+        # Periodic as the background is; it comes round while it is out of view.
+        out[..., 0] = (left - self.background_x(t)[:, None] + width) % (2 * self.scene.width) - width
+        return out
+
     def boxes_at(self, t_us: int) -> np.ndarray:
         """Boxes (``BOX_DTYPE``) of the actors that are in view at a time in µs, clipped to the frame.
 
         An actor is left out when less than a quarter of its box is inside the frame, or more than 70 % of that
-        part lies behind nearer actors. One that stands still keeps its box, though it makes no event.
+        part lies behind nearer actors and pillars. One that stands still keeps its box, though it causes no event.
         """
         W, H = self.scene.width, self.scene.height
         corners = []
@@ -211,11 +273,15 @@ class Street:
             x, y, w, h = actor.boxes(np.array([t_us / 1e6]))[0]
             clipped = np.clip([x, y, x + w, y + h], 0, [W - 1, H - 1, W - 1, H - 1])
             corners.append((clipped, w * h))
+        pillars = [
+            np.array([left, top, left + width, H])
+            for left, width, top, _ in self.pillars(np.array([t_us / 1e6]))[0]
+        ]
         rows = []
         for i, (actor, (corner, area)) in enumerate(zip(self.actors, corners, strict=True)):
             x0, y0, x1, y1 = corner
             if (x1 - x0) * (y1 - y0) < MIN_VISIBLE * area or _covered(
-                corner, [c for c, _ in corners[i + 1 :]]
+                corner, [c for c, _ in corners[i + 1 :]] + pillars
             ) > MAX_OCCLUDED:
                 continue
             rows.append((t_us, x0, y0, x1 - x0, y1 - y0, actor.class_id, i, 1.0))

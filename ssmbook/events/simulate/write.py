@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +16,17 @@ from ssmbook.errors import InputError
 from ssmbook.events.boxes import write_boxes
 from ssmbook.events.events import Events
 from ssmbook.events.formats import DatWriter
-from ssmbook.events.simulate.pixel import PixelArray, PixelModel
-from ssmbook.events.simulate.render import actor_table, background, render
+from ssmbook.events.simulate.array import PixelArray
+from ssmbook.events.simulate.pixel import PixelModel
+from ssmbook.events.simulate.render import actor_table, background, render, wrapped
 from ssmbook.events.simulate.scene import DEMO_SCENE, Scene, Street
+from ssmbook.events.simulate.sets import DEMO_SET, Simulation
 from ssmbook.files import atomic_write
 from ssmbook.progress import progress_bar
 
 STEP_US = 1000  # between rendered moments
 CHUNK_US = 50_000  # of events at a time
 PARAMETERS = "simulation.json"
-DEMO_SEQUENCES = {"train": 60, "val": 12, "test": 16}
 
 
 class SimulatedSequence:
@@ -40,7 +42,8 @@ class SimulatedSequence:
         self.scene, self.pixel = scene, pixel or PixelModel()
         street, self._sensor = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
         self.street = Street(scene, street)
-        self._texture = background(scene.height, scene.width, self.street.texture_seed)
+        texture = background(scene.height, scene.width, self.street.texture_seed)
+        self._texture = wrapped(texture, scene.width)
         self._table = actor_table(self.street)
 
     def boxes(self) -> np.ndarray:
@@ -51,10 +54,9 @@ class SimulatedSequence:
         """Log intensity [T, H, W] float32 at times [T] in µs."""
         t = np.asarray(times_us) / 1e6
         out = np.empty((len(t), self.scene.height, self.scene.width), np.float32)
-        for image, shift, geometry in zip(
-            out, self.street.background_x(t), self.street.geometry(t), strict=True
-        ):
-            render(self._texture, shift, self._table, geometry, image)
+        moments = self.street.background_x(t), self.street.geometry(t), self.street.pillars(t)
+        for image, shift, geometry, pillars in zip(out, *moments, strict=True):
+            render(self._texture, shift, self._table, geometry, pillars, image)
         return out
 
     def events(self) -> Iterator[Events]:
@@ -71,38 +73,32 @@ class SimulatedSequence:
 
 
 def simulate_set(
-    out_dir: str | Path,
-    scene: Scene = DEMO_SCENE,
-    pixel: PixelModel | None = None,
-    sequences: dict[str, int] | None = None,
-    seed: int = 0,
-    workers: int = 1,
-    progress: bool = True,
+    out_dir: str | Path, simulation: Simulation = DEMO_SET, workers: int = 1, progress: bool = True
 ) -> None:
     """Write a simulated set as raw files; sequences that are there already are kept.
 
     Args:
         out_dir: for ``train``, ``val`` and ``test``, each with ``sim_<split>_<number>_td.dat`` and ``…_bbox.npy``; a
             sequence is complete when its box file is there.
-        scene, pixel: see ``Scene`` and ``PixelModel``.
-        sequences: how many of each split; 60, 12 and 16 by default.
-        seed: the same seed gives the same bytes, whatever the number of workers.
+        simulation: see ``Simulation``; the same gives the same bytes, whatever the number of workers.
         workers: processes.
         progress: show a bar.
 
     Raises:
         InputError: ``out_dir`` holds a set with other parameters.
     """
-    out_dir, pixel, sequences = Path(out_dir), pixel or PixelModel(), sequences or DEMO_SEQUENCES
-    _claim(out_dir, {"scene": asdict(scene), "pixel": asdict(pixel), "sequences": sequences, "seed": seed})
+    out_dir = Path(out_dir)
+    _claim(out_dir, simulation)
     jobs = []
-    for number, (split, count) in enumerate(sequences.items()):
+    for number, (split, count) in enumerate(simulation.sequences.items()):
         (out_dir / split).mkdir(exist_ok=True)
+        scene = replace(simulation.scene, label_hz=simulation.label_hz.get(split, simulation.scene.label_hz))
         for i in range(count):
             stem = out_dir / split / f"sim_{split}_{i:04d}"
             if not stem.with_name(f"{stem.name}_bbox.npy").exists():
-                own = int(np.random.SeedSequence((seed, number, i)).generate_state(1, np.uint64)[0])
-                jobs.append((stem, scene, pixel, own))
+                seeds = np.random.SeedSequence((simulation.seed, number, i))
+                own = int(seeds.generate_state(1, np.uint64)[0])
+                jobs.append((stem, scene, simulation.pixel, own))
     bar = progress_bar(total=len(jobs), desc="simulate", unit="sequence", show=progress and bool(jobs))
     with bar:
         if workers == 1 or len(jobs) < 2:
@@ -128,15 +124,27 @@ def _write(stem: Path, scene: Scene, pixel: PixelModel, seed: int) -> None:
     write_boxes(stem.with_name(f"{stem.name}_bbox.npy"), sequence.boxes())
 
 
-def _claim(out_dir: Path, parameters: dict) -> None:
+def _claim(out_dir: Path, simulation: Simulation) -> None:
     """Note what the set is made with, or check that it is made with the same."""
-    record, text = out_dir / PARAMETERS, json.dumps(parameters, indent=1)
-    if record.exists():
-        if record.read_text() != text:
-            raise InputError(
-                f"{out_dir}: holds a set simulated with other parameters, see {record}; choose another folder"
-            )
-        return
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with atomic_write(record) as file:
-        file.write(text.encode())
+    record, text = out_dir / PARAMETERS, json.dumps(asdict(simulation), indent=1)
+    if not record.exists():
+        out_dir.mkdir(parents=True, exist_ok=True)
+        with atomic_write(record) as file:
+            file.write(text.encode())
+    elif _complete(record) != json.loads(text):
+        raise InputError(
+            f"{out_dir}: holds a set simulated with other parameters, see {record}; choose another folder"
+        )
+
+
+def _complete(record: Path) -> dict[str, Any]:
+    """What a set was made with; arguments that did not exist yet when it was made have their defaults."""
+    defaults = json.loads(json.dumps(asdict(Simulation(Scene(), {}))))
+    try:
+        noted = json.loads(record.read_text())
+        parts = {name: {**defaults[name], **noted[name]} for name in ("scene", "pixel")}
+        return {**defaults, **noted, **parts}
+    except (ValueError, TypeError, KeyError):
+        raise InputError(
+            f"{record}: does not say what the set was made with; choose another folder, or remove this one"
+        ) from None

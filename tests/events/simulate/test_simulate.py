@@ -1,18 +1,25 @@
 """The simulator: pixels that do what the equation says, streets that are drawn once, files that are whole."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from ssmbook.dataset import Sensor
+from ssmbook.dataset.labels import plan_labels
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, Events, open_events, read_boxes
 from ssmbook.events.simulate import (
     DEMO_SCENE,
+    MEMORY_SCENE,
+    MEMORY_SET,
+    OCCLUSION_SCENE,
     PixelArray,
     PixelModel,
     Scene,
     SimulatedSequence,
+    Simulation,
     Street,
     simulate_set,
 )
@@ -144,11 +151,83 @@ class TestSequence:
         )  # no pixel jumps by a threshold within a millisecond
 
 
+class TestMemory:
+    STREETS = [Street(MEMORY_SCENE, np.random.default_rng(seed)) for seed in range(40)]  # noqa: RUF012
+
+    def test_every_actor_stops_inside_the_frame(self):
+        for street in self.STREETS:
+            for k, actor in enumerate(street.actors):
+                at_rest, braking = actor.stop_at + 0.2, 80 * 0.15 / 2
+                assert 1.0 <= actor.stop_for <= 3.0
+                assert abs(actor.geometry(np.array([at_rest]))[0, 0] - 64) <= 0.4 * 128 + braking
+                if at_rest < MEMORY_SCENE.duration_s and len(street.actors) == 1:
+                    assert k in street.boxes_at(round(1e6 * at_rest))["track_id"]
+
+    def test_the_background_rests(self):
+        for street in self.STREETS:
+            assert np.ptp(street.background_x(np.linspace(0, 6, 50))) == 0
+
+    def test_an_actor_at_rest_causes_no_event(self):
+        sequence = SimulatedSequence(replace(MEMORY_SCENE, actors=(1, 1)), QUIET, seed=1)
+        (actor,) = sequence.street.actors
+        t = Events.concatenate(list(sequence.events())).t / 1e6
+        stands, goes_on = actor.stop_at + 0.15, actor.stop_at + 0.15 + actor.stop_for
+        assert not ((t > stands + 0.05) & (t < goes_on)).any()
+        assert (t < actor.stop_at).sum() > 1000
+        assert (t > goes_on).any()
+
+    def test_dense_labels_hold_those_at_20_hz_and_a_sensor_of_20_hz_takes_them_alone(self, tmp_path):
+        scene = replace(MEMORY_SCENE, duration_s=1.0)
+        simulate_set(tmp_path, replace(MEMORY_SET, scene=scene, sequences={"test": 1}), progress=False)
+        dense = read_boxes(tmp_path / "test" / "sim_test_0000_bbox.npy")
+        assert np.diff(np.unique(dense["t"])).min() == 5_000
+        sparse = dense[dense["t"] % 50_000 == 0]
+        own = int(np.random.SeedSequence((0, 0, 0)).generate_state(1, np.uint64)[0])
+        assert np.array_equal(sparse, SimulatedSequence(scene, seed=own).boxes())
+        plan = plan_labels(dense, Sensor.simulated(128, 96), 50_000)
+        assert np.array_equal(plan.frame_times_us, np.unique(sparse["t"][sparse["t"] >= 100_000]))
+
+    def test_no_scene_is_in_two_splits(self, tmp_path):
+        splits = {"train": 2, "val": 2, "test": 2}
+        simulate_set(tmp_path, replace(MEMORY_SET, scene=TINY, sequences=splits), progress=False)
+        files = [path.read_bytes() for path in tmp_path.rglob("*_td.dat")]
+        assert len(set(files)) == len(files) == 6
+
+
+class TestOccluders:
+    def test_what_passes_behind_a_pillar_loses_its_box_and_gets_it_back(self):
+        scene = replace(OCCLUSION_SCENE, actors=(1, 1), stop_probability=0)
+        street = Street(scene, np.random.default_rng(0))
+        (actor,) = street.actors
+        street.actors = [replace(actor, x_start=0.0, velocity=40.0, growth=0.0, aspect=0.5)]
+        street.occluders = np.array([[50.0, 30.0, 0.0, 0.5]])
+        seen = np.array([len(street.boxes_at(t)) for t in range(500_000, 3_000_001, 50_000)])
+        x = 40.0 * np.arange(0.5, 3.001, 0.05)
+        assert seen[x < 40].all()
+        assert not seen[(x > 60) & (x < 70)].any()
+        assert seen[(x > 90) & (x < 120)].all()
+
+    def test_a_pillar_hides_what_is_behind_it(self):
+        sequence = SimulatedSequence(OCCLUSION_SCENE, seed=3)
+        sequence.street.occluders = np.array([[-10.0, 200.0, -5.0, 0.5]])
+        assert (sequence.frames(np.array([0, 3_000_000])) == 0.5).all()
+
+    def test_pillars_go_with_the_background_and_come_round_out_of_view(self):
+        street = Street(replace(OCCLUSION_SCENE, background_speed=60.0), np.random.default_rng(1))
+        t = np.linspace(0, 6, 6001)
+        left, width = street.pillars(t)[:, 0, 0], street.occluders[0, 1]
+        jumps = np.flatnonzero(np.abs(np.diff(left)) > 1)
+        moved = np.delete(np.diff(left), jumps)
+        assert np.allclose(moved, -np.delete(np.diff(street.background_x(t)), jumps))
+        assert all(left[k] < -width + 1 or left[k] > 2 * 128 - width - 1 for k in jumps)
+
+
 class TestSet:
     SEQUENCES = {"train": 2, "val": 1}  # noqa: RUF012
 
-    def make(self, folder, **options):
-        simulate_set(folder, TINY, sequences=self.SEQUENCES, progress=False, **options)
+    def make(self, folder, workers=1, **changes):
+        simulation = replace(Simulation(TINY, self.SEQUENCES), **changes)
+        simulate_set(folder, simulation, workers=workers, progress=False)
         return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*.*"))}
 
     def test_files_are_gen1s(self, tmp_path):
@@ -174,6 +253,31 @@ class TestSet:
         self.make(tmp_path)
         with pytest.raises(InputError, match="other parameters"):
             self.make(tmp_path, seed=1)
+
+    def test_a_record_without_arguments_that_came_later_means_their_defaults(self, tmp_path):
+        files = self.make(tmp_path)
+        record = tmp_path / "simulation.json"
+        noted = json.loads(record.read_text())
+        del noted["label_hz"], noted["scene"]["occluders"]
+        record.write_text(json.dumps(noted))
+        assert self.make(tmp_path).keys() == files.keys()
+        with pytest.raises(InputError, match="other parameters"):
+            self.make(tmp_path, scene=replace(TINY, occluders=(1, 1)))
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"scene": 1, "pixel": {}}', '{"scene": {"a": '])
+    def test_a_damaged_record_is_named(self, tmp_path, text):
+        (tmp_path / "simulation.json").write_text(text)
+        with pytest.raises(InputError, match="does not say what the set was made with"):
+            self.make(tmp_path)
+
+    def test_existing_sets_keep_their_bytes(self, tmp_path):
+        scene = replace(DEMO_SCENE, width=64, height=64, duration_s=1.0)
+        simulate_set(tmp_path, Simulation(scene, {"train": 1}), progress=False)
+        with open_events(tmp_path / "train" / "sim_train_0000_td.dat") as recording:
+            events = recording.read(0, 2**40)
+        boxes = read_boxes(tmp_path / "train" / "sim_train_0000_bbox.npy")
+        assert (len(events), int(events.x.sum()), int(events.p.sum())) == (6478, 251906, 2996)
+        assert (len(boxes), round(float(boxes["x"].sum()), 1)) == (20, 484.7)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""Commands for recordings of events: info, convert."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ssmbook.cli.values import size, time_us
+from ssmbook.errors import InputError
+
+if TYPE_CHECKING:
+    from ssmbook.events import Events, Recording
+    from ssmbook.events.summary import Summary
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def add(commands: Any) -> None:
+    """Add the commands of this module to a parser."""
+    command = commands.add_parser("info", help="what a recording holds", description=_info.__doc__)
+    command.add_argument("recordings", nargs="+", help="files of any format that is read")
+    command.add_argument(
+        "--size", type=size, metavar="WxH", help="the sensor, for files that do not say it: 640x480"
+    )
+    command.set_defaults(run=_info)
+
+    command = commands.add_parser(
+        "convert",
+        help="write a recording, or a part of it, in another format",
+        description=_convert.__doc__,
+        epilog="Example: ssmbook convert night.raw night.h5 --start 2s --stop 12s. Times are those of the recording's "
+        "own clock, which ssmbook info shows.",
+    )
+    command.add_argument("recording", help="a file of any format that is read")
+    command.add_argument("out", help="*.dat, *.raw (EVT3), *.h5, *.npy or *.csv")
+    command.add_argument(
+        "--to", help="the format, where the ending leaves it open: evt2, evt3, dat, hdf5, npy, csv"
+    )
+    command.add_argument(
+        "--start", type=time_us, default=None, help="first time to keep: 2500000 (µs), 2500ms or 2.5s"
+    )
+    command.add_argument("--stop", type=time_us, default=None, help="time to stop before")
+    command.add_argument(
+        "--size", type=size, metavar="WxH", help="the sensor, for files that do not say it: 640x480"
+    )
+    command.add_argument(
+        "--from-zero",
+        action="store_true",
+        help="subtract the first stamp that is kept, so that time begins at 0",
+    )
+    command.set_defaults(run=_convert)
+
+
+def _info(options: argparse.Namespace) -> int:
+    """Format, sensor, duration, number of events, their rate over time, the share of ON events, gaps, late events and
+    those outside the sensor. The whole of each file is read and checked; one that cannot be read does not stop the
+    others."""
+    from ssmbook.events import open_events
+    from ssmbook.events.summary import summarize
+
+    failed = 0
+    for path in options.recordings:
+        try:
+            with open_events(path, *(options.size or (None, None))) as recording:
+                print("\n".join(_lines(path, summarize(recording, progress=True))))
+        except (InputError, OSError) as error:
+            failed += 1
+            print(f"ssmbook: {error}", file=sys.stderr)
+    if failed and len(options.recordings) > 1:
+        print(f"{failed} of {len(options.recordings)} recordings cannot be read", file=sys.stderr)
+    return (2 if failed == len(options.recordings) else 1) if failed else 0
+
+
+def _lines(path: str, found: Summary) -> Iterator[str]:
+    """The description of a recording, a line a fact."""
+    size = f"{found.width} × {found.height} px" if found.width else "size not stated"
+    yield f"{path}: {found.format}, {size}"
+    if not found.events:
+        yield "  no events"
+        return
+    yield f"  time       {found.seconds:.6f} s, from {found.start_us:,} to {found.end_us:,} µs"
+    rate = found.events / max(found.seconds, 1e-6)
+    yield f"  events     {found.events:,} ({_rate(rate)} on average), {100 * found.on / found.events:.1f} % ON"
+    if len(found.counts) > 1:
+        peak = found.counts.max()
+        bars = "".join(
+            _BARS[min(7, 8 * count // (peak + 1))] if count else " " for count in found.counts.tolist()
+        )
+        per_s = 1e6 / found.bin_us
+        yield f"  over time  |{bars}| a bar is {found.bin_us / 1000:g} ms, the highest {_rate(peak * per_s)}"
+    yield f"  gaps       {found.largest_gap_us:,} µs at most, from {found.gap_at_us:,} µs on"
+    faults = found.faults
+    yield f"  late       {faults.late:,} events" + (
+        f", by up to {faults.latest_us:,} µs" if faults.late else ""
+    )
+    if faults.first_outside is not None:
+        i, x, y = faults.first_outside
+        yield f"  outside    {faults.outside:,} events, dropped; the first is event {i} at x = {x}, y = {y}"
+    if found.width is None:
+        smallest = f"{found.x_max + 1}x{found.y_max + 1}"
+        yield f"  next       ssmbook convert RECORDING OUT.h5 --size {smallest} (or the true size, if larger)"
+    else:
+        yield "  next       ssmbook detect RECORDING CHECKPOINT --video OUT.gif; with boxes, ssmbook preprocess"
+
+
+def _rate(per_s: float) -> str:
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if per_s >= unit:
+            return f"{per_s / unit:.1f} {name} events/s"
+    return f"{per_s:.0f} events/s"
+
+
+def _convert(options: argparse.Namespace) -> None:
+    """Write a recording in another format, whole or from --start to --stop. Stamps stay as they are, but for late
+    events, which get the stamp before them; events outside the sensor are dropped. Both are counted at the end."""
+    import os
+
+    from ssmbook.events import open_events
+    from ssmbook.events.formats.writers import write_events
+
+    if os.path.exists(options.out) and os.path.samefile(options.recording, options.out):
+        raise InputError(f"{options.out}: is the recording itself; give another name")
+    start, stop = options.start, options.stop
+    if start is not None and stop is not None and stop <= start:
+        raise InputError(f"--stop {stop} µs is not after --start {start} µs")
+    with open_events(options.recording, *(options.size or (None, None))) as recording:
+        blocks = _cut(recording, start, stop, options.from_zero)
+        count = write_events(options.out, blocks, recording.width, recording.height, options.to)
+        if count == 0 and recording.start_us:
+            print(
+                f"no events from {start} to {stop} µs; the recording begins at {recording.start_us} µs",
+                file=sys.stderr,
+            )
+        if str(recording.faults):
+            print(recording.faults, file=sys.stderr)
+    print(f"{options.out}: {count:,} events")
+
+
+def _cut(recording: Recording, start: int | None, stop: int | None, from_zero: bool) -> Iterator[Events]:
+    """The blocks of a recording between two times."""
+    import numpy as np
+
+    from ssmbook.events import Events
+    from ssmbook.progress import progress_bar
+
+    zero: int | None = None
+    with progress_bar(desc="convert", unit="event", unit_scale=True, leave=False) as bar:
+        for block in recording.blocks():
+            bar.update(len(block))
+            if start is not None or stop is not None:
+                ends = (-(1 << 62) if start is None else start, 1 << 62 if stop is None else stop)
+                i, j = np.searchsorted(block.t, np.array(ends))
+                done = stop is not None and int(block.t[-1]) >= stop
+                block = block[i:j]
+            else:
+                done = False
+            if len(block) and from_zero:
+                zero = int(block.t[0]) if zero is None else zero
+                block = Events(block.t - zero, block.x, block.y, block.p)
+            yield block
+            if done:
+                return

@@ -1,0 +1,13 @@
+"""Mutated files of every format give right events or an InputError: a few here, many by ``python -m tests.fuzz``."""
+
+import pytest
+from fuzz.mutate import FORMATS
+from fuzz.run import fuzz
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_mutated_files(format):
+    found = fuzz(format, inputs=2000, seed=1, seconds=0.3)
+    assert found.faults == []
+    assert found.read > 0
+    assert found.refused > 0

@@ -1,0 +1,8 @@
+"""Fuzzing of the readers of event files: mutated files give right events or an InputError that names the file.
+
+    python -m tests.fuzz evt3 --inputs 100000
+    python -m tests.fuzz all --inputs 2000
+
+Inputs are read in forked children with a limit of time and memory, so that a crash or a hang costs one input and is
+reported with its number: the same format, seed and number give the same bytes again (``--only``).
+"""

@@ -1,0 +1,37 @@
+"""``python -m tests.fuzz FORMAT --inputs N``"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fuzz.mutate import FORMATS, mutated
+from fuzz.run import fuzz
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("format", choices=(*FORMATS, "all"))
+    parser.add_argument("--inputs", type=int, default=2000, help="mutated files a format (default: 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the mutations (default: 0)")
+    parser.add_argument("--only", type=int, help="write the bytes of this input to a file, and read nothing")
+    parser.add_argument("--out", default="input", help="that file (default: input)")
+    options = parser.parse_args()
+    if options.only is not None:
+        Path(options.out).write_bytes(mutated(options.format, options.seed, options.only))
+        return 0
+    print("| format | inputs | gave events | refused | faults | s |\n|---|---|---|---|---|---|")
+    failed = False
+    for format in FORMATS if options.format == "all" else (options.format,):
+        found = fuzz(format, options.inputs, options.seed)
+        counts = f"{found.inputs:,} | {found.read:,} | {found.refused:,} | {len(found.faults):,}"
+        print(f"| {format} | {counts} | {found.seconds:.0f} |", flush=True)
+        for fault in found.faults[:5]:
+            print(f"    {fault}", file=sys.stderr)
+        failed = failed or bool(found.faults)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""`ssmbook site`: every construct of theme/README.md is rendered, and every planted fault is refused."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ssmbook.cli import main
+from ssmbook.cli.site import ROOT, broken_links
+
+bs4 = pytest.importorskip("bs4")
+needs_myst = pytest.mark.skipif(
+    not (shutil.which("node") and shutil.which("myst")), reason="needs Node and the extra `site`"
+)
+pytestmark = needs_myst
+
+
+@pytest.fixture(scope="module")
+def page(small_book):
+    """``page(name)``: a page of the small book, built once."""
+    root = small_book()
+    assert main(["site", "--root", str(root)]) == 0
+    return lambda name: bs4.BeautifulSoup((root / "_build" / "html" / name).read_text(), "html.parser")
+
+
+class TestConstructs:
+    @pytest.mark.parametrize(
+        ("target", "words"),
+        [
+            ("layers.html#eq-rec", "(3.1)"),
+            ("layers.html#fig-modes", "Figure 3.1"),
+            ("layers.html#tbl-results", "Table 3.1"),
+            ("layers.html#sec-scan", "Section 3.1"),
+            ("layers.html#ex-sign", "Exercise 3.1"),
+            ("layers.html", "layers"),
+            ("more.html", "by file"),
+            ("#cite-smith2023s5", "Smith et al., 2023, eq. 6"),
+            ("#term-mode", "mode"),
+        ],
+    )
+    def test_references_show_the_chapters_number(self, page, target, words):
+        assert page("index.html").article.find("a", href=target).text.replace("\xa0", " ") == words
+
+    def test_numbers_stand_where_they_lead(self, page):
+        chapter = page("layers.html")
+        assert chapter.find(id="eq-rec").find(class_="number").text == "(3.1)"
+        assert chapter.find(id="eq-rec").math
+        assert chapter.find(id="fig-modes").figcaption.text.startswith("Figure 3.1. Modes, as in (Smith")
+        assert chapter.find(id="fig-modes").img["alt"] == "points in a circle"
+        assert chapter.find(id="tbl-results").figcaption.text == "Table 3.1. Results."
+        assert chapter.find(id="tbl-results").td.text == "7"
+        assert chapter.find(id="ex-sign").find(class_="title").text == "Exercise 3.1. The sign"
+        assert page("more.html").find(id="eq-own").find(class_="number").text == "(4.1)"
+        assert page("more.html").article.find("a", href="layers.html#eq-rec").text == "(3.1)"
+
+    def test_a_solution_is_folded_and_comes_from_its_file(self, page):
+        solution = page("layers.html").find("details", class_="solution")
+        assert solution.summary.text.replace("\xa0", " ") == "Solution to Exercise 3.1"
+        assert solution.code.text.strip() == "answer = 42"
+
+    def test_cells(self, page):
+        chapter = page("layers.html")
+        assert chapter.find("details", class_="fold").code.text == "plumbing = 1"
+        assert chapter.find("pre", class_="output").text == "<1>"
+        assert "label:" not in chapter.article.text  # the lines that begin with #| are no code
+
+    def test_downloads_navigation_and_contents(self, page):
+        chapter = page("layers.html")
+        assert [a["download"] for a in chapter.find(class_="sources")("a")] == [
+            "03_layers.ipynb",
+            "03_layers.py",
+        ]
+        assert "jupyter lab notebooks/03_layers.ipynb" in chapter.find(class_="sources").text
+        assert [a["href"] for a in chapter.find(class_="around")("a")] == ["index.html", "more.html"]
+        assert chapter.find(id="toc").find("a", attrs={"aria-current": "page"})["href"] == "layers.html"
+        assert chapter.find(class_="contents").a["href"] == "#sec-scan"
+        assert chapter.find(class_="references").li["id"] == "cite-smith2023s5"
+        assert chapter.find(class_="notes").li.text == "In small print."
+
+
+FAULTS = {  # MyST's own checks find these
+    "reference": "{eq}`eq-nowhere`",
+    "numbered": "{numref}`fig-nowhere`",
+    "label": "[text](#nowhere)",
+    "untitled": "[](#nowhere)",
+    "citation": "[@nobody2020]",
+    "narrative": "@nobody2020 says",
+    "image": "![alt](nowhere.png)",
+    "figure": ":::{figure} nowhere.png\nCaption\n:::",
+    "role": "{norole}`text`",
+    "directive": ":::{nodirective}\ntext\n:::",
+    "term": "{term}`nothing`",
+    "math": "$\\frac{1}{$",
+    "included": "```{literalinclude} nowhere.py\n```",
+    "cell": "```{literalinclude} solutions.py\n:start-after: # %% ex-nowhere\n```",
+}
+LINKS = {"chapter": "[text](nowhere.ipynb)", "page": "[text](nowhere.md)"}  # and the check of links these
+
+
+@pytest.mark.parametrize("faults", [FAULTS, LINKS], ids=["myst", "links"])
+def test_each_planted_fault_is_refused_with_its_page(small_book, capsys, faults):
+    assert main(["site", "--root", str(small_book(faults))]) == 2
+    said = capsys.readouterr().err
+    pages = {name: f"{number:02}_{name}.ipynb" for number, name in enumerate(faults, 5)}
+    missed = [name for name in faults if pages[name] not in said and f"{name}.html" not in said]
+    assert not missed, said
+    assert "fault(s), listed above" in said
+
+
+def test_a_label_that_two_chapters_have_is_refused(small_book, capsys):
+    assert main(["site", "--root", str(small_book({"twice": "$$ a $$ (eq-rec)"}))]) == 2
+    assert 'Duplicate identifier in project "eq-rec"' in capsys.readouterr().err
+
+
+def test_a_node_that_the_theme_does_not_know_is_refused(small_book, capsys):
+    assert main(["site", "--root", str(small_book({"framed": ":::{iframe} https://example.org\n:::"}))]) == 2
+    assert "05_framed.ipynb: the theme does not know the node 'iframe'" in capsys.readouterr().err
+
+
+def test_open_in_lines_need_an_address(small_book):
+    root = small_book()
+    config = yaml.safe_load((root / "myst.yml").read_text())
+    config["project"]["github"] = "https://github.com/someone/book"
+    (root / "myst.yml").write_text(yaml.safe_dump(config))
+    assert main(["site", "--root", str(root)]) == 0
+    line = bs4.BeautifulSoup((root / "_build/html/layers.html").read_text(), "html.parser").find(
+        class_="sources"
+    )
+    assert [a["href"] for a in line("a")][2:] == [
+        "https://colab.research.google.com/github/someone/book/blob/HEAD/notebooks/03_layers.ipynb",
+        "https://mybinder.org/v2/gh/someone/book/HEAD?labpath=notebooks/03_layers.ipynb",
+    ]
+
+
+class TestMissing:
+    def test_no_book(self, tmp_path, capsys):
+        assert main(["site", "--root", str(tmp_path)]) == 2
+        assert "myst.yml: no such file" in capsys.readouterr().err
+
+    def test_no_node(self, small_book, capsys, monkeypatch):
+        monkeypatch.setenv("PATH", "")
+        assert main(["site", "--root", str(small_book())]) == 2
+        assert "apt-get install nodejs" in capsys.readouterr().err
+
+    def test_no_mystmd(self, small_book, capsys, monkeypatch, tmp_path):
+        (tmp_path / "node").symlink_to(shutil.which("node"))
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+        assert main(["site", "--root", str(small_book())]) == 2
+        assert "'.[site]'" in capsys.readouterr().err
+
+    def test_no_chromium(self, small_book, capsys, monkeypatch):
+        monkeypatch.setattr("ssmbook.cli.site.BROWSERS", ())
+        assert main(["site", "--pdf", "--root", str(small_book())]) == 2
+        assert "apt-get install chromium" in capsys.readouterr().err
+
+
+def test_links_within_the_pages(tmp_path):
+    (tmp_path / "a.html").write_text('<p id="x"><a href="b.html#y">1</a><a href="#x">2</a><img src="no.png">')
+    (tmp_path / "b.html").write_text('<p id="z"><a href="a.html#x">1</a><a href="https://example.org">2</a>')
+    assert broken_links(tmp_path) == [
+        "⛔ a.html: the link 'b.html#y' leads to no place in b.html",
+        "⛔ a.html: the link 'no.png' leads to no file",
+    ]
+
+
+class TestTheBook:
+    def test_has_a_page_for_every_chapter_and_part(self, site):
+        pages = {path.name for path in site.glob("*.html")}
+        toc = yaml.safe_load((ROOT / "myst.yml").read_text())["project"]["toc"]
+        names = [re.sub(r"^\d+_", "", Path(entry["file"]).stem) for entry in toc if "file" in entry]
+        assert {f"{name.replace('_', '-')}.html" for name in names if name != "README"} <= pages
+        parts = {p.name.removesuffix(".py") for p in (ROOT / "ssmbook").iterdir() if p.name[0].isalpha()}
+        assert {f"api-{part}.html" for part in parts - {"cli"}} <= pages
+
+    def test_the_reference_has_what_chapters_import(self, site):
+        page = bs4.BeautifulSoup((site / "api-ssm.html").read_text(), "html.parser")
+        layer = page.find(id="ssmbook-ssm-s5")
+        assert layer.code.text == "S5"
+        assert "step_scale" in layer.parent.text
+
+    def test_code_and_labels_lead_to_the_reference(self, site):
+        page = bs4.BeautifulSoup((site / "preface.html").read_text(), "html.parser")
+        links = {link.text: link["href"] for link in page.article("a")}
+        assert links["ssmbook.ssm.S5"] == "api-ssm.html#ssmbook-ssm-s5"
+        assert links["the scan"] == "api-ssm.html#ssmbook-ssm-diagonal-scan"
+
+    def test_lists_every_work_that_is_cited(self, site):
+        listed = bs4.BeautifulSoup((site / "bibliography.html").read_text(), "html.parser").find(
+            class_="all-references"
+        )
+        cited = set()
+        for path in site.glob("*.html"):
+            page = bs4.BeautifulSoup(path.read_text(), "html.parser")
+            cited |= {item.text for item in page.select(".references li")}
+        assert cited
+        assert {item.text for item in listed("li")} == cited
