@@ -66,6 +66,7 @@ class Evaluation:
     height: int  # of the frames
     width: int
     sensor: Sensor
+    score: str = "product"  # what ranked the detections, see ``to_boxes``
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -155,7 +156,9 @@ class StreamingEvaluator:
         truth, found = ([by_time[key][i] for key in keys] for i in (0, 1))
         height, width = max(size for *_, size in parts)
         scores = score_boxes(truth, found, self.sensor, self.sensor.downsample)
-        return Evaluation(scores, truth, found, [name for name, _ in keys], height, width, self.sensor)
+        return Evaluation(
+            scores, truth, found, [name for name, _ in keys], height, width, self.sensor, self.score
+        )
 
 
 def evaluate(

@@ -30,7 +30,7 @@ def evaluate_checkpoint(
     preset: str = "",
     carry: str = "",
     split: str = "test",
-    score: str = "class",
+    score: str = "",
     sensor: str | Sensor = "",
     sequence_length: int = 0,
     batch_size: int = 8,
@@ -48,7 +48,8 @@ def evaluate_checkpoint(
         carry: ``"exact"`` or ``"published"``; if not given, both for a state-space model, and for others
             ``"exact"``, which is how RVT's figures were measured.
         split: ``"test"``, ``"val"`` or ``"train"``.
-        score: what ranks detections, see ``to_boxes``; the published figures rank by class score.
+        score: what ranks detections, see ``to_boxes``; if not given, ``"product"`` for ours and ``"class"`` for a
+            released checkpoint, by which its published figures rank. The result says which it was.
         sensor: whose protocol; if not given, the one that ours was trained for, or that of the preset.
         sequence_length: windows of a chunk, which matters where chunks start from zero; if not given, as in
             training: 21 on Gen1 and 10 on 1 Mpx for the released ones.
@@ -69,7 +70,9 @@ def evaluate_checkpoint(
     """
     beside = read_checkpoint(path)
     record = TrainedOn.read(beside, path)
-    preset = preset or ("" if "config" in beside else find_preset(path))
+    ours = "config" in beside
+    score = score or ("product" if ours else "class")
+    preset = preset or ("" if ours else find_preset(path))
     recurrence = load_checkpoint(path, preset or None).config["recurrence"]
     camera, length = _sensor_and_length(path, record, preset, sensor)
     sequences = find_sequences(Path(data_dir) / split)
