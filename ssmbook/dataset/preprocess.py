@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 from ssmbook.dataset.labels import BOX_FILES, LabelPlan, plan_labels, read_labels
 from ssmbook.dataset.layout import SPLITS, remove_partial, sequence_writer
 from ssmbook.dataset.parameters import PARAMETERS, Parameters, claim
-from ssmbook.dataset.processes import run_calls
 from ssmbook.dataset.sensor import Sensor, get_sensor
 from ssmbook.dataset.windows import FrameSink, Read, Windows, write_frames
 from ssmbook.errors import InputError
 from ssmbook.events import open_events
+from ssmbook.processes import run_calls
 from ssmbook.progress import progress_bar
 
 if TYPE_CHECKING:
