@@ -1,4 +1,4 @@
-"""Commands that make and look at data: download, simulate, preprocess."""
+"""Commands that make and look at data: download, preprocess."""
 
 from __future__ import annotations
 
@@ -27,14 +27,6 @@ def add(commands: Any) -> None:
         "--to", default=None, help="folder (default: data/gen1, data/gen4, data/checkpoints)"
     )
     command.set_defaults(run=_download)
-
-    command = commands.add_parser(
-        "simulate", help="write a simulated raw set in Gen1's format", description=_simulate.__doc__
-    )
-    command.add_argument("out", help="folder for train/, val/ and test/ with *_td.dat and *_bbox.npy")
-    command.add_argument("--profile", default="demo", help="whose scenes: smoke or demo (default: demo)")
-    command.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
-    command.set_defaults(run=_simulate)
 
     command = commands.add_parser(
         "preprocess", help="turn raw recordings and boxes into sequences", description=_preprocess.__doc__
@@ -106,20 +98,6 @@ def _download(options: argparse.Namespace) -> None:
         print(path)
 
 
-def _simulate(options: argparse.Namespace) -> None:
-    """Write a profile's simulated driving scenes as raw files in Gen1's own format. Finished sequences are
-    kept; the same seed gives the same bytes."""
-    from ssmbook.events.simulate import simulate_set
-    from ssmbook.study.profiles import PROFILES, get_profile
-
-    simulation = get_profile(options.profile).simulation
-    if simulation is None:
-        simulated = ", ".join(name for name, profile in PROFILES.items() if profile.simulation)
-        raise InputError(f"profile {options.profile!r} has no simulation; {simulated} have one")
-    simulate_set(options.out, simulation, options.workers)
-    print(options.out)
-
-
 def _list_of(kind: type) -> Any:
     """What reads values between commas."""
 
@@ -143,7 +121,7 @@ def _preprocess(options: argparse.Namespace) -> int:
     from contextlib import nullcontext
 
     from ssmbook.dataset import SequencesFailed, preprocess_sets
-    from ssmbook.dataset.processes import connect
+    from ssmbook.processes import connect
 
     sets, sensor = _sets(options), _sensor(options)
     if options.dry_run:

@@ -32,12 +32,12 @@ from ssmbook.dataset.labels import (
 )
 from ssmbook.dataset.layout import SPLITS, remove_partial, sequence_writer
 from ssmbook.dataset.parameters import PARAMETERS, Parameters, claim
-from ssmbook.dataset.processes import run_calls
 from ssmbook.dataset.sensor import Sensor, get_sensor
 from ssmbook.dataset.windows import FrameSink, Read, write_frames
 from ssmbook.errors import InputError
 from ssmbook.events import Recording, get_representation, open_events
 from ssmbook.files import lock
+from ssmbook.processes import run_calls
 from ssmbook.progress import progress_bar
 
 if TYPE_CHECKING:

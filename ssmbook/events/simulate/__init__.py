@@ -6,6 +6,7 @@ from ssmbook.events.simulate.render import background, render
 from ssmbook.events.simulate.scene import (
     CAR,
     DEMO_SCENE,
+    DRIVING_SCENE,
     MEMORY_SCENE,
     OCCLUSION_SCENE,
     PEDESTRIAN,
@@ -13,13 +14,23 @@ from ssmbook.events.simulate.scene import (
     Scene,
     Street,
 )
-from ssmbook.events.simulate.sets import DEMO_SET, MEMORY_SET, OCCLUSION_SET, SETS, Simulation
+from ssmbook.events.simulate.sets import (
+    DEMO_SET,
+    DETECTOR_SET,
+    MEMORY_SET,
+    OCCLUSION_SET,
+    SETS,
+    Simulation,
+    Variation,
+)
 from ssmbook.events.simulate.write import SimulatedSequence, simulate_set
 
 __all__ = [
     "CAR",
     "DEMO_SCENE",
     "DEMO_SET",
+    "DETECTOR_SET",
+    "DRIVING_SCENE",
     "MEMORY_SCENE",
     "MEMORY_SET",
     "OCCLUSION_SCENE",
@@ -34,6 +45,7 @@ __all__ = [
     "SimulatedSequence",
     "Simulation",
     "Street",
+    "Variation",
     "background",
     "render",
     "simulate_set",
