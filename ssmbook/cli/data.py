@@ -1,4 +1,4 @@
-"""Commands that make and look at data: download, simulate, preprocess."""
+"""Commands that make and look at data: download, preprocess."""
 
 from __future__ import annotations
 
@@ -29,14 +29,6 @@ def add(commands: Any) -> None:
     command.set_defaults(run=_download)
 
     command = commands.add_parser(
-        "simulate", help="write a simulated raw set in Gen1's format", description=_simulate.__doc__
-    )
-    command.add_argument("out", help="folder for train/, val/ and test/ with *_td.dat and *_bbox.npy")
-    command.add_argument("--profile", default="demo", help="whose scenes: smoke or demo (default: demo)")
-    command.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
-    command.set_defaults(run=_simulate)
-
-    command = commands.add_parser(
         "preprocess", help="turn raw recordings and boxes into sequences", description=_preprocess.__doc__
     )
     command.add_argument("raw", help="folder with train/, val/ and test/ of recordings and boxes")
@@ -54,7 +46,7 @@ def add(commands: Any) -> None:
         "--representation",
         type=_list_of(str),
         default=["stacked_histogram"],
-        help="stacked_histogram (default) or mixeddensity_stack; several with commas",
+        help="stacked_histogram (default), mixeddensity_stack or traces; several with commas",
     )
     command.add_argument(
         "--window-ms", type=_list_of(float), help="window in ms (default: 50); several with commas"
@@ -106,20 +98,6 @@ def _download(options: argparse.Namespace) -> None:
         print(path)
 
 
-def _simulate(options: argparse.Namespace) -> None:
-    """Write a profile's simulated driving scenes as raw files in Gen1's own format. Finished sequences are
-    kept; the same seed gives the same bytes."""
-    from ssmbook.events.simulate import simulate_set
-    from ssmbook.study.profiles import PROFILES, get_profile
-
-    simulation = get_profile(options.profile).simulation
-    if simulation is None:
-        simulated = ", ".join(name for name, profile in PROFILES.items() if profile.simulation)
-        raise InputError(f"profile {options.profile!r} has no simulation; {simulated} have one")
-    simulate_set(options.out, simulation, options.workers)
-    print(options.out)
-
-
 def _list_of(kind: type) -> Any:
     """What reads values between commas."""
 
@@ -143,7 +121,7 @@ def _preprocess(options: argparse.Namespace) -> int:
     from contextlib import nullcontext
 
     from ssmbook.dataset import SequencesFailed, preprocess_sets
-    from ssmbook.dataset.processes import connect
+    from ssmbook.processes import connect
 
     sets, sensor = _sets(options), _sensor(options)
     if options.dry_run:
@@ -182,9 +160,16 @@ def _sensor(options: argparse.Namespace) -> Sensor:
 
 def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The sets that were asked for: each representation with each pair of window and stride."""
+    from ssmbook.events import get_representation
+
     if options.window_ms is not None and options.window_events is not None:
         raise InputError("--window-ms and --window-events exclude each other")
     key = "window_ms" if options.window_events is None else "window_events"
+    for name in options.representation:
+        if not get_representation(name).windowed and getattr(options, key):
+            raise InputError(
+                f"{name} have no window; leave --{key.replace('_', '-')} out, or make them by themselves"
+            )
     windows, strides = getattr(options, key) or [50.0], options.stride_ms
     if 1 not in (len(windows), len(strides)) and len(windows) != len(strides):
         raise InputError(
@@ -193,16 +178,17 @@ def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     pairs = [
         (windows[i % len(windows)], strides[i % len(strides)]) for i in range(max(len(windows), len(strides)))
     ]
-    sets = {
-        f"{name}_{key.removesuffix('_ms')}={window:g}_stride={stride:g}": {
-            "representation": name,
-            key: window,
-            "stride_ms": stride,
-            "grid": options.grid,
-        }
-        for name in options.representation
-        for window, stride in pairs
-    }
+    sets = {}
+    for name in options.representation:
+        for window, stride in pairs:
+            windowed = get_representation(name).windowed
+            label = f"_{key.removesuffix('_ms')}={window:g}" if windowed else ""
+            sets[f"{name}{label}_stride={stride:g}"] = {
+                "representation": name,
+                **({key: window} if windowed else {}),
+                "stride_ms": stride,
+                "grid": options.grid,
+            }
     if len(sets) == 1:
         return {options.out: next(iter(sets.values()))}
     return {f"{options.out}/{name}": settings for name, settings in sets.items()}

@@ -15,7 +15,7 @@ from ssmbook.dataset.layout import SPLITS
 from ssmbook.dataset.parameters import Parameters
 from ssmbook.dataset.preprocessing import Sets, plan_sequence, recorded_span, set_parameters
 from ssmbook.dataset.sensor import Sensor, get_sensor
-from ssmbook.dataset.windows import Frames, FrameSink, Windows
+from ssmbook.dataset.windows import Frames, FrameSink
 from ssmbook.errors import InputError
 from ssmbook.events import open_events
 
@@ -106,19 +106,22 @@ def _plan(job: Job, target: Parameters) -> tuple[LabelPlan | None, LabelCounts, 
 
 def _window_sizes(job: Job, plan: LabelPlan, target: Parameters) -> list[int]:
     """Bytes of a sequence's first windows, compressed."""
-    windows = Windows(plan.window_ends_us[:SAMPLED_WINDOWS], target.window_us, target.window_events)
     sizes: list[int] = []
-    halve = target.sensor.downsample
-    sink = FrameSink(
-        windows, target.represent, halve, target.frame_shape, lambda c: sizes.append(len(c.data))
+    ends_us = plan.window_ends_us[:SAMPLED_WINDOWS]
+    sink = FrameSink.of(
+        target.represent,
+        ends_us,
+        target.window_us,
+        target.window_events,
+        lambda chunk: sizes.append(len(chunk.data)),
     )
     with (
         Frames() as frames,
         open_events(job.recording, target.sensor.width, target.sensor.height) as recording,
     ):
         for block in recording.blocks():
-            frames.take(sink, windows.push(block))
-            if windows.done:
+            frames.take(sink, sink.windows.push(block))
+            if sink.windows.done:
                 break
-        frames.take(sink, windows.finish())
+        frames.take(sink, sink.windows.finish())
     return sizes

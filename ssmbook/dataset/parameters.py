@@ -10,8 +10,7 @@ from ssmbook.dataset.labels import GRIDS
 from ssmbook.dataset.layout import SPLITS
 from ssmbook.dataset.sensor import Sensor
 from ssmbook.errors import InputError, one_line, shown
-from ssmbook.events import REPRESENTATIONS
-from ssmbook.events.representations import Representation
+from ssmbook.events import Representation, get_representation
 from ssmbook.files import atomic_write
 
 PARAMETERS = "preprocess.json"
@@ -30,12 +29,14 @@ class Parameters:
     grid: str
 
     def __post_init__(self) -> None:
-        if self.representation not in REPRESENTATIONS:
-            raise InputError(
-                f"representation is {self.representation!r}; it can be {', '.join(REPRESENTATIONS)}"
-            )
-        if (self.window_ms is None) == (self.window_events is None):
+        windowed = get_representation(self.representation).windowed
+        given = (self.window_ms is not None) + (self.window_events is not None)
+        if given > 1 or (windowed and not given):
             raise InputError("give a window by window_ms or by window_events, not both")
+        if given and not windowed:
+            raise InputError(
+                f"{self.representation} have no window, only a stride; leave window_ms and window_events out"
+            )
         if self.grid not in GRIDS:
             raise InputError(f"grid is {self.grid!r}; it can be {', '.join(GRIDS)}")
         for key, value, kind, least in (
@@ -58,18 +59,13 @@ class Parameters:
 
     @property
     def represent(self) -> Representation:
-        """What turns the events of a window into a frame of the sensor's size."""
-        return REPRESENTATIONS[self.representation](height=self.sensor.height, width=self.sensor.width)
+        """A new one, which makes frames of the sensor's size."""
+        return get_representation(self.representation).for_sensor(self.sensor)
 
     @property
     def folder_name(self) -> str:
         """The name of the representation's folder."""
         return self.represent.folder_name(window_ms=self.window_ms, window_events=self.window_events)
-
-    @property
-    def frame_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the frames that are written."""
-        return (self.represent.channels, *self.sensor.frame_size)
 
 
 def claim(out_dir: Path, parameters: Parameters) -> None:

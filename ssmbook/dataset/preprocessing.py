@@ -32,12 +32,12 @@ from ssmbook.dataset.labels import (
 )
 from ssmbook.dataset.layout import SPLITS, remove_partial, sequence_writer
 from ssmbook.dataset.parameters import PARAMETERS, Parameters, claim
-from ssmbook.dataset.processes import run_calls
 from ssmbook.dataset.sensor import Sensor, get_sensor
-from ssmbook.dataset.windows import FrameSink, Read, Windows, write_frames
+from ssmbook.dataset.windows import FrameSink, Read, write_frames
 from ssmbook.errors import InputError
-from ssmbook.events import Recording, open_events
+from ssmbook.events import Recording, get_representation, open_events
 from ssmbook.files import lock
+from ssmbook.processes import run_calls
 from ssmbook.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def preprocess(
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
         representation: a name of ``REPRESENTATIONS``.
         window_ms, window_events: a window is either the events of a time before its end, both edges
-            included, or the last so many events up to its end. By default 50 ms.
-        stride_ms: time between the ends of windows.
+            included, or the last so many events up to its end. By default 50 ms; traces have no window.
+        stride_ms: time between the ends of windows, or between the times at which traces are read.
         grid: ``"exact"``, or ``"published"`` for the windows that the published script makes.
         splits: which of them to make.
         workers: processes of this machine, each of which makes a sequence at a time; where there are fewer
@@ -229,7 +229,8 @@ def set_parameters(sensor: Sensor, settings: Mapping[str, Any]) -> Parameters:
         "grid": "exact",
         **settings,
     }
-    if given["window_ms"] is None and given["window_events"] is None:
+    windowed = get_representation(given["representation"]).windowed
+    if windowed and given["window_ms"] is None and given["window_events"] is None:
         given["window_ms"] = 50
     return Parameters(sensor, **given)
 
@@ -357,12 +358,17 @@ def _write(
         sinks = []
         for out, plan in plans.items():
             target = targets[out]
-            represent, shape, halve = target.represent, target.frame_shape, target.sensor.downsample
+            represent, ends_us = target.represent, plan.window_ends_us
             writer = sequence_writer(
-                out / str(job), target.folder_name, plan, shape, represent.dtype, halved=halve
+                out / str(job),
+                target.folder_name,
+                plan,
+                represent.shape,
+                represent.dtype,
+                halved=target.sensor.downsample,
             )
-            windows = Windows(plan.window_ends_us, target.window_us, target.window_events)
-            sinks.append(FrameSink(windows, represent, halve, shape, stack.enter_context(writer)))
+            write = stack.enter_context(writer)
+            sinks.append(FrameSink.of(represent, ends_us, target.window_us, target.window_events, write))
         return write_frames(recording.blocks(), sinks, threads, at_end)
 
 

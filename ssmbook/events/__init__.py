@@ -5,7 +5,14 @@ from ssmbook.events.box_formats import read_coco, write_coco
 from ssmbook.events.boxes import BOX_DTYPE, clean_boxes, read_boxes, write_boxes
 from ssmbook.events.events import Events
 from ssmbook.events.formats import DatWriter, Recording, open_events
-from ssmbook.events.representations import REPRESENTATIONS, MixedDensityStack, StackedHistogram, Traces
+from ssmbook.events.representations import (
+    REPRESENTATIONS,
+    MixedDensityStack,
+    Representation,
+    StackedHistogram,
+    Traces,
+    get_representation,
+)
 
 __all__ = [
     "BOX_DTYPE",
@@ -14,9 +21,11 @@ __all__ = [
     "Events",
     "MixedDensityStack",
     "Recording",
+    "Representation",
     "StackedHistogram",
     "Traces",
     "clean_boxes",
+    "get_representation",
     "open_events",
     "read_boxes",
     "read_coco",
