@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import json
 import os
@@ -53,6 +54,24 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
     if empty:
         raise InputError(f"{path}: is empty; fetch or write it again")
     return path
+
+
+def existing_folder(path: str | os.PathLike[str], what: str) -> Path:
+    """The path of a folder that is there.
+
+    Raises:
+        InputError: it is not; the message says what it would be, and names a folder beside it of nearly that name.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return path
+        beside = sorted(p.name for p in path.resolve().parent.glob("*") if p.is_dir())
+    except (OSError, ValueError):  # a name that cannot be one
+        beside = []
+    near = difflib.get_close_matches(path.name, beside, 1)
+    hint = f"is it {path.with_name(near[0])}? If not, make" if near else "mend the name, or make"
+    raise InputError(f"{path}: no such folder, for {what}; {hint} it first")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from ssmbook.errors import InputError, one_line, shown
-from ssmbook.files import atomic_write, lock, read_json, write_json
+from ssmbook.files import atomic_write, existing_folder, lock, read_json, write_json
 
 
 def names(folder):
@@ -158,3 +158,14 @@ def test_values_are_shown_short():
         nested = [nested]
     assert shown(nested) == "a value of type list"
     assert one_line("short", 60) == "short"
+
+
+def test_a_folder_that_is_missing_is_named_with_what_it_may_be(tmp_path):
+    (tmp_path / "gen1").mkdir()
+    assert existing_folder(tmp_path / "gen1", "a set") == tmp_path / "gen1"
+    with pytest.raises(InputError, match=r"gen2: no such folder, for a set; is it .*gen1\?"):
+        existing_folder(tmp_path / "gen2", "a set")
+    for name in ("other", "a\x00b", "x" * 5000, "no/where"):
+        with pytest.raises(InputError, match="no such folder, for a set; mend the name"):
+            existing_folder(tmp_path / name, "a set")
+    assert names(tmp_path) == ["gen1"]

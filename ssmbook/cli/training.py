@@ -123,6 +123,7 @@ def _train(options: argparse.Namespace) -> None:
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     from ssmbook.dataset import describe, find_sequences
+    from ssmbook.files import existing_folder
     from ssmbook.study.checkpoints import check_counted
     from ssmbook.study.profiles import get_profile
     from ssmbook.study.workspace import Workspace
@@ -145,6 +146,8 @@ def _train(options: argparse.Namespace) -> None:
     shown += [
         f"{n}={Path(v).stem}" for n in ("init", "sensor", "representation") if (v := getattr(options, n))
     ]
+    if options.data_dir:
+        existing_folder(options.data_dir, "data and runs")
     workspace = Workspace(profile, options.data_dir, representation=options.representation)
     sets = workspace.preprocessed()
     if not getattr(rank_zero_only, "rank", 0):

@@ -35,6 +35,7 @@ from ssmbook.dataset.frames import FrameReader
 from ssmbook.dataset.labels import LabelPlan, crop_boxes
 from ssmbook.errors import InputError, one_line
 from ssmbook.events.boxes import BOX_DTYPE, boxes_of
+from ssmbook.files import existing_folder
 
 LABELS = "labels_v2"
 REPRESENTATIONS = "event_representations_v2"
@@ -335,6 +336,7 @@ def find_sequences(split: Path, name: str | None = None) -> list[Sequence]:
         InputError: the folder is missing, has no sequence, or has several representations and no name chose.
     """
     if not split.is_dir():
+        existing_folder(split.parent, "a preprocessed set")
         raise InputError(f"{split}: no such folder; preprocess a set first")
     folders = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:

@@ -16,7 +16,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from ssmbook.errors import InputError
-from ssmbook.files import write_json
+from ssmbook.files import existing_folder, write_json
 from ssmbook.study.profiles import get_profile
 from ssmbook.study.workspace import Workspace, book_root
 from ssmbook.training.provenance import provenance
@@ -70,6 +70,8 @@ def reproduce(
             failed, with the cell and its error. What earlier chapters wrote stays.
     """
     get_profile(profile)
+    if data_dir:
+        existing_folder(data_dir, "data and runs")
     parameters = parameters or {}
     selected = select(chosen)
     known = {chapter: parameters_of(chapter) for chapter in selected}

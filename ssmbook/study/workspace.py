@@ -7,6 +7,9 @@
 ``data/tables/<profile>``                 tables of the book (csv)
 ``figures/<profile>``                     figures of the book
 ========================================  ====================================================
+
+With another folder for the data, tables and figures lie in ``<profile>@<folder>-<six digits>``, so that those of
+two sets of data stay apart.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from ssmbook.detector import PRESETS, Detector, TrainedOn, fine_tune, input_size
 from ssmbook.errors import InputError
 from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
+from ssmbook.files import existing_folder
 from ssmbook.study.profiles import Profile, get_profile, get_variant
 from ssmbook.training.run import train
 from ssmbook.training.settings import Training
@@ -53,7 +57,7 @@ class Workspace:
 
     Args:
         profile: a name of ``PROFILES``, or one of your own.
-        data_dir: where data and runs lie; ``data/<profile>`` of the book by default. For a real set, the
+        data_dir: a folder where data and runs lie; ``data/<profile>`` of the book by default. For a real set, the
             folder that holds ``raw/{train,val,test}``, or the preprocessed set itself.
         workers: processes that simulate and preprocess.
         representation: of the events, instead of the profile's.
@@ -72,7 +76,12 @@ class Workspace:
         self.kind = get_representation(self.profile.representation)
         root = book_root()
         name = self.profile.name
-        self.folder = Path(data_dir) if data_dir else root / "data" / name
+        own = root / "data" / name
+        self.folder = Path(data_dir) if data_dir else own
+        self.given = bool(data_dir) and self.folder.resolve() != own
+        if self.given:  # data of another place has tables of its own
+            place = self.folder.resolve()
+            name = f"{name}@{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:6]}"
         self.tables = root / "data" / "tables" / self._of(name)
         self.figures = root / "figures" / self._of(name)
         self.workers = workers
@@ -100,6 +109,8 @@ class Workspace:
 
     def raw(self) -> Path:
         """The raw set; simulated here if the profile has a simulation."""
+        if self.given:
+            existing_folder(self.folder, "data and runs")
         folder, simulation = self.folder / "raw", self.profile.simulation
         if simulation is not None:
             simulate_set(folder, simulation, workers=self.workers)

@@ -143,3 +143,25 @@ def test_training_with_the_h2_norm_lowers_it():
 def test_an_h2_weight_that_does_not_fit(options, weight):
     with pytest.raises(InputError, match="h2_weight is"):
         TrainingStep(Detector(**{**PRESETS["sim-smoke"], **options}), Training(h2_weight=weight))
+
+
+def test_a_mistyped_folder_of_data_is_refused_and_not_made(tmp_path, capsys):
+    typo = str(tmp_path / "dtaa")
+    (tmp_path / "data").mkdir()
+    for command in (
+        ["reproduce", "--profile", "smoke", "--data-dir", typo],
+        ["train", "--profile", "smoke", "--data-dir", typo],
+    ):
+        assert main(command) == 2
+        assert "dtaa: no such folder, for data and runs; is it" in capsys.readouterr().err
+    with pytest.raises(InputError, match="dtaa: no such folder"):
+        Workspace("smoke", typo).raw()  # as in a chapter under papermill
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_two_folders_of_data_have_tables_of_their_own(tmp_path):
+    folders = [tmp_path / "a" / "gen1", tmp_path / "b" / "gen1", ""]
+    places = [Workspace("gen1-small", folder) for folder in folders]
+    assert len({place.tables for place in places}) == len({place.figures for place in places}) == 3
+    default = places[-1]
+    assert Workspace("gen1-small", default.folder).tables == default.tables
