@@ -18,6 +18,9 @@ BLOSC_FILTER = 32001  # its number in HDF5's registry
 HDF5_FILTERS = (1, 2, 3, 32000, BLOSC_FILTER, 32026)  # deflate, shuffle, checksums, LZF, Blosc, Blosc2
 
 
+LARGEST_HEADER = 64  # bytes by which a chunk may be larger than its frame
+
+
 class FrameReader:
     """Reads frames of a dataset [T, C, H, W].
 
@@ -45,15 +48,18 @@ class FrameReader:
         """Frame i into ``out`` [C, H, W], contiguous and of the dataset's type.
 
         Raises:
-            OSError, ValueError: it cannot be read.
+            OSError, RuntimeError, ValueError: it cannot be read.
         """
         if not self.direct or out.dtype != self.dtype:
             self.data.read_direct(out, np.s_[i])
             return
-        try:
-            skipped, chunk = self.data.id.read_direct_chunk((i, 0, 0, 0))
-        except (OSError, RuntimeError):
-            raise ValueError(f"the chunk of frame {i} is missing") from None
+        place = (i, 0, 0, 0)
+        stored = self.data.id.get_chunk_info_by_coord(place)
+        if stored.byte_offset is None:
+            raise ValueError(f"the chunk of frame {i} is missing")
+        if stored.size > out.nbytes + LARGEST_HEADER:  # before room is made for it
+            raise ValueError(f"the chunk of frame {i} is damaged: {stored.size} bytes for {out.nbytes}")
+        skipped, chunk = self.data.id.read_direct_chunk(place)
         try:
             if not skipped:
                 decompress(chunk, out)

@@ -29,11 +29,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ssmbook.dataset.arrays import load_arrays
 from ssmbook.dataset.compression import COMPRESSION, Chunk, compress
 from ssmbook.dataset.frames import FrameReader
 from ssmbook.dataset.labels import LabelPlan, crop_boxes
 from ssmbook.errors import InputError, one_line
+from ssmbook.events.arrays import load_arrays
 from ssmbook.events.boxes import BOX_DTYPE, boxes_of
 from ssmbook.files import existing_folder
 
@@ -259,7 +259,7 @@ class Sequence:
         try:
             for i, frame in enumerate(out, start):
                 reader.read(i, frame)
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
                 f"{self.path}: windows {start}..{stop - 1} cannot be read ({error}); make or fetch it again"
             ) from error
@@ -353,7 +353,7 @@ def find_sequences(split: Path, name: str | None = None) -> list[Sequence]:
 
 def _load_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The boxes as BOX_DTYPE [N] and the index of each label frame's first box [F], from a labels file."""
-    arrays = load_arrays(path)
+    arrays = _load(path)
     stored, first_box = arrays.get("labels"), arrays.get("objframe_idx_2_label_idx")
     if stored is None or first_box is None:
         held = one_line(", ".join(arrays), 60)
@@ -369,7 +369,7 @@ def _load_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _times(path: Path) -> np.ndarray:
     """Increasing times [N] in µs."""
-    times = load_arrays(path).get("")
+    times = _load(path).get("")
     if times is None or times.ndim != 1 or times.dtype.kind not in "iu":
         raise InputError(f"{path}: holds no list of times in whole µs; make or fetch it again")
     if len(times) and (int(times.max()) > LARGEST_US or int(times.min()) < -LARGEST_US):
@@ -381,7 +381,7 @@ def _times(path: Path) -> np.ndarray:
 
 
 def _indices(path: Path, count: int) -> np.ndarray:
-    return _checked_indices(path, load_arrays(path).get(""), count)
+    return _checked_indices(path, _load(path).get(""), count)
 
 
 def _checked_indices(path: Path, indices: np.ndarray | None, count: int) -> np.ndarray:
@@ -394,3 +394,16 @@ def _checked_indices(path: Path, indices: np.ndarray | None, count: int) -> np.n
     if (np.diff(indices) < 0).any():
         raise InputError(f"{path}: its indices do not increase; make or fetch it again")
     return indices
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    """As ``load_arrays``; what it raises becomes an InputError."""
+    try:
+        return load_arrays(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: is missing; the sequence is not whole, make or fetch it again") from None
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        words = one_line(str(error) or type(error).__name__, 100)
+        raise InputError(f"{path}: cannot be read ({words}); make or fetch it again") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssmbook.errors import InputError, one_line
+from ssmbook.events.arrays import load_arrays
 from ssmbook.files import as_input_error, atomic_write, existing_file
 
 #: One box, 40 bytes: t in µs; x, y of the upper left corner, width and height in px; what it is.
@@ -36,8 +37,8 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     """
     path = existing_file(path, "a *_bbox.npy of boxes")
     with as_input_error(f"{path}: not a readable npy file of boxes"):
-        raw = np.load(path, allow_pickle=False)
-    if not isinstance(raw, np.ndarray) or raw.ndim != 1 or raw.dtype.names is None:
+        raw = load_arrays(path).get("")
+    if raw is None or raw.ndim != 1 or raw.dtype.names is None:
         raise InputError(f"{path}: not a flat structured array; give a *_bbox.npy of boxes")
     return boxes_of(path, raw)
 

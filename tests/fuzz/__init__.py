@@ -1,4 +1,5 @@
-"""Fuzzing of the readers of event files: mutated files give right events or an InputError that names the file.
+"""Fuzzing of the readers of events, boxes and sequences: mutated files are read right, or are an InputError that names
+the file.
 
     python -m tests.fuzz evt3 --inputs 100000
     python -m tests.fuzz all --inputs 2000

@@ -12,7 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from event_files import HEIGHT, KINDS, WIDTH, aedat2_bytes, nmnist_bytes, write
 
-FORMATS = (*(kind for kind in KINDS if kind != "rosbag2"), "aedat2", "nmnist")
+from fuzz.labels import LABELS
+
+FORMATS = (*(kind for kind in KINDS if kind != "rosbag2"), "aedat2", "nmnist", *LABELS)
 _ENDING = {"nmnist": ".bin", "aedat2": ".aedat", "rosbag1": ".bag", "csv": ".csv", "text_s": ".txt"}
 _INTERESTING = (0, 1, 2, 7, 0x0A, 0x20, 0x2D, 0x30, 0x39, 0x7F, 0x80, 0xFE, 0xFF)
 _WORDS = (
@@ -31,12 +33,14 @@ _WORDS = (
 
 
 def ending(format):
-    return _ENDING.get(format, ".raw")
+    return LABELS[format].ending if format in LABELS else _ENDING.get(format, ".raw")
 
 
 @cache
 def seeds(format):
     """The contents of a few whole files of a format."""
+    if format in LABELS:
+        return LABELS[format].seeds()
     contents = []
     for n in (0, 1, 5, 60, 300):
         rng = np.random.default_rng(n)

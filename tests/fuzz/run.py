@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fuzz.labels import LABELS
 from fuzz.mutate import ending, mutated, seeds
 from ssmbook.errors import InputError
 from ssmbook.events import Events, open_events
@@ -50,6 +51,9 @@ def fuzz(format, inputs, seed=0, seconds=None, first=0):
 def _warm(format, folder):
     """Import and compile what the format needs, so that children do not."""
     (folder / f"warm{ending(format)}").write_bytes(seeds(format)[-1])
+    if format in LABELS:
+        LABELS[format].read(folder / f"warm{ending(format)}")
+        return
     with open_events(folder / f"warm{ending(format)}") as recording:
         assert sum(map(len, recording.blocks()))
 
@@ -108,13 +112,17 @@ def _child(format, folder, seed, number, stop, left, pipe):
 def outcome(path, data, format):
     """ "read", "refused" or "fault …" for one file."""
     try:
+        if format in LABELS:
+            LABELS[format].read(path)
+            return "read"
         with open_events(path) as recording:
             events = Events.concatenate(list(recording.blocks()))
             recording.read(recording.start_us, recording.end_us)
             size = recording.width, recording.height
     except InputError as error:
         message = str(error)
-        if not message.startswith(str(path)) or not message.isprintable() or len(message) > 1000:
+        named = str(path.parent if format in LABELS else path)
+        if not message.startswith(named) or not message.isprintable() or len(message) > 1000:
             return f"fault a message that names no file or is no line: {message[:300]!r}"
         return f"fault {message}" if "MemoryError" in message else "refused"
     except BaseException:

@@ -7,38 +7,32 @@ import os
 import stat
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from ssmbook.errors import InputError, one_line
-
 LARGEST = 1 << 30  # bytes of an array, and of a file
+LONGEST_HEADER = 10_000  # bytes
+_HEADERS: dict[tuple[int, int], tuple[int, Any]] = {  # version: bytes of the header's length, what reads it
+    (1, 0): (2, np.lib.format.read_array_header_1_0),
+    (2, 0): (4, np.lib.format.read_array_header_2_0),
+}
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a npz file by name, or that of a npy file under the name ``""``.
 
     Raises:
-        InputError: the file is missing, damaged, larger than 1 GiB, or needs unpickling.
+        Exception: nearly any, over a file that is missing, damaged, larger than 1 GiB, or needs unpickling.
     """
-    try:
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):
-            raise ValueError("no ordinary file")
-        with open(path, "rb") as file:
-            if file.read(4) == b"PK\x03\x04":
-                return _members(file)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            return {"": _array(file, size)}
-    except FileNotFoundError:
-        raise InputError(f"{path}: is missing; the sequence is not whole, make or fetch it again") from None
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # damaged bytes make numpy and zipfile raise nearly anything
-        words = one_line(str(error) or type(error).__name__, 100)
-        raise InputError(f"{path}: cannot be read ({words}); make or fetch it again") from None
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block
+        raise ValueError("no ordinary file")
+    with open(path, "rb") as file:
+        if file.read(4) == b"PK\x03\x04":
+            return _members(file)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        return {"": _array(file, size)}
 
 
 def _members(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -58,12 +52,13 @@ def _array(file: BinaryIO, size: int) -> np.ndarray:
     if size > LARGEST:
         raise ValueError(f"{size} bytes")
     version = np.lib.format.read_magic(file)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read_header is None:
+    if version not in _HEADERS:
         raise ValueError(f"npy of version {version}")
+    length, read_header = _HEADERS[version]
+    start = file.tell()
+    if (told := int.from_bytes(file.read(length), "little")) > min(size, LONGEST_HEADER):
+        raise ValueError(f"a header of {told} bytes")
+    file.seek(start)
     shape, _, dtype = read_header(file)
     count = 1
     for length in shape:
