@@ -129,7 +129,9 @@ def _detect(options: argparse.Namespace) -> None:
     with open_events(options.recording, sensor.width, sensor.height) as recording:
         zero = recording.start_us
         video = (
-            box_video(options.video, sensor, per_s, options.speed, zero) if options.video else nullcontext()
+            box_video(options.video, sensor, per_s, options.speed, zero, stream.represent)
+            if options.video
+            else nullcontext()
         )
         began = time.monotonic()
         with video as show:
@@ -180,8 +182,8 @@ def _time(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    """Write one step of a detector as ONNX: a frame of counts (uint8) and the states go in, predictions and new
-    states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
+    """Write one step of a detector as ONNX: a frame (uint8; int8 for a mixed-density stack) and the states
+    go in, predictions and new states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
     from ssmbook.detector import load_checkpoint
     from ssmbook.live.export import export_onnx
 

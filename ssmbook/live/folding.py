@@ -9,7 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ssmbook.detector.attention import AttentionBlock
 from ssmbook.detector.model import Detector
 from ssmbook.detector.neck import ConvBlock
-from ssmbook.ssm import S5
+from ssmbook.detector.recurrences import Recurrence
 
 
 def fold(model: Detector) -> Detector:
@@ -26,7 +26,7 @@ def fold(model: Detector) -> Detector:
             block.conv, block[1], block[2] = conv, nn.Identity(), nn.SiLU(inplace=True)
         elif isinstance(block, AttentionBlock):
             block.fold_gamma()
-        elif isinstance(block, S5):
+        elif isinstance(block, Recurrence):
             block.freeze()
     # Activations are channels last; weights that are not would be reordered at every call. Of convolutions alone: S4
     # holds complex numbers, whose parts must stay side by side.

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from ssmbook.errors import InputError
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
-from ssmbook.ssm.inputs import Arrays, check_scale, check_sequence, copy_parameters
+from ssmbook.ssm.inputs import (
+    Arrays,
+    check_bandlimit,
+    check_gain,
+    check_scale,
+    check_sequence,
+    copy_parameters,
+)
 from ssmbook.ssm.kernels.dispatch import diagonal_ssm, scan_planes
 from ssmbook.ssm.kernels.planes import from_planes, multiply_planes, to_planes
 
@@ -59,6 +66,7 @@ class S5(nn.Module):
         conj_sym: hold one mode of each conjugate pair, y = 2 Re(C x) + D ∘ u.
         bidirectional: a second, reversed scan with its own half of C; whole sequences only.
         clip_eigs: hold Re λ ≤ −1e-4, so that no mode can grow.
+        state_gain: factor on C at the start; above 1 the state contributes more beside D ∘ u.
 
     Parameters: Lambda [P, 2], B [P, H, 2], C [H, P, 2] (bidirectional: [H, 2P, 2], the reversed half second),
     D [H], log_step [P]; a trailing 2 is (Re, Im), P is P/2 with ``conj_sym``. The start is the published one.
@@ -83,16 +91,15 @@ class S5(nn.Module):
         conj_sym: bool = False,
         bidirectional: bool = False,
         clip_eigs: bool = False,
+        state_gain: float = 1.0,
     ):
         super().__init__()
         if width < 1 or state_width < 1:
             raise InputError(f"width and state_width must be at least 1, not {width} and {state_width}")
         if discretization not in ("bilinear", "zoh"):
             raise InputError(f'discretization must be "bilinear" or "zoh", not {discretization!r}')
-        if bandlimit_mode not in ("held", "once"):
-            raise InputError(f'bandlimit_mode must be "held" or "once", not {bandlimit_mode!r}')
-        if bandlimit is not None and not bandlimit > 0:
-            raise InputError(f"bandlimit must be above 0 (or None), not {bandlimit}")
+        check_bandlimit(bandlimit, bandlimit_mode)
+        check_gain(state_gain)
         self.width, self.state_width = width, state_width
         self.discretization, self.conj_sym = discretization, conj_sym
         self.bidirectional, self.clip_eigs = bidirectional, clip_eigs
@@ -103,6 +110,7 @@ class S5(nn.Module):
         if bandlimit is not None and bandlimit_mode == "once":
             keep = passes_band(torch.view_as_complex(values["Lambda"]), values["log_step"].exp(), bandlimit)
             values["C"] *= keep.repeat(2 if bidirectional else 1)[:, None]
+        values["C"] *= state_gain
         for name, value in values.items():
             self.register_parameter(name, nn.Parameter(value.to(torch.get_default_dtype())))
 
@@ -176,10 +184,7 @@ class S5(nn.Module):
         check_sequence(u, self.width, self.D.dtype, state, self.state_shape)
         with torch.autocast(u.device.type, enabled=False):
             scale = check_scale(step_scale, u)
-            if isinstance(scale, Tensor) and scale.ndim > 0:
-                y, last = self._run_varying(u, state, scale)
-            else:
-                y, last = self._run(u, state, scale)
+            y, last = self._run_any(u, state, scale)
             return y, None if self.bidirectional else last
 
     def step(
@@ -196,6 +201,17 @@ class S5(nn.Module):
             raise InputError(f"a step takes u [N, {self.width}], not {list(u.shape)}")
         y, state = self(u[:, None], state, step_scale)
         return y[:, 0], state
+
+    def real_step(self) -> nn.Module:
+        """The step in real arithmetic, see `ssmbook.ssm.real`."""
+        from ssmbook.ssm.real import RealS5
+
+        return RealS5(self)
+
+    def step_flops(self) -> int:
+        """Operations of one step of one sequence: x = Λ̄ x + B̄ u takes 8 P + 4 P H (a complex product and sum for each
+        of the P modes, a real input for each of B̄'s 2 P real rows), y = Re(C x) + D ∘ u takes 4 P H + 2 H."""
+        return 8 * self.modes + 8 * self.modes * self.width + 2 * self.width
 
     def eigenvalues(self) -> Tensor:
         """Λ, complex [P], as the layer uses it."""
@@ -217,6 +233,11 @@ class S5(nn.Module):
         if self.bandlimit is not None:
             C = C * passes_band(Lambda, step, self.bandlimit)
         return h2_norm(step * Lambda, step[:, None] * B, C * 2 if self.conj_sym else C, omega_min)
+
+    def _run_any(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(scale, Tensor) and scale.ndim > 0:
+            return self._run_varying(u, x0, scale)
+        return self._run(u, x0, scale)
 
     def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
         """One step size for all: u [N, L, H], x0 [N, P] → y [N, L, H], x_{L−1} [N, P]."""

@@ -47,7 +47,7 @@ def in_chunks(model, x, sizes, **kwargs):
 def test_published_networks_have_their_parameter_counts(preset, parameters):
     with torch.device("meta"), pytest.MonkeyPatch.context() as patch:
         # Only shapes are wanted here, and S5's start takes eigenvalues, which the meta device has not.
-        patch.setattr("ssmbook.detector.recurrences.blocks.S5", MetaS5)
+        patch.setattr("ssmbook.detector.recurrences.s5.S5", MetaS5)
         model = Detector(**PRESETS[preset])
     assert sum(p.numel() for p in model.parameters()) == parameters
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
-from ssmbook.events.representations.windowed import first_misplaced, misplaced
+from ssmbook.events.representations.base import Representation, first_misplaced, misplaced
 
 TAUS_MS = (2.5, 5.0, 10.0, 20.0, 40.0)
 
@@ -94,7 +95,7 @@ def read_kernel(now, near, far, state, out):
             pixels[channel + k, pixel] = _quantise(state[start + k] * (a[k] * b[k]))
 
 
-class Traces:
+class Traces(Representation):
     """Leaky integrators per pixel, polarity and time constant: events in order → uint8 [2K, height, width] at any time.
 
     Channel p·K + k holds min(255, round(16 ln(1 + s_k))) of polarity p.
@@ -114,6 +115,7 @@ class Traces:
 
     name = "traces"
     dtype = np.dtype(np.uint8)
+    windowed = False
 
     def __init__(
         self, height: int = 240, width: int = 304, taus_ms: Sequence[float] = TAUS_MS, halve: bool = False
@@ -137,8 +139,13 @@ class Traces:
         return 2 * len(self.taus_ms)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.channels, self.height >> self.halve, self.width >> self.halve
+    def options(self) -> dict[str, Any]:
+        return {"taus_ms": list(self.taus_ms)}
+
+    def folder_name(self, window_ms: float | None = None, window_events: int | None = None) -> str:
+        if window_ms is not None or window_events is not None:
+            raise InputError("traces have no window, only a stride; leave window_ms and window_events out")
+        return f"{self.name}_taus={'-'.join(f'{tau:g}' for tau in self.taus_ms)}"
 
     def reset(self) -> None:
         """Forget all events: another recording begins."""
@@ -186,6 +193,14 @@ class Traces:
             out = np.empty(self.shape, self.dtype)
         read_kernel(float(t_us), self._near, self._far, self._state.reshape(-1), out)
         return out
+
+    def write_frame(self, parts: Sequence[Events], t_us: int, out: np.ndarray) -> None:
+        self.advance(parts)
+        self.read(t_us, out)
+
+    def advance(self, parts: Sequence[Events]) -> None:
+        for ev in parts:
+            self.push(ev)
 
 
 def _decays(taus_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
