@@ -11,6 +11,7 @@ import gpu
 import measuring
 import pytest
 import scan
+import simulate
 import torch
 from training_set import SENSOR, TRAINING, make_set
 
@@ -145,3 +146,12 @@ def test_help_says_what_is_measured(module, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         module.main()
     assert "--out" in capsys.readouterr().out
+
+
+def test_the_simulator_is_timed_on_streets_and_on_a_video():
+    count, seconds = simulate.simulate("davis346-dim", 0.1, 0)
+    assert count > 10_000
+    assert 0 < seconds < 60
+    row = simulate.of_a_video(0.1, 1)
+    assert row["events_per_s"] > 1000
+    assert row["one_process"] > 0
