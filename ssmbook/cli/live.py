@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from ssmbook.cli.values import literal
@@ -12,7 +13,7 @@ from ssmbook.errors import InputError
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
     command = commands.add_parser("detect", help="find the boxes in a recording", description=_detect.__doc__)
-    command.add_argument("recording", help="a DAT, EVT2, EVT3, AEDAT4, HDF5 or npy file")
+    command.add_argument("recording", help="a file of any format that is read")
     _add_checkpoint(command)
     command.add_argument(
         "--out", metavar="FILE", help="the boxes: *_bbox.npy, Prophesee's, or *_bbox.json, COCO's"
@@ -103,6 +104,8 @@ def _detect(options: argparse.Namespace) -> None:
         else nullcontext() as show,
     ):
         windows, boxes = detect_recording(stream, recording, show=show)
+    if str(recording.faults):
+        print(f"{options.recording}: {recording.faults}", file=sys.stderr)
     if options.out and options.out.endswith(".json"):
         write_coco(options.out, boxes, stream.sensor.classes, *stream.sensor.frame_size)
     elif options.out:
