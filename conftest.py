@@ -1,6 +1,10 @@
-"""Chapters run without progress bars, whose text would be part of the outputs that are compared."""
+"""One thread a process, and chapters without progress bars, whose text would be part of the compared outputs."""
 
 import os
+
+# Set before torch and numba are imported: two test processes of one thread each use two cores better than one
+# process of two threads, and do not wait for each other on a loaded machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

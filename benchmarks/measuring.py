@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from ssmbook.files import atomic_write
 
 Run = Callable[[], object]
 
@@ -80,6 +81,5 @@ def circumstances(device: str) -> dict[str, Any]:
 def write_results(path: Path, results: Any) -> None:
     """Write json, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(temporary, path)
+    with atomic_write(path) as file:
+        file.write(f"{json.dumps(results, indent=1)}\n".encode())

@@ -172,12 +172,14 @@ def measure_shape(
 
 def measure_step(pixels: int, width: int, repeats: int, device: str) -> dict[str, float]:
     """One step over one frame's pixels, ms: the S5 block against the ConvLSTM cell of the same width."""
-    from ssmbook.detector.recurrences import ConvLSTM, SSMBlock
+    from ssmbook.detector.recurrences import ConvLSTM, StateSpaceBlock
     from ssmbook.ssm import S5
 
-    u = torch.randn(pixels, 1, width, device=device)
+    u = torch.randn(1, pixels, width, device=device)
     runs = {}
-    for name, block in (("S5 block", SSMBlock(S5(width, width), width)), ("ConvLSTM", ConvLSTM(width))):
+    layer = S5(width, width)
+    layer.freeze()
+    for name, block in (("S5 block", StateSpaceBlock(layer, width)), ("ConvLSTM", ConvLSTM(width))):
         block = block.to(device).eval()
         with torch.no_grad():
             _, state = block(u)

@@ -15,6 +15,7 @@
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, gen1-small, gen1-base, gen4-small, gen4-base
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
+representation: str = ""  # traces, mixeddensity_stack or stacked_histogram; the profile's by default
 
 # %%
 import matplotlib.pyplot as plt
@@ -29,7 +30,7 @@ from ssmbook.study import Workspace
 from ssmbook.study.workspace import book_root
 
 plots.style()
-book = Workspace(profile, data_dir)
+book = Workspace(profile, data_dir, representation=representation)
 
 # %% [markdown]
 # ## Sensors
@@ -101,7 +102,7 @@ for split in ("train", "val", "test"):
 fig, axes = plt.subplots(1, 4, figsize=(plots.WIDTH_IN, 2.0))
 for ax, i in zip(axes, np.linspace(0, len(sequence.label_frames) - 1, 4).astype(int).tolist(), strict=True):
     frame = sequence.frames(sequence.label_frames[i], sequence.label_frames[i] + 1)[0]
-    plots.show_histogram(ax, frame, f"{sequence.label_times_us[i] / 1e6:.2f} s")
+    plots.show_frame(ax, frame, f"{sequence.label_times_us[i] / 1e6:.2f} s", book.represent)
     plots.show_boxes(ax, sequence.labels_at(i), book.sensor.classes)
 _ = plots.save(fig, book.figures / "sequence.png")
 
@@ -167,6 +168,6 @@ len(summary.done) + len(summary.skipped)
 batch = EvaluationStreams(find_sequences(own / "set" / "val"), length=1, batch_size=5)[0]
 fig, axes = plt.subplots(1, 5, figsize=(plots.WIDTH_IN, 1.6))
 for (_, slot), boxes in zip(batch.frames.tolist(), batch.labels, strict=True):
-    plots.show_histogram(axes[slot], batch.x[0, slot].numpy(), batch.sequences[slot])
+    plots.show_frame(axes[slot], batch.x[0, slot].numpy(), batch.sequences[slot])
     plots.show_boxes(axes[slot], boxes, camera["classes"])
 _ = plots.save(fig, book.figures / "own.png")

@@ -26,6 +26,7 @@
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
+representation: str = ""  # traces, mixeddensity_stack or stacked_histogram; the profile's by default
 accelerator: str = "auto"  # Lightning's: auto, cpu, gpu
 devices: int = 1  # processes on this machine, a device each
 
@@ -44,7 +45,7 @@ from ssmbook.study import Workspace, get_profile
 from ssmbook.training import learning_rate_for, read_metrics
 
 plots.style()
-book = Workspace(profile, data_dir)
+book = Workspace(profile, data_dir, representation=representation)
 
 # %% [markdown]
 # ## What is trained, and how long
@@ -73,7 +74,7 @@ fig, axes = plt.subplots(1, 4, figsize=(plots.WIDTH_IN, 2.0))
 picks = torch.linspace(0, len(batch.frames) - 1, 4).long().tolist()
 for ax, m in zip(axes, picks, strict=True):
     step, slot = batch.frames[m].tolist()
-    plots.show_histogram(ax, batch.x[step, slot].numpy(), f"window {step}, slot {slot}")
+    plots.show_frame(ax, batch.x[step, slot].numpy(), f"window {step}, slot {slot}", book.represent)
     plots.show_boxes(ax, batch.labels[m], book.sensor.classes)
 _ = plots.save(fig, book.figures / "training_batch.png")
 

@@ -31,6 +31,7 @@
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
+representation: str = ""  # traces, mixeddensity_stack or stacked_histogram; the profile's by default
 checkpoint: str = ""  # a released checkpoint, or one of yours; the profile's trained detectors by default
 score: str = "class"  # what ranks detections: class, as published, or product
 
@@ -48,7 +49,7 @@ from ssmbook.evaluation.average_precision import RECALL
 from ssmbook.study import Workspace, ap_by_precision, evaluate_checkpoint, score_table, write_table
 
 plots.style()
-book = Workspace(profile, data_dir)
+book = Workspace(profile, data_dir, representation=representation)
 
 # %% [markdown]
 # ## The protocol, checked on itself
@@ -183,7 +184,7 @@ pictures = book.frames_at("test", result.sequences[-1], times)
 fig, axes = plt.subplots(2, 3, figsize=(plots.WIDTH_IN, 3.8))
 for ax, m, picture in zip(axes.flat, picks, pictures, strict=True):
     found = result.detections[m]
-    plots.show_histogram(ax, picture, f"{result.ground_truth[m]['t'][0] / 1e6:.2f} s")
+    plots.show_frame(ax, picture, f"{result.ground_truth[m]['t'][0] / 1e6:.2f} s", book.represent)
     plots.show_boxes(ax, result.ground_truth[m], book.sensor.classes)
     plots.show_boxes(ax, found[found["class_confidence"] > 0.3], scores=True, dashed=True)
 _ = plots.save(fig, book.figures / "detections.png")

@@ -29,6 +29,7 @@
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
+representation: str = ""  # traces, mixeddensity_stack or stacked_histogram; the profile's by default
 
 # %%
 import pandas as pd
@@ -39,7 +40,7 @@ from ssmbook.study import Workspace, pivot, run_arms, write_table
 
 plots.style()
 pd.options.display.max_rows = 100
-book = Workspace(profile, data_dir)
+book = Workspace(profile, data_dir, representation=representation)
 
 # %% [markdown]
 # ## The arms of this profile

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import platform
 import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import filelock
 import numpy as np
+import psutil
 
 from ssmbook.errors import InputError
 
@@ -52,19 +57,87 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file that appears under its name when the block ends, and not at all when the block raises."""
+    """A file that appears under its name when the block ends, and not at all when the block raises.
+
+    Until then it is ``.<name>.<process>@<machine>.tmp`` beside it. What a process that was killed has left of the
+    same file is removed.
+
+    Raises:
+        InputError: the system refuses to write: a full disk, a folder that is missing or read-only.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.tmp")
+    for left in _left_by_the_dead(path):
+        left.unlink(missing_ok=True)
     try:
-        file = open(temporary, "wb")  # noqa: SIM115 (closed below, before it gets its name)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give a folder that can") from None
-    try:
-        with file:
+        with open(temporary, "wb") as file:
             yield file
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):  # of another file, which the block reads
+            raise
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or give a folder that can be written"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _left_by_the_dead(path: Path) -> list[Path]:
+    """Temporary files of a path whose processes, on this machine, are no more."""
+    left = []
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*@{glob.escape(platform.node())}.tmp"):
+        process = other.name.removeprefix(f".{path.name}.").partition("@")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            left.append(other)
+    return left
+
+
+@contextmanager
+def lock(folder: str | os.PathLike[str], work: str, wait: bool = True) -> Iterator[None]:
+    """Hold a folder, so that one process at a time does such work in it; it is made if needed.
+
+    The lock ends with its process, however that ends. Another process waits for it, and says on stderr for whom.
+
+    Args:
+        folder: holds the lock's file, ``.lock``, as long as someone holds it.
+        work: what is done, for the message of others, e.g. ``"preprocesses into it"``.
+        wait: otherwise a folder that is held is an error.
+
+    Raises:
+        InputError: the folder cannot be written, or is held and ``wait`` is false.
+    """
+    path = Path(folder) / ".lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(path, poll_interval=0.2)
+        try:
+            held.acquire(timeout=0)
+        except filelock.Timeout:
+            if not wait:
+                raise InputError(f"{folder}: {_holder(path)}; wait until it has ended") from None
+            print(f"{folder}: {_holder(path)}; waiting for it", file=sys.stderr, flush=True)
+            held.acquire()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); give a folder that can be written"
+        ) from None
+    try:
+        path.write_text(f"process {os.getpid()} on {platform.node()} {work}")
+        yield
+    finally:
+        with suppress(
+            OSError
+        ):  # who waits for the removed file tries again; some systems refuse to remove it
+            path.unlink()
+        held.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text()[:200] or "another process holds it"
+    except (OSError, UnicodeDecodeError):
+        return "another process holds it"
 
 
 @contextmanager
@@ -83,12 +156,12 @@ def as_input_error(fault: str) -> Iterator[None]:
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write plain data as JSON, whole or not at all."""
+    """Write plain data as JSON, whole or not at all; the folder is made if needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, default=plain_data) + "\n")
-    os.replace(temporary, path)
+    text = json.dumps(value, indent=1, sort_keys=True, default=plain_data)
+    with atomic_write(path) as file:
+        file.write(f"{text}\n".encode())
     return path
 
 

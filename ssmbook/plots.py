@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,15 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ssmbook.events import Events
+from ssmbook.events import Events, Representation, StackedHistogram
+from ssmbook.files import atomic_write
 
 # Colours that remain apart for colour-blind readers (Okabe and Ito).
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7f7f7f"
-SKY = "#56B4E9"
+SKY, BLACK = "#56B4E9", "#000000"
 MODEL_COLOURS = {
     "s5": BLUE,
     "s5-held": SKY,
     "s5-h2": GREEN,
+    "s5-selective": BLACK,
     "s4d": PURPLE,
     "s4": RED,
     "convlstm": ORANGE,
@@ -52,9 +53,8 @@ def save(fig: Figure, path: str | Path, dpi: int = 150) -> Path:
     """Save a figure as PNG, whole or not at all; the same figure gives the same bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fig.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
-    os.replace(temporary, path)
+    with atomic_write(path) as file:
+        fig.savefig(file, dpi=dpi, format="png", metadata={"Software": None})
     return path
 
 
@@ -75,15 +75,10 @@ def show_events(ax: Axes, events: Events, height: int, width: int, title: str = 
     show_image(ax, polarity_image(on, off), title)
 
 
-def histogram_image(frame: np.ndarray) -> np.ndarray:
-    """A StackedHistogram [2 · bins, H, W] as a picture [H, W, 3]: its bins summed, OFF first and ON after."""
-    off, on = np.split(frame.astype(np.int64), 2)
-    return polarity_image(on.sum(0), off.sum(0))
-
-
-def show_histogram(ax: Axes, frame: np.ndarray, title: str = "") -> None:
-    """A StackedHistogram [2 · bins, H, W] as one picture."""
-    show_image(ax, histogram_image(frame), title)
+def show_frame(ax: Axes, frame: np.ndarray, title: str = "", represent: Representation | None = None) -> None:
+    """A frame [C, H, W] of a representation (of ``StackedHistogram`` if none is given) as one picture."""
+    off, on = (represent or StackedHistogram()).polarities(frame)
+    show_image(ax, polarity_image(on, off), title)
 
 
 def show_image(ax: Axes, image: np.ndarray, title: str = "") -> None:

@@ -53,16 +53,19 @@ def _reproduce(options: argparse.Namespace) -> None:
     from ssmbook.study.chapters import outputs, reproduce
     from ssmbook.study.workspace import Workspace
 
-    if options.dry_run:
-        _show_plan(Workspace(options.profile, options.data_dir))
-        return
     parameters = {name: literal(value) for name, value in options.parameters}
+    workspace = Workspace(
+        options.profile, options.data_dir, representation=parameters.get("representation", "")
+    )
+    if options.dry_run:
+        _show_plan(workspace)
+        return
     copies = reproduce(options.profile, options.chapters, options.data_dir, parameters)
     print("Executed chapters:")
     for path in copies:
         print(f"  {path}")
     print("Tables and figures:")
-    for path in outputs(Workspace(options.profile, options.data_dir)):
+    for path in outputs(workspace):
         print(f"  {path}")
 
 

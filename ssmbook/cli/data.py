@@ -1,12 +1,16 @@
-"""Commands that make and look at data: download, simulate, preprocess."""
+"""Commands that make and look at data: download, preprocess."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ssmbook.errors import InputError
+
+if TYPE_CHECKING:
+    from ssmbook.dataset import Sensor
 
 
 def add(commands: Any) -> None:
@@ -25,14 +29,6 @@ def add(commands: Any) -> None:
     command.set_defaults(run=_download)
 
     command = commands.add_parser(
-        "simulate", help="write a simulated raw set in Gen1's format", description=_simulate.__doc__
-    )
-    command.add_argument("out", help="folder for train/, val/ and test/ with *_td.dat and *_bbox.npy")
-    command.add_argument("--profile", default="demo", help="whose scenes: smoke or demo (default: demo)")
-    command.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
-    command.set_defaults(run=_simulate)
-
-    command = commands.add_parser(
         "preprocess", help="turn raw recordings and boxes into sequences", description=_preprocess.__doc__
     )
     command.add_argument("raw", help="folder with train/, val/ and test/ of recordings and boxes")
@@ -41,10 +37,16 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--sensor", default="gen1", help="gen1, gen4, or a YAML file (default: gen1)")
     command.add_argument(
+        "--label-times",
+        choices=["grid", "own"],
+        help="use boxes on the sensor's label interval, as published, or all at their own times (default: the "
+        "sensor's, grid)",
+    )
+    command.add_argument(
         "--representation",
         type=_list_of(str),
         default=["stacked_histogram"],
-        help="stacked_histogram (default) or mixeddensity_stack; several with commas",
+        help="stacked_histogram (default), mixeddensity_stack or traces; several with commas",
     )
     command.add_argument(
         "--window-ms", type=_list_of(float), help="window in ms (default: 50); several with commas"
@@ -89,25 +91,11 @@ def _download(options: argparse.Namespace) -> None:
         if options.raw or options.preprocessed or options.split:
             raise InputError("--raw, --preprocessed and --split choose parts of a set, not checkpoints")
         for path, crc32 in download_checkpoints(folder).values():
-            print(f"{path}: crc32 {crc32:08x} (its authors state none to compare it with)")
+            print(f"{path}: crc32 {crc32:08x} (its authors state none; later runs compare with this one)")
         return
     splits = options.split or ("train", "val", "test")
     for path in download_set(options.what, folder, options.raw, splits):
         print(path)
-
-
-def _simulate(options: argparse.Namespace) -> None:
-    """Write a profile's simulated driving scenes as raw files in Gen1's own format. Finished sequences are
-    kept; the same seed gives the same bytes."""
-    from ssmbook.events.simulate import simulate_set
-    from ssmbook.study.profiles import PROFILES, get_profile
-
-    simulation = get_profile(options.profile).simulation
-    if simulation is None:
-        simulated = ", ".join(name for name, profile in PROFILES.items() if profile.simulation)
-        raise InputError(f"profile {options.profile!r} has no simulation; {simulated} have one")
-    simulate_set(options.out, simulation, options.workers)
-    print(options.out)
 
 
 def _list_of(kind: type) -> Any:
@@ -121,42 +109,67 @@ def _list_of(kind: type) -> Any:
 
 
 def _preprocess(options: argparse.Namespace) -> int:
-    """Turn raw recordings (<name>_td.dat, _td.dat.h5, _td.h5, _td.npy, .raw, .aedat4) into sequences of dense tensors
-    in the published layout. Beside each lie its boxes: <name>_bbox.npy as Prophesee's, <name>_bbox.json in COCO's
-    format (images with timestamp_us), or a folder <name>_bbox of YOLO txt files named by time (000100000us.txt).
-    Another camera than Gen1's is a YAML file with width, height and classes. Sequences that are whole are kept, so
-    after an interruption the same command goes on. Several windows, strides or representations are made from one
-    reading: --window-ms 50,25,5 --stride-ms 50,25,5 makes three sets. Sequences that fail are listed at the end, with
-    exit code 1; the others are made."""
+    """Turn raw recordings (<name>_td.dat, _td.dat.h5, _td.h5, _td.npy, .raw, .aedat4, or <name> with _cd or nothing
+    before .dat, .h5, .hdf5, .npy, .csv) into sequences of dense tensors in the published layout. Beside each lie its
+    boxes: <name>_bbox.npy as Prophesee's, <name>_bbox.json in COCO's format (images with timestamp_us), or a folder
+    <name>_bbox of YOLO txt or Pascal VOC xml files named by time (000100000us.txt). Another camera than Gen1's is a
+    YAML file with width, height and classes. What became of the boxes is printed.
+    Sequences that are whole are kept, so after an interruption the same command goes on. Several windows, strides or
+    representations are made from one reading: --window-ms 50,25,5 --stride-ms 50,25,5 makes three sets. Sequences that
+    fail are listed at the end, with exit code 1; the others are made."""
+    import warnings
     from contextlib import nullcontext
 
     from ssmbook.dataset import SequencesFailed, preprocess_sets
-    from ssmbook.dataset.processes import connect
+    from ssmbook.processes import connect
 
-    sets = _sets(options)
+    sets, sensor = _sets(options), _sensor(options)
     if options.dry_run:
-        return _dry_run(options, sets)
-    with connect(options.scheduler) if options.scheduler else nullcontext() as client:
+        return _dry_run(options, sets, sensor)
+    failed: dict[str, str] = {}
+    with (
+        connect(options.scheduler) if options.scheduler else nullcontext() as client,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", UserWarning)  # they are printed below
         try:
-            summary = preprocess_sets(
-                options.raw, sets, options.sensor, workers=options.workers, client=client
-            )
-        except SequencesFailed as failed:
-            _print_failures(failed.failures)
-            print(f"made: {len(failed.summary.done)}; the same command tries the rest again", file=sys.stderr)
-            return 1
+            summary = preprocess_sets(options.raw, sets, sensor, workers=options.workers, client=client)
+        except SequencesFailed as error:
+            failed, summary = error.failures, error.summary
     print(
         f"{len(summary.done)} sequences made, {len(summary.skipped)} were there, "
         f"{len(summary.without_labels)} have no label that counts: {', '.join(map(str, sets))}"
     )
-    return 0
+    for out, counts in summary.labels.items():
+        print(f"{out}: {counts}")
+    for line in summary.warnings(sensor):
+        print(f"warning: {line}", file=sys.stderr)
+    _print_failures(failed)
+    if failed:
+        print("the same command tries the sequences that failed again", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _sensor(options: argparse.Namespace) -> Sensor:
+    """The sensor that was asked for, with the label times that were asked for."""
+    from ssmbook.dataset import get_sensor
+
+    sensor = get_sensor(options.sensor)
+    return replace(sensor, label_times=options.label_times) if options.label_times else sensor
 
 
 def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The sets that were asked for: each representation with each pair of window and stride."""
+    from ssmbook.events import get_representation
+
     if options.window_ms is not None and options.window_events is not None:
         raise InputError("--window-ms and --window-events exclude each other")
     key = "window_ms" if options.window_events is None else "window_events"
+    for name in options.representation:
+        if not get_representation(name).windowed and getattr(options, key):
+            raise InputError(
+                f"{name} have no window; leave --{key.replace('_', '-')} out, or make them by themselves"
+            )
     windows, strides = getattr(options, key) or [50.0], options.stride_ms
     if 1 not in (len(windows), len(strides)) and len(windows) != len(strides):
         raise InputError(
@@ -165,30 +178,34 @@ def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     pairs = [
         (windows[i % len(windows)], strides[i % len(strides)]) for i in range(max(len(windows), len(strides)))
     ]
-    sets = {
-        f"{name}_{key.removesuffix('_ms')}={window:g}_stride={stride:g}": {
-            "representation": name,
-            key: window,
-            "stride_ms": stride,
-            "grid": options.grid,
-        }
-        for name in options.representation
-        for window, stride in pairs
-    }
+    sets = {}
+    for name in options.representation:
+        for window, stride in pairs:
+            windowed = get_representation(name).windowed
+            label = f"_{key.removesuffix('_ms')}={window:g}" if windowed else ""
+            sets[f"{name}{label}_stride={stride:g}"] = {
+                "representation": name,
+                **({key: window} if windowed else {}),
+                "stride_ms": stride,
+                "grid": options.grid,
+            }
     if len(sets) == 1:
         return {options.out: next(iter(sets.values()))}
     return {f"{options.out}/{name}": settings for name, settings in sets.items()}
 
 
-def _dry_run(options: argparse.Namespace, sets: dict[str, dict[str, Any]]) -> int:
+def _dry_run(options: argparse.Namespace, sets: dict[str, dict[str, Any]], sensor: Sensor) -> int:
     from ssmbook.dataset import estimate
 
     failures: dict[str, str] = {}
-    for out, found in estimate(options.raw, sets, options.sensor).items():
+    for out, found in estimate(options.raw, sets, sensor).items():
         print(
             f"{out}: {found.sequences:,} sequences to make, {found.hours:.2f} h up to their last labels, "
             f"{found.windows:,} windows; {found.bytes_in / 1e9:.3f} GB in, about {found.bytes_out / 1e9:.3f} GB out"
         )
+        print(f"{out}: {found.labels}")
+        if warning := found.labels.warning(sensor):
+            print(f"warning: {out}: {warning}", file=sys.stderr)
         failures |= found.failures
     print("Bytes out: windows × the mean size of the first 8 of 5 sequences. Nothing was written.")
     _print_failures(failures)

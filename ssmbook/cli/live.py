@@ -6,17 +6,24 @@ import argparse
 import sys
 from typing import Any
 
-from ssmbook.cli.values import literal
+from ssmbook.cli.values import literal, size, time_us
 from ssmbook.errors import InputError
 
 
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
-    command = commands.add_parser("detect", help="find the boxes in a recording", description=_detect.__doc__)
-    command.add_argument("recording", help="a file of any format that is read")
+    command = commands.add_parser(
+        "detect",
+        help="find the boxes in a recording",
+        description=_detect.__doc__,
+        epilog="Example: ssmbook detect drive.raw model.ckpt --video boxes.gif --speed 0.25 --start 2s --stop 12s",
+    )
+    command.add_argument("recording", help="a file of any format that is read, see ssmbook info")
     _add_checkpoint(command)
     command.add_argument(
-        "--out", metavar="FILE", help="the boxes: *_bbox.npy, Prophesee's, or *_bbox.json, COCO's"
+        "--out",
+        metavar="FILE",
+        help="the boxes: *_bbox.npy, Prophesee's; *_bbox.json, COCO's; or *.csv",
     )
     command.add_argument(
         "--video", metavar="FILE", help="events and boxes: *.mp4, which needs ffmpeg and is smaller, or *.gif"
@@ -25,6 +32,13 @@ def add(commands: Any) -> None:
         "--speed", type=float, default=1.0, help="of the video: 0.1 is ten times slower (default: 1)"
     )
     command.add_argument("--sensor", default="", help="gen1, gen4 or a YAML file (default: the checkpoint's)")
+    command.add_argument(
+        "--size", type=size, metavar="WxH", help="the camera, for recordings that do not say it: 640x480"
+    )
+    command.add_argument(
+        "--start", type=time_us, help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it"
+    )
+    command.add_argument("--stop", type=time_us, help="time to stop before")
     command.add_argument("--rate", type=float, default=20.0, help="windows a second (default: 20)")
     command.add_argument(
         "--way", default="sliding", help="to run faster than 20 Hz: sliding, true or held (default: sliding)"
@@ -75,43 +89,80 @@ def _add_checkpoint(command: argparse.ArgumentParser) -> None:
 
 def _detect(options: argparse.Namespace) -> None:
     """Run a detector over a recording as it would run live, and write the boxes of all windows, a video of events
-    and boxes, or both. A box's time is the end of its window in µs; x, y, w, h are pixels of the frame (halved on
-    1 Mpx)."""
+    and boxes, or both. The network takes the recording's size, whatever it was trained on. A box's time is the end of
+    its window in µs on the recording's clock; x, y, w, h are pixels of the frame (halved on 1 Mpx). The video shows the
+    time since the recording's first event."""
+    import time
     from contextlib import nullcontext
+    from dataclasses import replace
 
-    from ssmbook.detector import load_checkpoint
+    from ssmbook.detector import input_sizes, load_checkpoint
     from ssmbook.events import open_events, write_boxes, write_coco
     from ssmbook.live import StreamingDetector, box_video, detect_recording
 
     if not options.out and not options.video:
         raise InputError("nothing to write: give --out for the boxes, --video for a video, or both")
-    if options.out and not options.out.endswith((".npy", ".json")):
-        raise InputError(f"{options.out}: boxes are written as .npy or .json; give one of these endings")
-    model = load_checkpoint(options.checkpoint, options.preset).to(_device(options.device))
+    if options.out and not options.out.endswith((".npy", ".json", ".csv")):
+        raise InputError(
+            f"{options.out}: boxes are written as .npy, .json or .csv; give one of these endings"
+        )
+    start, stop = options.start, options.stop
+    if start is not None and stop is not None and stop <= start:
+        raise InputError(f"--stop {stop} µs is not after --start {start} µs")
+    sensor = _sensor(options)
+    with open_events(options.recording, *(options.size or (None, None))) as recording:
+        width, height = recording.width, recording.height
+        if width is None or height is None:  # then it is the sensor that the checkpoint was trained for
+            width, height = sensor.width, sensor.height
+        if (width, height) != (sensor.width, sensor.height):
+            sensor = replace(sensor, name=f"{sensor.name} at {width}x{height}", width=width, height=height)
+        sizes = input_sizes(*sensor.frame_size)
+    model = load_checkpoint(options.checkpoint, options.preset, **sizes).to(_device(options.device))
     stream = StreamingDetector(
         model,
-        _sensor(options),
+        sensor,
         rate_hz=options.rate,
         way=options.way,
         follow=not options.keep_step,
         confidence=options.confidence,
     )
     per_s = 1e6 / stream.windows.stride_us
-    with (
-        open_events(options.recording, stream.sensor.width, stream.sensor.height) as recording,
-        box_video(options.video, stream.sensor, per_s, options.speed)
-        if options.video
-        else nullcontext() as show,
-    ):
-        windows, boxes = detect_recording(stream, recording, show=show)
-    if str(recording.faults):
-        print(f"{options.recording}: {recording.faults}", file=sys.stderr)
-    if options.out and options.out.endswith(".json"):
+    with open_events(options.recording, sensor.width, sensor.height) as recording:
+        zero = recording.start_us
+        video = (
+            box_video(options.video, sensor, per_s, options.speed, zero, stream.represent)
+            if options.video
+            else nullcontext()
+        )
+        began = time.monotonic()
+        with video as show:
+            windows, boxes = detect_recording(stream, recording, show=show, start_us=start, stop_us=stop)
+        seconds = time.monotonic() - began
+        if str(recording.faults):
+            print(f"{options.recording}: {recording.faults}", file=sys.stderr)
+    if options.out and options.out.endswith(".csv"):
+        _write_csv(options.out, boxes, sensor.classes)
+    elif options.out and options.out.endswith(".json"):
         write_coco(options.out, boxes, stream.sensor.classes, *stream.sensor.frame_size)
     elif options.out:
         write_boxes(options.out, boxes)
     written = " and ".join(filter(None, (options.out, options.video)))
-    print(f"{written}: {len(boxes)} boxes in {windows} windows")
+    shown_s = windows / per_s
+    print(
+        f"{written}: {len(boxes)} boxes in {windows} windows; {shown_s:.2f} s of recording in {seconds:.2f} s "
+        f"({shown_s / max(seconds, 1e-9):.2g} × real time)"
+    )
+
+
+def _write_csv(path: str, boxes: Any, classes: Any) -> None:
+    """Boxes as lines of t_us, x, y, w, h, class, score."""
+    from ssmbook.files import atomic_write
+
+    lines = ["t_us,x,y,w,h,class,score"]
+    for t, x, y, w, h, kind, _, score in boxes.tolist():
+        lines.append(f"{t},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{classes[kind]},{score:.4f}")
+    with atomic_write(path) as file:
+        file.write(("\n".join(lines) + "\n").encode())
 
 
 def _time(options: argparse.Namespace) -> None:
@@ -134,8 +185,8 @@ def _time(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    """Write one step of a detector as ONNX: a frame of counts (uint8) and the states go in, predictions and new
-    states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
+    """Write one step of a detector as ONNX: a frame (uint8; int8 for a mixed-density stack) and the states
+    go in, predictions and new states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
     from ssmbook.detector import load_checkpoint
     from ssmbook.live.export import export_onnx
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ssmbook.cli.values import size, time_us
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ssmbook.events.summary import Summary
 
 _BARS = "▁▂▃▄▅▆▇█"
-_UNITS = {"": 1, "us": 1, "ms": 1000, "s": 1_000_000}
 
 
 def add(commands: Any) -> None:
@@ -23,7 +22,7 @@ def add(commands: Any) -> None:
     command = commands.add_parser("info", help="what a recording holds", description=_info.__doc__)
     command.add_argument("recordings", nargs="+", help="files of any format that is read")
     command.add_argument(
-        "--size", type=_size, metavar="WxH", help="the sensor, for files that do not say it: 640x480"
+        "--size", type=size, metavar="WxH", help="the sensor, for files that do not say it: 640x480"
     )
     command.set_defaults(run=_info)
 
@@ -40,11 +39,11 @@ def add(commands: Any) -> None:
         "--to", help="the format, where the ending leaves it open: evt2, evt3, dat, hdf5, npy, csv"
     )
     command.add_argument(
-        "--start", type=_time, default=None, help="first time to keep: 2500000 (µs), 2500ms or 2.5s"
+        "--start", type=time_us, default=None, help="first time to keep: 2500000 (µs), 2500ms or 2.5s"
     )
-    command.add_argument("--stop", type=_time, default=None, help="time to stop before")
+    command.add_argument("--stop", type=time_us, default=None, help="time to stop before")
     command.add_argument(
-        "--size", type=_size, metavar="WxH", help="the sensor, for files that do not say it: 640x480"
+        "--size", type=size, metavar="WxH", help="the sensor, for files that do not say it: 640x480"
     )
     command.add_argument(
         "--from-zero",
@@ -52,20 +51,6 @@ def add(commands: Any) -> None:
         help="subtract the first stamp that is kept, so that time begins at 0",
     )
     command.set_defaults(run=_convert)
-
-
-def _time(text: str) -> int:
-    match = re.fullmatch(r"(-?\d{1,19}(?:\.\d{1,9})?)(us|ms|s|)", text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2500000 (µs), 2500ms or 2.5s")
-    return round(float(match[1]) * _UNITS[match[2]]) if "." in match[1] else int(match[1]) * _UNITS[match[2]]
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write width x height, as 640x480")
-    return int(match[1]), int(match[2])
 
 
 def _info(options: argparse.Namespace) -> int:

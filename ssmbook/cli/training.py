@@ -45,8 +45,8 @@ def _add_train(commands: Any) -> None:
     add(
         "--recurrence",
         default="s5",
-        help="s5, s4d, s4, convlstm or none; s5-held and s5-h2 are S5 with a held mask and with the H2 norm "
-        "(default: s5)",
+        help="s5, s5-selective, s4d, s4, convlstm or none; s5-held and s5-h2 are S5 with a held mask and with the "
+        "H2 norm (default: s5)",
     )
     add(
         "--init",
@@ -55,6 +55,11 @@ def _add_train(commands: Any) -> None:
         help="fine-tune this checkpoint, ours or released; new class layer",
     )
     add("--sensor", default="", help="another sensor than the profile's: the path of its YAML file")
+    add(
+        "--representation",
+        default="",
+        help="stacked_histogram, mixeddensity_stack or traces (default: the profile's)",
+    )
     add("--name", default="", help="of the run's folder under runs/ (default: from the options)")
     add("--accelerator", default="auto", help="auto, cpu or gpu (default: auto)")
     add("--devices", type=int, default=1, help="processes on each node, a device each (default: 1)")
@@ -85,8 +90,9 @@ def _add_evaluate(commands: Any) -> None:
     add("--split", default="test", help="test, val or train (default: test)")
     add(
         "--score",
-        default="class",
-        help="what ranks detections: class, as published, or product (default: class)",
+        default="",
+        help="what ranks detections: product (objectness times class score) or class, as published"
+        " (default: product for our own checkpoints, class for released ones)",
     )
     add("--sensor", default="", help="gen1, gen4 or a YAML file (default: the checkpoint's)")
     add("--sequence-length", type=int, default=0, help="windows of a chunk (default: as in training)")
@@ -120,6 +126,7 @@ def _train(options: argparse.Namespace) -> None:
     from ssmbook.study.checkpoints import check_counted
     from ssmbook.study.profiles import get_profile
     from ssmbook.study.workspace import Workspace
+    from ssmbook.training.run_folder import FREE
 
     profile = get_profile(options.profile)
     names = [*(name for name, *_ in _SETTINGS), "checkpointing"]
@@ -130,9 +137,15 @@ def _train(options: argparse.Namespace) -> None:
     profile = replace(profile, training=replace(profile.training, **changed))
     if options.sensor:
         profile = replace(profile, sensor=options.sensor)
-    shown = [f"{name}={value}" for name, value in changed.items() if getattr(options, name) is not None]
-    shown += [f"{n}={Path(v).stem}" for n in ("init", "sensor") if (v := getattr(options, n))]
-    workspace = Workspace(profile, options.data_dir)
+    shown = [
+        f"{name}={value}"
+        for name, value in changed.items()
+        if getattr(options, name) is not None and name not in FREE
+    ]
+    shown += [
+        f"{n}={Path(v).stem}" for n in ("init", "sensor", "representation") if (v := getattr(options, n))
+    ]
+    workspace = Workspace(profile, options.data_dir, representation=options.representation)
     sets = workspace.preprocessed()
     if not getattr(rank_zero_only, "rank", 0):
         print(f"{sets / 'train'}: {describe(find_sequences(sets / 'train'))}", file=sys.stderr)
@@ -151,9 +164,10 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     """Average precision × 100 by the Prophesee protocol. The mAP that is published for S5-ViT was measured with
-    chunks that each start from zero and detections ranked by class score alone: expect it in the row
-    "published". In the row "exact" the state is carried through each recording. The set's grid (windows of 50 ms,
-    one every 50 ms, 125 ms, …) is found and shown; with --follow, a state-space model's time scale follows it."""
+    chunks that each start from zero and detections ranked by class score alone: expect it in the row "published".
+    Our own checkpoints are ranked by objectness times class score; the table names the score. In the row "exact" the
+    state is carried through each recording. The set's grid (windows of 50 ms, one every 50 ms, 125 ms, …) is found
+    and shown; with --follow, a state-space model's time scale follows it."""
     from ssmbook.evaluation.box_files import save_boxes
     from ssmbook.study.checkpoints import describe_steps, evaluate_checkpoint, score_table
 
@@ -174,6 +188,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         precision=options.precision,
     )
     table = score_table(results)
+    table.insert(0, "score", [result.score for result in results.values()])
     table.index.name = "carry"
     print(table.round(2).to_string(na_rep="–"))
     for way, result in results.items():

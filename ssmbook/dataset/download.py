@@ -2,7 +2,8 @@
 
 A file grows as ``<name>.part``; beside it ``<name>.part.json`` keeps which version of the file on the server it
 belongs to, so that a later run asks for the rest of that version and of no other. It gets its name when it is
-whole and its crc32 is right. An archive is unpacked into a folder of its own, which gets its name when all is there.
+whole and its crc32, read back from the disk, is right. One run at a time fetches into a folder. An archive is
+unpacked into a folder of its own, which gets its name when all is there.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import urllib.request
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from ssmbook.errors import InputError
-from ssmbook.files import atomic_write
+from ssmbook.errors import InputError, shown
+from ssmbook.files import atomic_write, lock
 from ssmbook.progress import progress_bar
 
 ATTEMPTS = 6  # in a row that bring not one byte, then it is given up
@@ -41,11 +43,57 @@ class Source:
 
     @property
     def name(self) -> str:
-        return PurePosixPath(urlsplit(self.url).path).name
+        """The file's name.
+
+        Raises:
+            InputError: the address is not one of http or https, or names no file.
+        """
+        try:
+            parts = urlsplit(self.url)
+            name = PurePosixPath(parts.path).name
+            known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # no number of a port, or no address
+            known, name = False, ""
+        if not known or name in ("", "..") or not self.url.isprintable() or " " in self.url:
+            raise InputError(f"{shown(self.url, 100)} is no address of a file; give https://host/path/file")
+        return name
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https only, whatever the first address was."""
+
+    def redirect_request(self, request: Any, fp: Any, code: int, msg: str, headers: Any, url: str) -> Any:
+        if urlsplit(url).scheme != "https":
+            raise InputError(
+                f"{request.full_url}: redirects to {shown(url, 100)}, which is not https; it is not followed"
+            )
+        return super().redirect_request(request, fp, code, msg, headers, url)
+
+
+_OPENER = urllib.request.build_opener(_SafeRedirects)
+
+
+def _open(url: str, **request: Any) -> http.client.HTTPResponse:
+    try:
+        return _OPENER.open(urllib.request.Request(url, **request), timeout=TIMEOUT_S)
+    except (ValueError, http.client.InvalidURL) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{shown(url, 100)}: is no address ({error}); give https://host/path/file") from None
+
+
+def _length(response: http.client.HTTPResponse, url: str) -> int | None:
+    """The length that a server states; None where it states none."""
+    said = response.headers.get("Content-Length")
+    if said is None:
+        return None
+    if not (said.strip().isascii() and said.strip().isdecimal() and len(said.strip()) < 16):
+        raise InputError(f"{url}: the server states a length of {shown(said, 40)}; try later")
+    return int(said)
 
 
 def fetch(source: Source, folder: str | os.PathLike[str], progress: bool = True) -> tuple[Path, int]:
-    """Fetch one file; a file that is there already is only checked.
+    """Fetch one file; a file that is there already is only checked. Another run in that folder is waited for.
 
     A cut connection is taken up again where it broke, in this run or in a later one. Where the server ignores
     ranges, or has another version of the file by now, the file is fetched from its start.
@@ -56,8 +104,14 @@ def fetch(source: Source, folder: str | os.PathLike[str], progress: bool = True)
     Raises:
         InputError: the server or the disk refuses, or the crc32 is another; then the file is removed.
     """
+    name = source.name
+    with lock(folder, f"fetches {name} into it"):
+        return fetch_alone(source, folder, progress)
+
+
+def fetch_alone(source: Source, folder: str | os.PathLike[str], progress: bool = True) -> tuple[Path, int]:
+    """As ``fetch``, for one who holds the folder's lock."""
     path = Path(folder) / source.name
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         crc32 = _crc32_of(path)
         _check(source, path, crc32)
@@ -65,21 +119,26 @@ def fetch(source: Source, folder: str | os.PathLike[str], progress: bool = True)
     part = _Part(path, source.url)
     with progress_bar(desc=path.name, unit="B", unit_scale=True, show=progress) as bar:
         _complete(part, bar)
-    _check(source, part.path, part.crc32)
+    if part.size == 0:
+        raise InputError(f"{source.url}: the server sends an empty file; try later")
+    crc32 = _crc32_of(part.path)  # of what is on the disk
+    if (crc32, part.path.stat().st_size) != (part.crc32, part.size):
+        part.path.unlink()
+        raise InputError(f"{part.path}: is not on the disk as it was fetched; it was removed, fetch it again")
+    _check(source, part.path, crc32)
     os.replace(part.path, path)
-    part.record.unlink()
-    return path, part.crc32
+    part.record.unlink(missing_ok=True)
+    return path, crc32
 
 
 def bytes_to_fetch(source: Source, folder: str | os.PathLike[str]) -> tuple[int, int]:
     """How many bytes of a file are still to come, and how many it has; the server is asked."""
-    request = urllib.request.Request(source.url, method="HEAD")
+    path = Path(folder) / source.name
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            length = int(response.headers.get("Content-Length") or 0)
+        with _open(source.url, method="HEAD") as response:
+            length = _length(response, source.url) or 0
     except (OSError, http.client.HTTPException) as error:
         raise InputError(f"{source.url}: cannot be reached ({error}); try later") from error
-    path = Path(folder) / source.name
     here = next((p.stat().st_size for p in (path, path.with_name(f"{path.name}.part")) if p.exists()), 0)
     return max(0, length - here), length
 
@@ -101,11 +160,18 @@ class _Part:
         self.whole = False
         try:
             kept = json.loads(self.record.read_text(encoding="utf-8"))
-            if kept["url"] == url and kept["validator"] and self.path.exists():
+            usable = isinstance(kept["validator"], str) and isinstance(kept["length"], int | None)
+            if kept["url"] == url and kept["validator"] and usable and self.path.exists():
                 self.length, self.validator = kept["length"], kept["validator"]
                 self.size, self.crc32 = self.path.stat().st_size, _crc32_of(self.path)
                 self.whole = self.size == self.length
-        except (OSError, ValueError, KeyError, TypeError):  # no record, or a damaged one: from the start
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+        ):  # no record, or a damaged one: from the start
             pass
 
     def restart(self, length: int | None, validator: str | None) -> None:
@@ -159,9 +225,12 @@ def _ask(part: _Part, bar: tqdm) -> None:
     headers = {}
     if part.size and part.validator:
         headers = {"Range": f"bytes={part.size}-", "If-Range": part.validator}
-    with urllib.request.urlopen(
-        urllib.request.Request(part.url, headers=headers), timeout=TIMEOUT_S
-    ) as response:
+    with _open(part.url, headers=headers) as response:
+        if response.status not in (200, 206) or (response.status == 206 and not headers):
+            raise InputError(
+                f"{part.url}: the server answers with status {response.status} where the whole file was asked for; try "
+                "later"
+            )
         # With If-Range a server answers 206 only for the same version; any other answer is the whole file.
         continues = (
             response.headers.get("Content-Range")
@@ -171,12 +240,10 @@ def _ask(part: _Part, bar: tqdm) -> None:
             part.restart(None, None)
             return
         if response.status != 206:
-            length = response.headers.get("Content-Length")
+            length = _length(response, part.url)
             etag = response.headers.get("ETag") or ""
             strong = etag if etag.startswith('"') else None
-            part.restart(
-                None if length is None else int(length), strong or response.headers.get("Last-Modified")
-            )
+            part.restart(length, strong or response.headers.get("Last-Modified"))
         if bar.total is None or part.size == 0:  # what was here before says nothing of the speed
             bar.initial = bar.last_print_n = part.size
         bar.total, bar.n = part.length, part.size
@@ -228,7 +295,9 @@ def unpack(archive: Path, folder: Path, only: set[str] | None = None, progress: 
                 _unpack_member(tar, member, staging, only)
                 bar.update(member.size)
         os.replace(staging, folder)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{archive}: is damaged or no tar ({error}); fetch it again") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ssmbook.dataset.labels import LabelPlan
+from ssmbook.dataset.jobs import Job, find_jobs
+from ssmbook.dataset.labels import LATE_START_US, LabelCounts, LabelPlan, read_labels
 from ssmbook.dataset.layout import SPLITS
 from ssmbook.dataset.parameters import Parameters
-from ssmbook.dataset.preprocess import Job, Sets, find_jobs, plan_sequence, set_parameters
+from ssmbook.dataset.preprocess import Sets, plan_sequence, recorded_span, set_parameters
 from ssmbook.dataset.sensor import Sensor, get_sensor
-from ssmbook.dataset.windows import Frames, FrameSink, Windows
+from ssmbook.dataset.windows import Frames, FrameSink
 from ssmbook.errors import InputError
 from ssmbook.events import open_events
 
@@ -28,7 +29,8 @@ class Estimate:
 
     ``hours`` are those up to each sequence's last label; ``bytes_in`` are the sizes of the recordings;
     ``bytes_out`` is the number of windows × the mean size of sampled ones, compressed. ``failures``: sequences
-    whose files cannot be read, and why.
+    whose files cannot be read, and why. ``labels``: what would become of the boxes, as far as that can be said
+    without reading the events: those after the last event are not known.
     """
 
     sequences: int = 0
@@ -38,6 +40,7 @@ class Estimate:
     bytes_in: int = 0
     bytes_out: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
+    labels: LabelCounts = field(default_factory=LabelCounts)
 
 
 def estimate(
@@ -66,17 +69,18 @@ def _estimate(jobs: Sequence[Job], unlabelled: int, out: Path, target: Parameter
         if (out / str(job)).is_dir():
             continue
         try:
-            plan = plan_sequence(job, target)
+            plan, counts, start_us = _plan(job, target)
             size = job.recording.stat().st_size
         except (InputError, OSError) as error:
             found.failures[str(job)] = str(error)
             continue
+        found.labels.add(counts)
         if plan is None:
             found.without_labels += 1
             continue
         plans.append((job, plan))
         found.sequences += 1
-        found.hours += plan.window_ends_us[-1] / 3.6e9
+        found.hours += (plan.window_ends_us[-1] - start_us) / 3.6e9
         found.windows += len(plan.window_ends_us)
         found.bytes_in += size
     sizes: list[int] = []
@@ -90,21 +94,34 @@ def _estimate(jobs: Sequence[Job], unlabelled: int, out: Path, target: Parameter
     return found
 
 
+def _plan(job: Job, target: Parameters) -> tuple[LabelPlan | None, LabelCounts, int]:
+    """As ``plan_sequence``, and where the recording starts: 0, or the first stamp of a clock that began earlier."""
+    job.check_recording()
+    boxes = read_labels(job.boxes, target.sensor)
+    with open_events(job.recording, target.sensor.width, target.sensor.height) as recording:
+        span = recorded_span(job, recording, boxes)
+    plan, counts = plan_sequence(job, boxes, target, span)
+    return plan, counts, span.start_us if span.start_us >= LATE_START_US else 0
+
+
 def _window_sizes(job: Job, plan: LabelPlan, target: Parameters) -> list[int]:
     """Bytes of a sequence's first windows, compressed."""
-    windows = Windows(plan.window_ends_us[:SAMPLED_WINDOWS], target.window_us, target.window_events)
     sizes: list[int] = []
-    halve = target.sensor.downsample
-    sink = FrameSink(
-        windows, target.represent, halve, target.frame_shape, lambda c: sizes.append(len(c.data))
+    ends_us = plan.window_ends_us[:SAMPLED_WINDOWS]
+    sink = FrameSink.of(
+        target.represent,
+        ends_us,
+        target.window_us,
+        target.window_events,
+        lambda chunk: sizes.append(len(chunk.data)),
     )
     with (
         Frames() as frames,
         open_events(job.recording, target.sensor.width, target.sensor.height) as recording,
     ):
         for block in recording.blocks():
-            frames.take(sink, windows.push(block))
-            if windows.done:
+            frames.take(sink, sink.windows.push(block))
+            if sink.windows.done:
                 break
-        frames.take(sink, windows.finish())
+        frames.take(sink, sink.windows.finish())
     return sizes

@@ -7,12 +7,15 @@ Blosc fills the frame. Anything else is read by HDF5.
 
 from __future__ import annotations
 
+import math
+
 import h5py
 import numpy as np
 
 from ssmbook.dataset.compression import decompress
 
 BLOSC_FILTER = 32001  # its number in HDF5's registry
+HDF5_FILTERS = (1, 2, 3, 32000, BLOSC_FILTER, 32026)  # deflate, shuffle, checksums, LZF, Blosc, Blosc2
 
 
 class FrameReader:
@@ -20,19 +23,20 @@ class FrameReader:
 
     Attributes:
         direct: each frame is a chunk that Blosc alone compressed, and HDF5's copy is saved.
+
+    Raises:
+        ValueError: the frames are not all in this file, or packed by a filter that is not read.
     """
 
     def __init__(self, data: h5py.Dataset) -> None:
         self.data = data
         self.shape: tuple[int, ...] = data.shape[1:]
         self.dtype: np.dtype = data.dtype
-        filters = data.id.get_create_plist()
-        self.direct = (
-            data.chunks == (1, *self.shape)
-            and filters.get_nfilters() == 1
-            and filters.get_filter(0)[0] == BLOSC_FILTER
-            and self.dtype.isnative
-        )
+        properties = data.id.get_create_plist()
+        filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+        self.direct = data.chunks == (1, *self.shape) and filters == [BLOSC_FILTER] and self.dtype.isnative
+        if not self.direct:
+            _check_storage(data, filters)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -43,19 +47,35 @@ class FrameReader:
         Raises:
             OSError, ValueError: it cannot be read.
         """
-        chunk = self._chunk(i) if self.direct and out.dtype == self.dtype else None
-        if chunk is None:
+        if not self.direct or out.dtype != self.dtype:
             self.data.read_direct(out, np.s_[i])
             return
         try:
-            decompress(chunk, out)
+            skipped, chunk = self.data.id.read_direct_chunk((i, 0, 0, 0))
+        except (OSError, RuntimeError):
+            raise ValueError(f"the chunk of frame {i} is missing") from None
+        try:
+            if not skipped:
+                decompress(chunk, out)
+            elif len(chunk) == out.nbytes:  # stored as it was
+                out.reshape(-1).view(np.uint8)[:] = np.frombuffer(chunk, np.uint8)
+            else:
+                raise ValueError(f"{len(chunk)} bytes, not {out.nbytes}")
         except ValueError as error:
             raise ValueError(f"the chunk of frame {i} is damaged: {error}") from error
 
-    def _chunk(self, i: int) -> bytes | None:
-        """The chunk of a frame as it is stored; None where there is none, or one that was not compressed."""
-        try:
-            skipped, chunk = self.data.id.read_direct_chunk((i, 0, 0, 0))
-        except (OSError, RuntimeError):
-            return None
-        return None if skipped else chunk
+
+def _check_storage(data: h5py.Dataset, filters: list[int]) -> None:
+    """A ValueError unless HDF5 finds all frames in this file and reads them by filters that check what they read."""
+    if data.is_virtual or data.external:
+        raise ValueError("its frames lie in other files")
+    unknown = [f for f in filters if f not in HDF5_FILTERS]
+    if unknown:
+        raise ValueError(f"its frames are packed by filter {unknown[0]} in chunks {data.chunks}")
+    if data.chunks is None:
+        whole = data.id.get_storage_size() == data.nbytes
+    else:
+        chunks = math.prod(-(-n // size) for n, size in zip(data.shape, data.chunks, strict=True))
+        whole = data.id.get_num_chunks() == chunks
+    if not whole:
+        raise ValueError("frames are missing")

@@ -6,24 +6,82 @@ are int64 µs. The rules are those of the published preprocessing of Gen1 and 1 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ssmbook.dataset.sensor import Sensor
-from ssmbook.errors import InputError
-from ssmbook.events import read_boxes, read_coco, read_yolo
+from ssmbook.errors import InputError, one_line, shown
+from ssmbook.events.box_folders import is_voc, voc_boxes, yolo_boxes
+from ssmbook.events.box_formats import coco_boxes
+from ssmbook.events.boxes import read_boxes
 
 FIRST_LABEL_US = 100_000  # label frames start here, so that there is something to see
-JITTER_US = 2_000  # how far a label frame may lie from its grid
+JITTER_US = 2_000  # how far a label frame may lie from its grid, and a box from its label frame
+AFTER_END_US = 100_000  # label frames later than this after the last event show nothing
+LATE_START_US = 1_000_000  # a recording that starts before this counts from 0, as in the published sets
 GRIDS = ("exact", "published")
 BOX_FILES = (
     "_bbox.npy",
     "_bbox.json",
     "_bbox",
-)  # Prophesee's, COCO's, a folder of YOLO's; the first one counts
-MOST_WINDOWS_BEFORE = 2_000_000  # before the first label frame: 28 hours at 50 ms
+)  # Prophesee's, COCO's, a folder of YOLO's or VOC's; the first one counts
+MOST_WINDOWS = 20_000_000  # of one sequence: 11 days at 50 ms
+NO_CLASS = 2**32 - 1  # of boxes that the sensor's class_map or drop_other_classes drops
+
+# Why boxes are dropped, in the order in which it is asked.
+OTHER_CLASS, OUTSIDE, SMALL, WIDE, EARLY, NO_EVENTS, OFF_GRID = (
+    "of another class",
+    "outside the frame or empty",
+    "too small",
+    "too wide",
+    "too early",
+    "without events",
+    "off the grid",
+)
+
+
+@dataclass
+class LabelCounts:
+    """How many boxes were read and kept, and how many were dropped for which reason."""
+
+    read: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    intervals_us: list[int] = field(default_factory=list)  # median time between box times, of each recording
+
+    def add(self, other: LabelCounts) -> None:
+        """Count the boxes of another recording too."""
+        self.read += other.read
+        self.kept += other.kept
+        self.dropped.update(other.dropped)
+        self.intervals_us += other.intervals_us
+
+    def __str__(self) -> str:
+        """For example ``36 boxes read, 30 kept; dropped: 4 too small, 2 off the grid``."""
+        rows = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items() if count)
+        return f"{self.read:,} boxes read, {self.kept:,} kept" + (f"; dropped: {rows}" if rows else "")
+
+    def warning(self, sensor: Sensor) -> str:
+        """What to do where more than a few boxes are off the grid that the sensor states; empty where few are."""
+        off = self.dropped[OFF_GRID]
+        if sensor.label_interval_ms is None or off <= MOST_OFF_GRID * (off + self.kept):
+            return ""
+        usual = (
+            f" (theirs are about {np.median(self.intervals_us) / 1000:g} ms apart)"
+            if self.intervals_us
+            else ""
+        )
+        return (
+            f"{off:,} of {off + self.kept:,} boxes are off the grid of {sensor.label_interval_ms:g} ms and were "
+            f"dropped; set label_interval_ms to the time between label frames{usual}, or label_times: own in the "
+            "sensor's YAML (--label-times own) to use all at their own times"
+        )
+
+
+MOST_OFF_GRID = 0.03  # share of boxes off the grid that no one need look at
 
 
 @dataclass(frozen=True)
@@ -31,7 +89,7 @@ class LabelPlan:
     """The labels of one sequence, and the windows that lead to them.
 
     F label frames, T windows, N boxes:
-        boxes [N]: the boxes at label frames, ordered by time.
+        boxes [N]: the boxes at label frames, ordered by time, which is the label frame's.
         first_box [F]: index of each label frame's first box.
         frame_times_us [F]: times of the label frames.
         window_ends_us [T]: last instant of each window, increasing.
@@ -48,21 +106,55 @@ class LabelPlan:
 def read_labels(path: Path, sensor: Sensor) -> np.ndarray:
     """The boxes of a recording as BOX_DTYPE [N], from a file whose name ends as one of ``BOX_FILES``.
 
+    Classes are the sensor's, by its ``class_map`` or else by name, or by id where the file has no names.
+
     Raises:
-        InputError: as ``read_boxes``, ``read_coco`` and ``read_yolo`` do.
+        InputError: as ``read_boxes``, ``read_coco``, ``read_yolo`` and ``read_voc`` do; or a box is of a class that
+            is not the sensor's, and the sensor drops no others.
     """
+    interval = None if sensor.label_interval_ms is None else round(1000 * sensor.label_interval_ms)
+    boxes: np.ndarray
+    names: list[str] | None = None
     if path.suffix == ".json":
-        return read_coco(path, sensor.classes)
-    if path.is_dir():
-        interval = sensor.label_interval_ms
-        return read_yolo(
-            path, sensor.width, sensor.height, None if interval is None else round(1000 * interval)
-        )
-    return read_boxes(path)
+        boxes, names = coco_boxes(path)
+    elif not path.is_dir():
+        boxes = read_boxes(path)
+    elif is_voc(path):
+        boxes, names = voc_boxes(path, sensor.width, sensor.height, interval)
+    else:
+        boxes, names = yolo_boxes(path, sensor.width, sensor.height, interval)
+    ids = boxes["class_id"].copy()
+    for label in np.unique(boxes["class_id"]).tolist():
+        named = names is not None and label < len(names)
+        mapped = _class_of(names[label] if named and names is not None else label, sensor)
+        if mapped == len(sensor.classes) and not sensor.drop_other_classes:
+            what = (
+                f"category {shown(names[label], 40)}" if named and names is not None else f"class id {label}"
+            )
+            raise InputError(
+                f"{path}: {what} is not one of {one_line(', '.join(sensor.classes), 60)}; map it in the sensor's "
+                "class_map, or set drop_other_classes"
+            )
+        ids[boxes["class_id"] == label] = NO_CLASS if mapped in (None, len(sensor.classes)) else mapped
+    boxes["class_id"] = ids
+    return boxes
+
+
+def _class_of(label: str | int, sensor: Sensor) -> int | None:
+    """The sensor's class of a file's name or id; None: dropped; the number of classes: none of them."""
+    if isinstance(label, str) or any(key == str(label) for key, _ in sensor.class_map):
+        return sensor.class_of(str(label))
+    return min(label, len(sensor.classes))
 
 
 def plan_labels(
-    boxes: np.ndarray, sensor: Sensor, stride_us: int, grid: str = "exact", training: bool = False
+    boxes: np.ndarray,
+    sensor: Sensor,
+    stride_us: int,
+    grid: str = "exact",
+    training: bool = False,
+    start_us: int = 0,
+    end_us: int | None = None,
 ) -> LabelPlan | None:
     """Filter the boxes of one recording and place its label frames and windows.
 
@@ -71,20 +163,63 @@ def plan_labels(
         stride_us: time between the ends of successive windows.
         grid: ``"exact"`` or ``"published"``, see ``window_ends``.
         training: drop very wide boxes too, as the published training split does.
+        start_us, end_us: stamps of the first and the last event; None: not known. From a second on, windows start
+            where the events do; a recording that starts earlier counts from 0.
 
     Returns:
         None if no box at or after 100 ms is left: the sequence counts as without labels.
     """
-    boxes = filter_boxes(boxes, sensor, training)
-    boxes = boxes[np.argsort(boxes["t"], kind="stable")]
+    return plan_and_count(boxes, sensor, stride_us, grid, training, start_us, end_us)[0]
+
+
+def plan_and_count(
+    boxes: np.ndarray,
+    sensor: Sensor,
+    stride_us: int,
+    grid: str = "exact",
+    training: bool = False,
+    start_us: int = 0,
+    end_us: int | None = None,
+) -> tuple[LabelPlan | None, LabelCounts]:
+    """As ``plan_labels``, and what became of the boxes."""
+    counts = LabelCounts(read=len(boxes))
     times = np.unique(boxes["t"])
-    if len(times) == 0 or times[-1] < FIRST_LABEL_US:
-        return None
-    frame_times, intervals = find_label_frames(times, label_interval_us(times, sensor))
-    ends, window_of_frame = window_ends(frame_times, intervals, stride_us, grid)
-    boxes = boxes[np.isin(boxes["t"], frame_times)]
-    first_box = np.searchsorted(boxes["t"], frame_times, side="left").astype(np.int64)
-    return LabelPlan(boxes, first_box, frame_times, ends, window_of_frame)
+    if len(times) > 1:
+        counts.intervals_us.append(int(np.median(np.diff(times))))
+    boxes = _filtered(boxes, sensor, training, counts.dropped)
+    boxes = boxes[np.argsort(boxes["t"], kind="stable")]
+    origin = start_us if start_us >= LATE_START_US else 0
+    own = sensor.label_times == "own"
+    first = max(origin + 1, 0 if own else FIRST_LABEL_US)
+    last = np.iinfo(np.int64).max if end_us is None or grid == "published" else end_us + AFTER_END_US
+    times = np.unique(boxes["t"])
+    usable = times[times <= last]
+    plan = None
+    if len(usable) and usable[-1] >= first:
+        if own:
+            frame_times, intervals = own_label_frames(usable[usable >= first])
+        else:
+            frame_times, intervals = find_label_frames(usable, label_interval_us(times, sensor), first)
+        ends, window_of_frame = window_ends(frame_times, intervals, stride_us, grid, origin)
+        of_frame, at = _at_frames(boxes["t"], frame_times, 0 if grid == "published" else JITTER_US)
+        kept = boxes[at]
+        kept["t"] = frame_times[of_frame[at]]
+        first_box = np.searchsorted(kept["t"], frame_times, side="left").astype(np.int64)
+        plan = LabelPlan(kept, first_box, frame_times, ends, window_of_frame)
+        boxes, counts.kept = boxes[~at], len(kept)
+    counts.dropped[EARLY] += int((boxes["t"] < first).sum())
+    counts.dropped[NO_EVENTS] += int((boxes["t"] > last).sum())
+    counts.dropped[OFF_GRID] += int(((boxes["t"] >= first) & (boxes["t"] <= last)).sum())
+    return plan, counts
+
+
+def _at_frames(times: np.ndarray, frame_times: np.ndarray, within_us: int) -> tuple[np.ndarray, np.ndarray]:
+    """For times [N]: the nearest label frame, and whether it is so near."""
+    after = np.searchsorted(frame_times, times).clip(0, len(frame_times) - 1)
+    before = (after - 1).clip(0)
+    nearer = np.abs(times - frame_times[before]) <= np.abs(times - frame_times[after])
+    of_frame = np.where(nearer, before, after)
+    return of_frame, np.abs(times - frame_times[of_frame]) <= within_us
 
 
 def filter_boxes(boxes: np.ndarray, sensor: Sensor, training: bool = False) -> np.ndarray:
@@ -93,18 +228,27 @@ def filter_boxes(boxes: np.ndarray, sensor: Sensor, training: bool = False) -> n
     1. Class: one of the sensor's. 2. Crop: x, y, x + w, y + h each clipped to [0, size − 1]; empty boxes
     are dropped. 3. Size: w² + h² ≥ diagonal², w ≥ side and h ≥ side. 4. In training: w ≤ ⌊9 · width / 10⌋.
     """
+    return _filtered(boxes, sensor, training, Counter())
+
+
+def _filtered(boxes: np.ndarray, sensor: Sensor, training: bool, dropped: Counter[str]) -> np.ndarray:
+    """As ``filter_boxes``; counts what it drops by reason."""
     known = boxes["class_id"] < len(sensor.classes)
-    if not known.all() and not sensor.drop_other_classes:
-        other = int(boxes["class_id"][~known][0])
+    other = boxes["class_id"][~known & (boxes["class_id"] != NO_CLASS)]
+    if len(other) and not sensor.drop_other_classes:
         raise InputError(
-            f"class id {other} is not one of {', '.join(sensor.classes)}; set drop_other_classes"
+            f"class id {other[0]} is not one of {', '.join(sensor.classes)}; set drop_other_classes"
         )
-    boxes = crop_boxes(boxes[known], sensor.height, sensor.width)
-    w, h = boxes["w"], boxes["h"]
-    keep = (w**2 + h**2 >= sensor.min_diagonal**2) & (w >= sensor.min_side) & (h >= sensor.min_side)
-    if training:
-        keep &= w <= 9 * sensor.width // 10
-    return boxes[keep]
+    of_class = boxes[known]
+    cropped = crop_boxes(of_class, sensor.height, sensor.width)
+    w, h = cropped["w"], cropped["h"]
+    large = (w**2 + h**2 >= sensor.min_diagonal**2) & (w >= sensor.min_side) & (h >= sensor.min_side)
+    kept = cropped[large]
+    narrow = kept["w"] <= 9 * sensor.width // 10 if training else np.ones(len(kept), bool)
+    counts = [len(boxes), len(of_class), len(cropped), len(kept), int(narrow.sum())]
+    for reason, before, after in zip((OTHER_CLASS, OUTSIDE, SMALL, WIDE), counts, counts[1:], strict=False):
+        dropped[reason] += before - after
+    return kept[narrow]
 
 
 def crop_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -130,21 +274,24 @@ def label_interval_us(times: np.ndarray, sensor: Sensor) -> int:
     every = {30: 3, 60: 6}.get(round(1e6 / median))
     if every is None:
         raise InputError(
-            f"box times come at {1e6 / median:.1f} Hz, not 30 or 60; give the sensor's label interval"
+            f"box times come at {1e6 / median:.1f} Hz, not 30 or 60; give the sensor's label interval "
+            "(label_interval_ms), or label_times: own"
         )
     return int(every * median)
 
 
-def find_label_frames(times: np.ndarray, interval_us: int) -> tuple[np.ndarray, np.ndarray]:
-    """Label frames among the distinct box times (increasing [N], the last at or after 100 ms).
+def find_label_frames(
+    times: np.ndarray, interval_us: int, first_us: int = FIRST_LABEL_US
+) -> tuple[np.ndarray, np.ndarray]:
+    """Label frames among the distinct box times (increasing [N], the last at or after ``first_us``).
 
-    The first is the first time ≥ 100 ms. A later time is a label frame if its distance to the previous one
+    The first is the first time ≥ ``first_us``. A later time is a label frame if its distance to the previous one
     is within 2,000 µs of n · interval, n = round(distance / interval) ≥ 1.
 
     Returns:
         The times of the label frames [F], and n between consecutive ones [F − 1].
     """
-    candidates = times[times >= FIRST_LABEL_US].tolist()
+    candidates = times[times >= first_us].tolist()
     frames, intervals = [candidates[0]], []
     for t in candidates[1:]:
         distance = t - frames[-1]
@@ -155,36 +302,50 @@ def find_label_frames(times: np.ndarray, interval_us: int) -> tuple[np.ndarray, 
     return np.array(frames, dtype=np.int64), np.array(intervals, dtype=np.int64)
 
 
+def own_label_frames(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label frames at all distinct box times (increasing [N]) that lie more than 2,000 µs after the one before.
+
+    Returns:
+        As ``find_label_frames``, with n = round(distance / 100 ms), at least 1.
+    """
+    frames = [int(times[0])]
+    for t in times[1:].tolist():
+        if t - frames[-1] > JITTER_US:
+            frames.append(t)
+    frame_times = np.array(frames, np.int64)
+    return frame_times, np.maximum(np.rint(np.diff(frame_times) / 100_000), 1).astype(np.int64)
+
+
 def window_ends(
-    frame_times: np.ndarray, intervals: np.ndarray, stride_us: int, grid: str = "exact"
+    frame_times: np.ndarray, intervals: np.ndarray, stride_us: int, grid: str = "exact", origin_us: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where windows end, so that one ends at each label frame.
 
-    From the first label frame backwards in steps of the stride while > 0, the earliest of them dropped;
+    From the first label frame backwards in steps of the stride while > origin, the earliest of them dropped;
     then k equal steps between consecutive label frames. Exact grid: k = round(distance / stride), at least
     1. Published grid: k = n · ⌊100 ms / stride⌋; where a label interval is not 100 ms, as on Gen1, its
     windows are therefore not a stride apart.
 
     Args:
         frame_times [F], intervals [F − 1]: as ``find_label_frames`` gives them.
+        origin_us: where the recording starts.
 
     Returns:
         window ends [T], and the index among them of each label frame [F]; both int64.
     """
+    first, last = int(frame_times[0]), int(frame_times[-1])
+    if last - origin_us > MOST_WINDOWS * stride_us:
+        raise InputError(
+            f"the last label is {(last - origin_us) / 3.6e9:.0f} hours after the recording's start at {origin_us} "
+            "µs; count the times of events and boxes from the same moment"
+        )
     if grid == "published":
         steps = intervals * (100_000 // stride_us)
     else:
         steps = np.array(
             [max(1, round(d / stride_us)) for d in np.diff(frame_times).tolist()], dtype=np.int64
         )
-    first = int(frame_times[0])
-    if first > MOST_WINDOWS_BEFORE * stride_us:
-        raise InputError(
-            f"the first label is {first / 3.6e9:.0f} hours after 0 µs, and windows are laid from 0 on; count the "
-            "times of events and boxes from the start of the recording: subtract its first stamp, which ssmbook info "
-            "prints, from both"
-        )
-    before = list(range(first, 0, -stride_us))[1:-1][::-1]
+    before = list(range(first, origin_us, -stride_us))[1:-1][::-1]
     # Truncating linspace rather than exact division: the published grid is made so.
     between = [
         np.linspace(a, b, k + 1)[1:].astype(np.int64)

@@ -1,7 +1,7 @@
 """One preprocessed sequence on disk: names, a write that is whole or absent, and a lazy read.
 
     <split>/<sequence>/
-        labels_v2/labels.npz                            labels: boxes in the sensor's own pixels;
+        labels_v2/labels.npz                            labels: boxes in the sensor's own pixels, 36 bytes each;
                                                         objframe_idx_2_label_idx [F]: each frame's first box
         labels_v2/timestamps_us.npy                     [F] times of the label frames
         event_representations_v2/<name>/
@@ -16,10 +16,10 @@ F label frames, T windows. It is the layout of the published preprocessed sets, 
 from __future__ import annotations
 
 import io
+import math
 import os
 import shutil
 import uuid
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -29,16 +29,20 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ssmbook.dataset.arrays import load_arrays
 from ssmbook.dataset.compression import COMPRESSION, Chunk, compress
 from ssmbook.dataset.frames import FrameReader
 from ssmbook.dataset.labels import LabelPlan, crop_boxes
-from ssmbook.errors import InputError
-from ssmbook.events import BOX_DTYPE, clean_boxes
+from ssmbook.errors import InputError, one_line
+from ssmbook.events.boxes import BOX_DTYPE, boxes_of
 
 LABELS = "labels_v2"
 REPRESENTATIONS = "event_representations_v2"
 FRAMES = {False: "event_representations.h5", True: "event_representations_ds2_nearest.h5"}  # by: halved?
 SPLITS = ("train", "val", "test")
+LABELS_DTYPE = np.dtype([(name, BOX_DTYPE[name]) for name in BOX_DTYPE.names or ()])  # 36 bytes, as published
+LARGEST_US = 1 << 61
+LARGEST_FRAME = 1 << 30  # bytes
 PARTIAL = ".partial"  # how the folder of a sequence ends while it is written
 
 
@@ -142,7 +146,8 @@ def _write_labels(partial: Path, name: str, plan: LabelPlan) -> Path:
     labels, representation = partial / LABELS, partial / REPRESENTATIONS / name
     labels.mkdir(parents=True)
     representation.mkdir(parents=True)
-    np.savez(labels / "labels.npz", labels=clean_boxes(plan.boxes), objframe_idx_2_label_idx=plan.first_box)
+    packed = plan.boxes.astype(LABELS_DTYPE)
+    np.savez(labels / "labels.npz", labels=packed, objframe_idx_2_label_idx=plan.first_box)
     np.save(labels / "timestamps_us.npy", plan.frame_times_us)
     np.save(representation / "objframe_idx_2_repr_idx.npy", plan.window_of_frame)
     np.save(representation / "timestamps_us.npy", plan.window_ends_us)
@@ -200,13 +205,13 @@ class Sequence:
         self.name = folder.name
         self.halved = (representation / FRAMES[True]).exists()
         self.path = representation / FRAMES[self.halved]
-        self.timestamps_us = _load(representation / "timestamps_us.npy")
-        self.label_frames = _load(representation / "objframe_idx_2_repr_idx.npy")
-        self.label_times_us = _load(folder / LABELS / "timestamps_us.npy")
-        self._boxes, first_box = _load_labels(folder / LABELS / "labels.npz")
+        labels = folder / LABELS
+        self.timestamps_us = _times(representation / "timestamps_us.npy")
+        self.label_times_us = _times(labels / "timestamps_us.npy")
+        self.label_frames = _indices(representation / "objframe_idx_2_repr_idx.npy", len(self.timestamps_us))
+        self._boxes, first_box = _load_labels(labels / "labels.npz")
         self._box_span = np.append(first_box, len(self._boxes))
-        counts = {len(self.label_frames), len(self.label_times_us), len(first_box)}
-        if len(counts) > 1 or max(self.label_frames, default=-1) >= len(self.timestamps_us):
+        if len({len(self.label_frames), len(self.label_times_us), len(first_box)}) > 1:
             raise InputError(f"{folder}: its label frames do not fit its windows; make or fetch it again")
         self._file: h5py.File | None = None
         self._frames: FrameReader | None = None
@@ -254,7 +259,9 @@ class Sequence:
             for i, frame in enumerate(out, start):
                 reader.read(i, frame)
         except (OSError, TypeError, ValueError) as error:
-            raise InputError(f"{self.path}: windows {start}..{stop - 1} cannot be read ({error})") from error
+            raise InputError(
+                f"{self.path}: windows {start}..{stop - 1} cannot be read ({error}); make or fetch it again"
+            ) from error
         return out
 
     def labels_at(self, i: int) -> np.ndarray:
@@ -287,14 +294,31 @@ class Sequence:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
             raise InputError(f"{self.path}: cannot be opened ({error}); make or fetch it again") from error
-        data = self._file.get("data")
-        if not isinstance(data, h5py.Dataset) or data.ndim != 4 or len(data) != len(self):
+        try:
+            self._frames = FrameReader(self._data(self._file))
+        except InputError:
             self.close()
+            raise
+        except Exception as error:  # of a damaged file
+            self.close()
+            raise InputError(f"{self.path}: {one_line(str(error), 100)}; make or fetch it again") from None
+        self._process = os.getpid()
+        return self._frames
+
+    def _data(self, file: h5py.File) -> h5py.Dataset:
+        """The frames [T, C, H, W] in a file."""
+        data = file.get("data") if isinstance(file.get("data", getlink=True), h5py.HardLink) else None
+        if (
+            not isinstance(data, h5py.Dataset)
+            or data.ndim != 4
+            or len(data) != len(self)
+            or data.dtype.kind not in "iuf"
+            or math.prod(data.shape[1:]) * data.dtype.itemsize > LARGEST_FRAME
+        ):
             raise InputError(
                 f"{self.path}: has no dataset 'data' of {len(self)} frames [C, H, W]; make or fetch it again"
             )
-        self._frames, self._process = FrameReader(data), os.getpid()
-        return self._frames
+        return data
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_file": None, "_frames": None}
@@ -327,22 +351,44 @@ def find_sequences(split: Path, name: str | None = None) -> list[Sequence]:
 
 def _load_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The boxes as BOX_DTYPE [N] and the index of each label frame's first box [F], from a labels file."""
-    arrays = _load(path)
+    arrays = load_arrays(path)
+    stored, first_box = arrays.get("labels"), arrays.get("objframe_idx_2_label_idx")
+    if stored is None or first_box is None:
+        held = one_line(", ".join(arrays), 60)
+        raise InputError(f"{path}: holds {held or 'nothing'}, not labels; make or fetch it again")
+    if stored.ndim != 1:
+        raise InputError(f"{path}: its labels are an array {stored.shape}; make or fetch it again")
     try:
-        stored, first_box = arrays["labels"], arrays["objframe_idx_2_label_idx"]
-        boxes = np.zeros(len(stored), BOX_DTYPE)
-        for key in BOX_DTYPE.names or ():
-            boxes[key] = stored[key]
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path}: is not a labels file ({error}); make or fetch it again") from error
-    return boxes, first_box
+        boxes = boxes_of(path, stored)
+    except InputError as error:
+        raise InputError(f"{error}; make or fetch it again") from None
+    return boxes, _checked_indices(path, first_box, len(stored) + 1)
 
 
-def _load(path: Path) -> Any:
-    """The array of a npy file, or the arrays of a npz file by name."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise InputError(f"{path}: {reason}; the sequence is not whole, make or fetch it again") from error
+def _times(path: Path) -> np.ndarray:
+    """Increasing times [N] in µs."""
+    times = load_arrays(path).get("")
+    if times is None or times.ndim != 1 or times.dtype.kind not in "iu":
+        raise InputError(f"{path}: holds no list of times in whole µs; make or fetch it again")
+    if len(times) and (int(times.max()) > LARGEST_US or int(times.min()) < -LARGEST_US):
+        raise InputError(f"{path}: has times beyond ±2⁶¹ µs; make or fetch it again")
+    times = times.astype(np.int64)
+    if (np.diff(times) <= 0).any():
+        raise InputError(f"{path}: its times do not increase; make or fetch it again")
+    return times
+
+
+def _indices(path: Path, count: int) -> np.ndarray:
+    return _checked_indices(path, load_arrays(path).get(""), count)
+
+
+def _checked_indices(path: Path, indices: np.ndarray | None, count: int) -> np.ndarray:
+    """Increasing indices [N] from 0 to below a count."""
+    if indices is None or indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise InputError(f"{path}: holds no list of indices; make or fetch it again")
+    if len(indices) and (int(indices.min()) < 0 or int(indices.max()) >= count):
+        raise InputError(f"{path}: its indices do not fit its windows or boxes; make or fetch it again")
+    indices = indices.astype(np.int64)
+    if (np.diff(indices) < 0).any():
+        raise InputError(f"{path}: its indices do not increase; make or fetch it again")
+    return indices

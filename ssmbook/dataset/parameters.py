@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ssmbook.dataset.labels import GRIDS
 from ssmbook.dataset.layout import SPLITS
 from ssmbook.dataset.sensor import Sensor
-from ssmbook.errors import InputError
-from ssmbook.events import REPRESENTATIONS
-from ssmbook.events.representations import Representation
+from ssmbook.errors import InputError, one_line, shown
+from ssmbook.events import Representation, get_representation
 from ssmbook.files import atomic_write
 
 PARAMETERS = "preprocess.json"
+_REMEDY = "put the record back from a copy, or make the set in another folder"
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,14 @@ class Parameters:
     grid: str
 
     def __post_init__(self) -> None:
-        if self.representation not in REPRESENTATIONS:
-            raise InputError(
-                f"representation is {self.representation!r}; it can be {', '.join(REPRESENTATIONS)}"
-            )
-        if (self.window_ms is None) == (self.window_events is None):
+        windowed = get_representation(self.representation).windowed
+        given = (self.window_ms is not None) + (self.window_events is not None)
+        if given > 1 or (windowed and not given):
             raise InputError("give a window by window_ms or by window_events, not both")
+        if given and not windowed:
+            raise InputError(
+                f"{self.representation} have no window, only a stride; leave window_ms and window_events out"
+            )
         if self.grid not in GRIDS:
             raise InputError(f"grid is {self.grid!r}; it can be {', '.join(GRIDS)}")
         for key, value, kind, least in (
@@ -57,18 +59,13 @@ class Parameters:
 
     @property
     def represent(self) -> Representation:
-        """What turns the events of a window into a frame of the sensor's size."""
-        return REPRESENTATIONS[self.representation](height=self.sensor.height, width=self.sensor.width)
+        """A new one, which makes frames of the sensor's size."""
+        return get_representation(self.representation).for_sensor(self.sensor)
 
     @property
     def folder_name(self) -> str:
         """The name of the representation's folder."""
         return self.represent.folder_name(window_ms=self.window_ms, window_events=self.window_events)
-
-    @property
-    def frame_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the frames that are written."""
-        return (self.represent.channels, *self.sensor.frame_size)
 
 
 def claim(out_dir: Path, parameters: Parameters) -> None:
@@ -78,8 +75,10 @@ def claim(out_dir: Path, parameters: Parameters) -> None:
     if record.exists():
         try:
             kept = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{record}: cannot be read ({error}); choose another folder") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{record}: cannot be read ({error}); {_REMEDY}") from None
+        if not isinstance(kept, dict):
+            raise InputError(f"{record}: holds {shown(kept)} and no parameters; {_REMEDY}")
         differ = _differences(kept, asked)
         if differ:
             raise InputError(
@@ -97,12 +96,24 @@ def claim(out_dir: Path, parameters: Parameters) -> None:
 
 
 def _differences(kept: dict, asked: dict, prefix: str = "") -> list[str]:
-    """What differs between two records, as ``key: a there, b asked``."""
+    """What differs between two records, as ``key: a there, b asked``.
+
+    A field of a sensor that a record lacks is one that came later, and has its default there.
+    """
     rows: list[str] = []
+    defaults = {f.name: _plain(f.default) for f in fields(Sensor)} if prefix == "sensor." else {}
     for key in sorted(kept.keys() | asked.keys()):
-        a, b = kept.get(key), asked.get(key)
+        a, b = kept.get(key, defaults.get(key)), asked.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             rows += _differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            rows.append(f"{prefix}{key}: {a} there, {b} asked")
+            rows.append(f"{prefix}{one_line(key, 40)}: {_value(a)} there, {_value(b)} asked")
     return rows
+
+
+def _value(value: object) -> str:
+    return one_line(value, 60) if isinstance(value, str) else shown(value)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,7 +1,6 @@
 """From a folder of raw recordings to a folder of sequences that training reads.
 
-    raw_dir/<split>/<sequence>_bbox.npy, _bbox.json (COCO) or folder _bbox (YOLO)
-                    beside  <sequence>_td.dat, _td.dat.h5, _td.h5, _td.npy, _td.raw, .raw or .aedat4
+    raw_dir/<split>/…                    recordings and their boxes, see ``jobs``
     out_dir/<split>/<sequence>/…         the published layout, see ``layout``
     out_dir/preprocess.json              what it was made with
 
@@ -13,20 +12,32 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ssmbook.dataset.labels import BOX_FILES, LabelPlan, plan_labels, read_labels
+import numpy as np
+
+from ssmbook.dataset.jobs import Job, find_jobs
+from ssmbook.dataset.labels import (
+    AFTER_END_US,
+    NO_EVENTS,
+    LabelCounts,
+    LabelPlan,
+    plan_and_count,
+    read_labels,
+)
 from ssmbook.dataset.layout import SPLITS, remove_partial, sequence_writer
 from ssmbook.dataset.parameters import PARAMETERS, Parameters, claim
-from ssmbook.dataset.processes import run_calls
 from ssmbook.dataset.sensor import Sensor, get_sensor
-from ssmbook.dataset.windows import FrameSink, Read, Windows, write_frames
+from ssmbook.dataset.windows import FrameSink, Read, write_frames
 from ssmbook.errors import InputError
-from ssmbook.events import open_events
+from ssmbook.events import Recording, get_representation, open_events
+from ssmbook.files import lock
+from ssmbook.processes import run_calls
 from ssmbook.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -35,52 +46,49 @@ if TYPE_CHECKING:
 #: For each ``out_dir`` of ``preprocess_sets``, what its set is made with.
 Sets = Mapping[str, Mapping[str, Any]] | Mapping[Path, Mapping[str, Any]]
 
-#: How recordings end; the first that is there is read.
-RECORDINGS = ("_td.dat.h5", "_td.h5", "_td.dat", "_td.raw", ".raw", ".aedat4", "_td.npy")
-
 #: Events and labels that lie further apart than this minute have different clocks.
 CLOCKS_APART_US = 60_000_000
 
-# Sequences of Gen1 that the published preprocessing leaves out.
-BAD_SEQUENCES = frozenset(
-    {
-        "17-04-06_09-57-37_6344500000_6404500000",
-        "17-04-13_19-17-27_976500000_1036500000",
-        "17-04-06_15-14-36_1159500000_1219500000",
-        "17-04-11_15-13-23_122500000_182500000",
-    }
-)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One sequence to make: its name and its raw files."""
-
-    split: str
-    name: str
-    recording: Path
-    boxes: Path
-
-    def __str__(self) -> str:
-        return f"{self.split}/{self.name}"
+SHOWN = 5  # recordings that warnings name
 
 
 @dataclass
 class Summary:
-    """What a run did, as ``split/sequence``: made now, whole already, and without a label that counts."""
+    """What a run did, as ``split/sequence``: made now, whole already, and without a label that counts.
+
+    ``labels``: for each set, what became of the boxes of the sequences that were read now. ``events``: for each
+    recording of which events were dropped, how many, and which was the first.
+    """
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     without_labels: list[str] = field(default_factory=list)
+    labels: dict[Path, LabelCounts] = field(default_factory=dict, compare=False)
+    events: dict[str, str] = field(default_factory=dict)
+
+    def warnings(self, sensor: Sensor) -> list[str]:
+        """What deserves a look, a line each: boxes off the grid, boxes without events, events dropped."""
+        lines = []
+        for out, counts in self.labels.items():
+            if warning := counts.warning(sensor):
+                lines.append(f"{out}: {warning}")
+            if lost := counts.dropped[NO_EVENTS]:
+                lines.append(
+                    f"{out}: {lost:,} of {counts.read:,} boxes lie after the last event and were dropped"
+                )
+        dropped = [f"{name}: {words}" for name, words in sorted(self.events.items())]
+        if len(dropped) > SHOWN:
+            dropped[SHOWN:] = [f"events were dropped from {len(dropped) - SHOWN} more recordings"]
+        return [*lines, *dropped]
 
 
 class SequencesFailed(InputError):
-    """Some sequences could not be made; the others were. ``failures``: sequence → reason."""
+    """Some sequences could not be made; the others were. ``failures``: sequence → reason, all of them."""
 
     def __init__(self, failures: dict[str, str], summary: Summary) -> None:
         rows = [f"{name}: {reason}" for name, reason in sorted(failures.items())]
         total = len(rows) + len(summary.done) + len(summary.skipped) + len(summary.without_labels)
-        super().__init__("\n  ".join([f"{len(rows)} of {total} sequences failed: {rows[0]}", *rows[1:]]))
+        super().__init__(f"{len(rows)} of {total} sequences failed: {'; '.join(rows)}")
         self.failures = failures
         self.summary = summary
 
@@ -102,16 +110,17 @@ def preprocess(
     """Make the sequences of a set, in the published layout.
 
     A sequence appears when it is whole; run again after an interruption, the same call makes what is
-    missing. One run at a time writes to an ``out_dir``. Four bad sequences of Gen1 are left out by name.
+    missing. One run at a time writes to an ``out_dir``; another one waits for it. Four bad sequences of Gen1 are left
+    out by name. What deserves a look (``Summary.warnings``) is a Python warning too.
 
     Args:
         raw_dir: ``train``, ``val`` and ``test`` (any of them) with recordings and their boxes.
         out_dir: made if needed; what is there must have been made with the same parameters.
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
-        representation: ``"stacked_histogram"`` or ``"mixeddensity_stack"``.
+        representation: a name of ``REPRESENTATIONS``.
         window_ms, window_events: a window is either the events of a time before its end, both edges
-            included, or the last so many events up to its end. By default 50 ms.
-        stride_ms: time between the ends of windows.
+            included, or the last so many events up to its end. By default 50 ms; traces have no window.
+        stride_ms: time between the ends of windows, or between the times at which traces are read.
         grid: ``"exact"``, or ``"published"`` for the windows that the published script makes.
         splits: which of them to make.
         workers: processes of this machine, each of which makes a sequence at a time; where there are fewer
@@ -161,23 +170,49 @@ def preprocess_sets(
     if client is not None:  # whose workers stand in other folders
         raw, targets = raw.absolute(), {out.absolute(): target for out, target in targets.items()}
     jobs, unlabelled = find_jobs(raw, splits)
+    with ExitStack() as locks:
+        for out in sorted(targets):  # in one order, so that two runs do not wait for each other
+            if not _is_complete(out, targets[out], jobs):
+                locks.enter_context(lock(out, "preprocesses into it"))
+        summary, failures = _make_missing(jobs, targets, workers, client, progress)
+    summary.without_labels = sorted([*summary.without_labels, *unlabelled])
+    for warning in summary.warnings(sensor):
+        warnings.warn(warning, stacklevel=2)
+    if failures:
+        raise SequencesFailed(failures, summary)
+    return summary
+
+
+def _make_missing(
+    jobs: Sequence[Job],
+    targets: Mapping[Path, Parameters],
+    workers: int,
+    client: Client | None,
+    progress: bool,
+) -> tuple[Summary, dict[str, str]]:
+    """Make what the sets lack; returns what was done, and why sequences failed."""
     for out, target in targets.items():
         claim(out, target)
+    todo = [(job, missing) for job in jobs if (missing := _missing(job, targets))]
+    skipped = {str(job) for job in jobs} - {str(job) for job, _ in todo}
+    summary = Summary(skipped=sorted(skipped))
+    if not todo:
+        return summary, {}
+    for out in targets:
         for split in {job.split for job in jobs}:
             (out / split).mkdir(exist_ok=True)
     _remove_partial(targets, jobs)
-    todo = [(job, missing) for job in jobs if (missing := _missing(job, targets))]
-    skipped = {str(job) for job in jobs} - {str(job) for job, _ in todo}
-    summary = Summary(skipped=sorted(skipped), without_labels=unlabelled)
     try:
         failures = _run(todo, summary, workers, client, progress)
     finally:
         _remove_partial(targets, jobs)  # of processes that were ended, or that a cluster lost
-    for names in (summary.done, summary.without_labels):
-        names.sort()
-    if failures:
-        raise SequencesFailed(failures, summary)
-    return summary
+    summary.done.sort()
+    return summary, failures
+
+
+def _is_complete(out: Path, target: Parameters, jobs: Sequence[Job]) -> bool:
+    """Whether a set is whole already, and need not be written to."""
+    return (out / PARAMETERS).exists() and not any(_missing(job, {out: target}) for job in jobs)
 
 
 def set_parameters(sensor: Sensor, settings: Mapping[str, Any]) -> Parameters:
@@ -194,38 +229,10 @@ def set_parameters(sensor: Sensor, settings: Mapping[str, Any]) -> Parameters:
         "grid": "exact",
         **settings,
     }
-    if given["window_ms"] is None and given["window_events"] is None:
+    windowed = get_representation(given["representation"]).windowed
+    if windowed and given["window_ms"] is None and given["window_events"] is None:
         given["window_ms"] = 50
     return Parameters(sensor, **given)
-
-
-def find_jobs(raw_dir: Path, splits: Sequence[str] = SPLITS) -> tuple[list[Job], list[str]]:
-    """The sequences of a raw folder's splits, and the names of recordings that have no box file.
-
-    The sequences of Gen1 that are known to be bad are left out.
-    """
-    jobs: list[Job] = []
-    unlabelled: list[str] = []
-    for split in splits:
-        if split not in SPLITS:
-            raise InputError(f"split {split!r} is unknown; there are {', '.join(SPLITS)}")
-        names = {path.name for path in (raw_dir / split).glob("*") if not path.name.startswith(".")}
-        boxes = {n.removesuffix(s): n for s in reversed(BOX_FILES) for n in names if n.endswith(s)}
-        labelled = boxes.keys() - BAD_SEQUENCES
-        recorded: dict[str, str] = {}
-        for name in sorted(names):
-            suffix = next((s for s in RECORDINGS if name.endswith(s)), None)
-            if suffix is not None:
-                recorded.setdefault(name.removesuffix(suffix), name)
-        for name in sorted(labelled):
-            # Without a recording, the name that is missing is the one that the sets are distributed under.
-            recording = recorded.get(name, f"{name}_td.dat")
-            jobs.append(Job(split, name, raw_dir / split / recording, raw_dir / split / boxes[name]))
-        unlabelled += [f"{split}/{name}" for name in sorted(recorded.keys() - labelled - BAD_SEQUENCES)]
-    if not jobs:
-        wanted = ", ".join(f"*{suffix}" for suffix in BOX_FILES)
-        raise InputError(f"{raw_dir}: has no {wanted} in {', '.join(splits)}; give a folder of raw sequences")
-    return jobs, unlabelled
 
 
 def _missing(job: Job, targets: Mapping[Path, Parameters]) -> dict[Path, Parameters]:
@@ -238,8 +245,6 @@ def _remove_partial(targets: Mapping[Path, Parameters], jobs: Sequence[Job]) -> 
     for out in targets:
         for split in {job.split for job in jobs}:
             remove_partial(out / split)
-        for path in out.glob(f".{PARAMETERS}.*.tmp"):
-            path.unlink(missing_ok=True)
 
 
 def _run(
@@ -268,6 +273,10 @@ def _run(
             if isinstance(outcome, Outcome) and outcome.failure is None:
                 (summary.done if outcome.made else summary.without_labels).append(name)
                 events += outcome.events
+                for out, counts in outcome.labels.items():
+                    summary.labels.setdefault(out, LabelCounts()).add(counts)
+                if outcome.mended:
+                    summary.events[name] = outcome.mended
             else:
                 failures[name] = str(getattr(outcome, "failure", outcome))
             rate = events / 1e6 / max(time.monotonic() - start, 1e-9)
@@ -278,69 +287,136 @@ def _run(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sequence: ``made``, or without a label that counts; or why it failed."""
+    """What became of a sequence: ``made``, or without a label that counts; or why it failed.
+
+    ``events`` were read, and ``mended`` says what of them was dropped; ``labels``: the boxes of each set.
+    """
 
     made: bool = False
     events: int = 0
+    mended: str = ""
+    labels: dict[Path, LabelCounts] = field(default_factory=dict)
     failure: str | None = None
 
 
 def _attempt(job: Job, targets: Mapping[Path, Parameters], threads: int) -> Outcome:
     """Make a sequence of some sets; whatever stops it stops that sequence only."""
     try:
-        events = make_sequence(job, targets, threads)
-        return Outcome(events is not None, events or 0)
+        return make_sequence(job, targets, threads)
     except InputError as error:
         return Outcome(failure=str(error))
     except Exception as error:  # a full disk, a damaged file
-        return Outcome(failure=f"{job.recording}: {type(error).__name__}: {' '.join(str(error).split())}")
+        return Outcome(failure=str(InputError(f"{job.recording}: {type(error).__name__}: {error}")))
 
 
-def make_sequence(job: Job, targets: Mapping[Path, Parameters], threads: int = 1) -> int | None:
+def make_sequence(job: Job, targets: Mapping[Path, Parameters], threads: int = 1) -> Outcome:
     """Make one sequence of several sets from one reading; each appears whole.
 
     Args:
         threads: that make frames while another reads; the bytes are the same with any number.
-
-    Returns:
-        The number of events that were read; None if no label counts, and then nothing is written.
     """
-    planned = {out: plan_sequence(job, target) for out, target in targets.items()}
-    plans = {out: plan for out, plan in planned.items() if plan is not None}
     sensor = next(iter(targets.values())).sensor
+    job.check_recording()
+    boxes = read_labels(job.boxes, sensor)
+    with open_events(job.recording, sensor.width, sensor.height) as recording:
+        span = recorded_span(job, recording, boxes)
+        while True:
+            planned = {out: plan_sequence(job, boxes, target, span) for out, target in targets.items()}
+            plans = {out: plan for out, (plan, _) in planned.items() if plan is not None}
+            labels = {out: counts for out, (_, counts) in planned.items()}
+            if not plans:
+                return Outcome(labels=labels)
+            try:
+                read = _write(job, plans, targets, recording, span, threads)
+            except _EventsEnded as ended:
+                span = span._replace(end_us=ended.last_us)
+                continue
+            faults = recording.faults
+            return Outcome(True, read.events, str(faults) if faults.outside else "", labels)
+
+
+def _write(
+    job: Job,
+    plans: Mapping[Path, LabelPlan],
+    targets: Mapping[Path, Parameters],
+    recording: Recording,
+    span: Span,
+    threads: int,
+) -> Read:
+    """Write the sequences of plans from one reading of a recording."""
+
+    def at_end(read: Read) -> None:
+        """Before windows without events: those that no label needs are not to be written."""
+        exact = [plan for out, plan in plans.items() if targets[out].grid == "exact"]
+        last = max((int(plan.frame_times_us[-1]) for plan in exact), default=0)
+        if span.end_us is None and last > read.last_us + AFTER_END_US:
+            raise _EventsEnded(read.last_us)
+
     with ExitStack() as stack:
-        recording = stack.enter_context(open_events(job.recording, sensor.width, sensor.height))
-        if len(plans) < len(planned):  # and then none is there: boxes alone decide
-            return None
         sinks = []
         for out, plan in plans.items():
             target = targets[out]
-            represent, shape, halve = target.represent, target.frame_shape, sensor.downsample
+            represent, ends_us = target.represent, plan.window_ends_us
             writer = sequence_writer(
-                out / str(job), target.folder_name, plan, shape, represent.dtype, halved=halve
+                out / str(job),
+                target.folder_name,
+                plan,
+                represent.shape,
+                represent.dtype,
+                halved=target.sensor.downsample,
             )
-            windows = Windows(plan.window_ends_us, target.window_us, target.window_events)
-            sinks.append(FrameSink(windows, represent, halve, shape, stack.enter_context(writer)))
-        read = write_frames(recording.blocks(), sinks, threads)
-        _check_clocks(job, read, plan)
-        return read.events
+            write = stack.enter_context(writer)
+            sinks.append(FrameSink.of(represent, ends_us, target.window_us, target.window_events, write))
+        return write_frames(recording.blocks(), sinks, threads, at_end)
 
 
-def _check_clocks(job: Job, read: Read, plan: LabelPlan) -> None:
-    """An InputError where events and labels lie so far apart that no scene explains it."""
-    first, last = int(plan.frame_times_us[0]), int(plan.frame_times_us[-1])
-    if read.events and max(read.first_us - last, first - read.last_us) > CLOCKS_APART_US:
-        raise InputError(
-            f"{job.recording}: its events are from {read.first_us} to {read.last_us} µs, its labels from {first} to "
-            f"{last} µs; give both the same clock"
-        )
+class _EventsEnded(Exception):
+    """A recording ended before its labels did; at which stamp."""
+
+    def __init__(self, last_us: int) -> None:
+        super().__init__(last_us)
+        self.last_us = last_us
 
 
-def plan_sequence(job: Job, target: Parameters) -> LabelPlan | None:
-    """The label frames and windows of a sequence; None if no label counts."""
+class Span(NamedTuple):
+    """From when to when a recording has events; ``end_us`` is None where nothing hangs on it yet."""
+
+    start_us: int
+    end_us: int | None
+
+
+def recorded_span(job: Job, recording: Recording, boxes: np.ndarray) -> Span:
+    """Where the events of a recording start, and where they end if labels come much later than their start.
+
+    Raises:
+        InputError: events and labels lie so far apart that no scene explains it: their clocks differ.
+    """
+    start, end = recording.start_us, None
+    if len(boxes):
+        first, last = int(boxes["t"].min()), int(boxes["t"].max())
+        if first > start + CLOCKS_APART_US:
+            end = recording.end_us
+        if last < start - CLOCKS_APART_US or (end is not None and first > end + CLOCKS_APART_US):
+            raise InputError(
+                f"{job.recording}: its events are from {start} to {recording.end_us} µs, its labels from {first} to "
+                f"{last} µs; give both the same clock"
+            )
+    return Span(start, end)
+
+
+def plan_sequence(
+    job: Job, boxes: np.ndarray, target: Parameters, span: Span
+) -> tuple[LabelPlan | None, LabelCounts]:
+    """The label frames and windows of a sequence, None if no label counts; and what became of its boxes."""
     try:
-        boxes = read_labels(job.boxes, target.sensor)
-        return plan_labels(boxes, target.sensor, target.stride_us, target.grid, training=job.split == "train")
+        return plan_and_count(
+            boxes,
+            target.sensor,
+            target.stride_us,
+            target.grid,
+            job.split == "train",
+            span.start_us,
+            span.end_us,
+        )
     except InputError as error:
-        message = str(error)
-        raise InputError(message if str(job.boxes) in message else f"{job.boxes}: {message}") from error
+        raise InputError(f"{job.boxes}: {error}") from error

@@ -14,12 +14,13 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ssmbook.dataset.download import Source, bytes_to_fetch, fetch, unpack
+from ssmbook.dataset.download import Source, bytes_to_fetch, fetch_alone, unpack
 from ssmbook.dataset.layout import SPLITS
 from ssmbook.errors import InputError
-from ssmbook.files import atomic_write
+from ssmbook.files import atomic_write, lock
 
 _RVT = "https://download.ifi.uzh.ch/rpg/RVT/datasets"
 _ZUBIC = "https://download.ifi.uzh.ch/rpg/CVPR24_Zubic"
@@ -51,9 +52,23 @@ RECORD = "downloads.json"
 def download_checkpoints(
     folder: str | os.PathLike[str], progress: bool = True
 ) -> dict[str, tuple[Path, int]]:
-    """Fetch the released S5-ViT checkpoints: name → path and crc32. Their authors state no crc32 to check against."""
-    _check_space(list(CHECKPOINTS.values()), Path(folder), unpacked=False)
-    return {name: fetch(source, folder, progress) for name, source in CHECKPOINTS.items()}
+    """Fetch the released S5-ViT checkpoints: name → path and crc32.
+
+    Their authors state no crc32. The one of the first time is kept in ``downloads.json``, and later ones are checked
+    against it.
+    """
+    folder = Path(folder)
+    fetched = {}
+    with lock(folder, "downloads into it"):
+        _check_space(list(CHECKPOINTS.values()), folder, unpacked=False)
+        done = _read_record(folder)
+        for name, source in CHECKPOINTS.items():
+            known = done.get(source.name, {})
+            crc32 = int(known["crc32"], 16) if known.get("url") == source.url else None
+            fetched[name] = fetch_alone(replace(source, crc32=crc32), folder, progress)
+            done[source.name] = {"url": source.url, "crc32": f"{fetched[name][1]:08x}"}
+            _write_record(folder, done)
+    return fetched
 
 
 def download_set(
@@ -83,6 +98,12 @@ def download_set(
         if split not in SPLITS:
             raise InputError(f"split {split!r} is unknown; there are {', '.join(SPLITS)}")
     folder = Path(folder)
+    with lock(folder, "downloads into it"):
+        return _download_set(name, folder, raw, splits, progress)
+
+
+def _download_set(name: str, folder: Path, raw: bool, splits: Sequence[str], progress: bool) -> list[Path]:
+    """As ``download_set``, for one who holds the folder's lock."""
     targets = {split: folder / "raw" / split if raw else folder / split for split in splits}
     done = _read_record(folder)
     todo = [split for split, target in targets.items() if _key(target, folder) not in done]
@@ -94,7 +115,7 @@ def download_set(
     sources = {split: RAW[name][split] if raw else PREPROCESSED[name] for split in todo}
     _check_space(list(dict.fromkeys(sources.values())), folder, unpacked=True)
     for source in dict.fromkeys(sources.values()):
-        archive, crc32 = fetch(source, folder, progress)
+        archive, crc32 = fetch_alone(source, folder, progress)
         own = [split for split in todo if sources[split] == source]
         contents = folder / f".{source.name}.contents"
         shutil.rmtree(contents, ignore_errors=True)
@@ -103,8 +124,7 @@ def download_set(
             root = _root(contents, split, archive)
             # Recorded first: what is recorded but not there counts as not done.
             done[_key(targets[split], folder)] = {"url": source.url, "crc32": f"{crc32:08x}"}
-            with atomic_write(folder / RECORD) as file:
-                file.write(f"{json.dumps(done, indent=2)}\n".encode())
+            _write_record(folder, done)
             targets[split].parent.mkdir(parents=True, exist_ok=True)
             os.replace(root, targets[split])
         shutil.rmtree(contents, ignore_errors=True)
@@ -122,9 +142,17 @@ def _read_record(folder: Path) -> dict[str, dict[str, str]]:
     path = folder / RECORD
     try:
         kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return {key: dict(row) for key, row in kept.items() if (folder / key).is_dir()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); move it away") from error
+        rows = {key: dict(row) for key, row in kept.items() if (folder / key).exists()}
+        for row in rows.values():
+            int(row["crc32"], 16)
+        return rows
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); move it away") from None
+
+
+def _write_record(folder: Path, done: dict[str, dict[str, str]]) -> None:
+    with atomic_write(folder / RECORD) as file:
+        file.write(f"{json.dumps(done, indent=2)}\n".encode())
 
 
 def _root(contents: Path, split: str, archive: Path) -> Path:

@@ -97,24 +97,78 @@ def _until(block: Events, end: int) -> int:
     return int(block.t.searchsorted(end, side="right"))
 
 
+class Readings:
+    """The frames of a representation without windows, read while the events are pushed; no event is held.
+
+    Args:
+        ends_us [T]: when it is read, increasing.
+        represent: at its start.
+    """
+
+    def __init__(self, ends_us: np.ndarray, represent: Representation) -> None:
+        self._ends, self._represent = ends_us.tolist(), represent
+        self._next = 0  # the first time that is still to come
+
+    @property
+    def done(self) -> bool:
+        """No reading is left."""
+        return self._next == len(self._ends)
+
+    def push(self, block: Events) -> Iterator[np.ndarray]:
+        """The frames at the times that the next block goes beyond."""
+        while not self.done and len(block):
+            end = self._ends[self._next]
+            stop = _until(block, end)
+            self._represent.advance([block[:stop]])
+            if stop == len(block):  # its last event may have equals in the next block
+                return
+            block = block[stop:]
+            yield self._read()
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """The frames at the times after the last event."""
+        while not self.done:
+            yield self._read()
+
+    def _read(self) -> np.ndarray:
+        frame = np.empty(self._represent.shape, self._represent.dtype)
+        self._represent.write_frame([], self._ends[self._next], frame)
+        self._next += 1
+        return frame
+
+
 @dataclass(frozen=True)
 class FrameSink:
-    """The frames of one set: from which windows, as what, of which shape [C, H, W], and where they go."""
+    """One output set: its windows (or readings), representation, and what writes its chunks."""
 
-    windows: Windows
+    windows: Windows | Readings
     represent: Representation
-    halve: bool
-    shape: tuple[int, int, int]
     write: Callable[[Chunk], None]
     _used: SimpleQueue[np.ndarray] = field(default_factory=SimpleQueue)
 
-    def frame_of(self, parts: list[Events]) -> Chunk:
-        """The frame of a window, compressed. Threads may call it at once."""
+    @classmethod
+    def of(
+        cls,
+        represent: Representation,
+        ends_us: np.ndarray,
+        window_us: int | None,
+        window_events: int | None,
+        write: Callable[[Chunk], None],
+    ) -> Self:
+        """Cuts the events into windows where the representation has any, else reads it at their ends."""
+        if represent.windowed:
+            return cls(Windows(ends_us, window_us, window_events), represent, write)
+        return cls(Readings(ends_us, represent), represent, write)
+
+    def frame_of(self, window: list[Events] | np.ndarray) -> Chunk:
+        """The frame of a window, or one that was read, compressed. Threads may call it at once."""
+        if isinstance(window, np.ndarray):
+            return compress(window)
         try:  # frames are used again: fresh memory would cost more than the events
             frame = self._used.get_nowait()
         except Empty:
-            frame = np.empty(self.shape, self.represent.dtype)
-        self.represent.fill_parts(parts, frame, self.halve)
+            frame = np.empty(self.represent.shape, self.represent.dtype)
+        self.represent.write_frame(window, 0, frame)
         chunk = compress(frame)
         self._used.put(frame)
         return chunk
@@ -136,14 +190,15 @@ class Frames:
         self._threads, self._events = threads, 0
         self._waiting: deque[tuple[FrameSink, int, Future[Chunk]]] = deque()
 
-    def take(self, sink: FrameSink, windows: Iterable[list[Events]]) -> None:
+    def take(self, sink: FrameSink, windows: Iterable[list[Events] | np.ndarray]) -> None:
         """Have the frames of the next windows of a set written, by the end of the block at the latest."""
-        for parts in windows:
+        for window in windows:
             if self._pool is None:
-                sink.write(sink.frame_of(parts))
+                sink.write(sink.frame_of(window))
                 continue
-            events = self._EACH + sum(map(len, parts))
-            self._waiting.append((sink, events, self._pool.submit(sink.frame_of, parts)))
+            held = window.nbytes // 8 if isinstance(window, np.ndarray) else sum(map(len, window))
+            events = self._EACH + held
+            self._waiting.append((sink, events, self._pool.submit(sink.frame_of, window)))
             self._events += events
             while len(self._waiting) > self._threads and self._events > self._MOST_EVENTS:
                 self._write_next()
@@ -173,13 +228,19 @@ class Read(NamedTuple):
     last_us: int = 0
 
 
-def write_frames(blocks: Iterable[Events], sinks: list[FrameSink], threads: int = 1) -> Read:
+def write_frames(
+    blocks: Iterable[Events],
+    sinks: list[FrameSink],
+    threads: int = 1,
+    at_end: Callable[[Read], None] = lambda read: None,
+) -> Read:
     """Write the frames of all sinks from one pass over the blocks.
 
     Args:
         blocks: in order of time and inside the sensor, as a ``Recording`` with its size gives them. All are
             read, also those after the last window, so that damage there is noticed.
         threads: that make frames, see ``Frames``.
+        at_end: is told what was read before the windows after the last event are written.
     """
     read = Read()
     with Frames(threads) as frames:
@@ -189,6 +250,7 @@ def write_frames(blocks: Iterable[Events], sinks: list[FrameSink], threads: int 
                 read = Read(read.events + len(block), first, int(block.t[-1]))
             for sink in sinks:
                 frames.take(sink, sink.windows.push(block))
+        at_end(read)
         for sink in sinks:
             frames.take(sink, sink.windows.finish())
     return read

@@ -11,11 +11,13 @@ from ssmbook.detector.checkpoint import (
 from ssmbook.detector.model import Detector
 from ssmbook.detector.presets import PRESETS, input_sizes
 from ssmbook.detector.recurrences import RECURRENCES, detach_states, reset_states
+from ssmbook.detector.trained_on import TrainedOn
 
 __all__ = [
     "PRESETS",
     "RECURRENCES",
     "Detector",
+    "TrainedOn",
     "detach_states",
     "find_preset",
     "fine_tune",

@@ -63,6 +63,7 @@ def simota(
 def class_cost(objectness: Tensor, classes: Tensor, wanted: Tensor) -> Tensor:
     """Σ_c BCE(√(σ(classes) σ(objectness)), onehot(wanted)): [M, A], [M, A, C], [M, G] → [M, G, A]."""
     p = (classes.sigmoid() * objectness.sigmoid()[..., None]).sqrt()
+    p = p.nan_to_num()  # the loss of such logits says NaN; BCE would raise before it is known
     if_wanted = F.binary_cross_entropy(p, torch.ones_like(p), reduction="none")  # [M, A, C]
     if_not = F.binary_cross_entropy(p, torch.zeros_like(p), reduction="none")
     change = (if_wanted - if_not).transpose(1, 2)  # [M, C, A]

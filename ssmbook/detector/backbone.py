@@ -26,7 +26,7 @@ class Stage(nn.Module):
         in_channels, channels: widths of input and output.
         stride: s.
         dim_head, partition: of the attention.
-        recurrence, ssm_options: see ``make_recurrence``.
+        recurrence, options: see ``make_recurrence``.
         mask_token: whether masked positions are replaced by a learnt vector after the LayerNorm.
         checkpointing: for the gradients, keep the inputs of the three blocks only and run each again.
     """
@@ -40,7 +40,7 @@ class Stage(nn.Module):
         dim_head: int,
         partition: tuple[int, int],
         recurrence: str,
-        ssm_options: dict[str, Any],
+        options: dict[str, Any],
         mask_token: bool = False,
         checkpointing: bool = False,
     ) -> None:
@@ -51,7 +51,7 @@ class Stage(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(channels)) if mask_token else None
         self.window = AttentionBlock(channels, dim_head, partition, "window")
         self.grid = AttentionBlock(channels, dim_head, partition, "grid")
-        self.recurrence = make_recurrence(recurrence, channels, **ssm_options)
+        self.recurrence = make_recurrence(recurrence, channels, **options)
 
     def forward(
         self, x: Tensor, B: int, state: Any, step_scale: float | Tensor, token_mask: Tensor | None = None
@@ -83,7 +83,7 @@ class Backbone(nn.Module):
         *,
         in_channels: int,
         recurrence: str,
-        ssm_options: dict[str, Any],
+        options: dict[str, Any],
         mask_token: bool,
         checkpointing: bool = False,
     ) -> None:
@@ -98,7 +98,7 @@ class Backbone(nn.Module):
                 dim_head=dim_head,
                 partition=partition,
                 recurrence=recurrence,
-                ssm_options=ssm_options,
+                options=options,
                 mask_token=mask_token and i == 0,
                 checkpointing=checkpointing,
             )

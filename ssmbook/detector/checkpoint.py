@@ -5,7 +5,6 @@ other objects of libraries that need not be installed. Only tensors are taken, a
 """
 
 import inspect
-import os
 import pickle
 import re
 import zipfile
@@ -18,7 +17,10 @@ from torch import Tensor
 from ssmbook.detector import inert
 from ssmbook.detector.model import Detector
 from ssmbook.detector.presets import PRESETS
+from ssmbook.detector.recurrences import REGISTRY, options_of
+from ssmbook.detector.trained_on import TrainedOn
 from ssmbook.errors import InputError
+from ssmbook.files import atomic_write
 
 FORMAT = "ssmbook.detector"
 
@@ -61,6 +63,7 @@ RENAMES = [
     (r"obj_preds\.", "objectness_out."),
     (r"\.bn\.", ".norm."),
 ]
+S5_OPTIONS = {"bandlimit", "bandlimit_mode", "clip_eigs"}
 CLASS_LAYER, MASK_TOKEN = "head.class_out.", "backbone.stages.0.mask_token"
 # Found in a file, these give its recurrence away.
 TRACES = {"s5": "recurrence.layer.Lambda", "convlstm": "recurrence.gates.weight"}
@@ -80,15 +83,21 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
         path: the file, replaced in one move once it is whole.
         model: whose ``config`` and ``state_dict`` are written.
         extra: tensors and plain values to keep beside them.
+
+    Raises:
+        InputError: it cannot be written, the disk being full, say; what was there before stays.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
     try:
-        content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
-        torch.save(content, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with atomic_write(path) as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # PyTorch's writer makes a full disk one
+        words = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: cannot be written ({words}); make room or give another folder, and start again: what was "
+            "written before is whole"
+        ) from None
 
 
 def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overrides: Any) -> Detector:
@@ -103,19 +112,21 @@ def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overr
             found from the file.
 
     Returns:
-        The detector, in training mode like every new module, on the CPU.
+        The detector, in training mode like every new module, on the CPU; ours with ``trained_on``.
 
     Raises:
         InputError: no such file, not a checkpoint, damaged; something in it would have to be called; its
             weights do not fit the network (the message lists names and shapes).
     """
-    config, weights = _config_and_weights(path, preset)
-    unknown = overrides.keys() - inspect.signature(Detector).parameters.keys()
-    if unknown:
-        raise InputError(f"a Detector has no argument {min(unknown)!r}")
+    content = read_checkpoint(path)
+    config, weights = _config_and_weights(path, preset, content)
+    if overrides.get("recurrence", config["recurrence"]) != config["recurrence"]:
+        config = {name: value for name, value in config.items() if name in _arguments()}
     model = Detector(**{**config, **overrides})
     _check_fit(weights, model, path)
     model.load_state_dict(weights)
+    if content.get("format") == FORMAT:
+        model.trained_on = TrainedOn.read(content, path)
     return model
 
 
@@ -178,9 +189,11 @@ def find_preset(path: str | Path) -> str:
     )
 
 
-def _config_and_weights(path: str | Path, preset: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _config_and_weights(
+    path: str | Path, preset: str | None, content: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The arguments of a file's detector, and its weights under our names."""
-    content = read_checkpoint(path)
+    content = read_checkpoint(path) if content is None else content
     weights = content.get("state_dict", content)
     weights = weights if isinstance(weights, dict) else {}
     weights = {n: w for n, w in weights.items() if isinstance(n, str) and isinstance(w, Tensor)}
@@ -194,14 +207,27 @@ def _config_and_weights(path: str | Path, preset: str | None) -> tuple[dict[str,
 
 def _own_config(config: Any, path: str | Path) -> dict[str, Any]:
     """The arguments that one of our files holds, if a Detector can be made with them."""
-    parameters = inspect.signature(Detector).parameters
+    parameters = _arguments()
     needed = {name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty}
     names = set(config) if isinstance(config, dict) else set()
-    if not needed <= names <= parameters.keys():
+    allowed = parameters.keys() | S5_OPTIONS
+    if needed <= names and config.get("recurrence", "s5") in REGISTRY:
+        has = options_of(config.get("recurrence", "s5")).keys()
+        if names >= S5_OPTIONS and not has >= S5_OPTIONS:
+            # Earlier files name S5's options whatever the recurrence, which had no effect.
+            config = {name: value for name, value in config.items() if name not in S5_OPTIONS}
+        allowed = parameters.keys() | has
+    if not needed <= names or not set(config) <= allowed:
         raise InputError(
             f"{path}: its 'config' holds {', '.join(map(str, names)) or 'nothing'}, not the arguments of a Detector"
         )
-    return config
+    return {"recurrence": "s5", **config}
+
+
+def _arguments() -> dict[str, inspect.Parameter]:
+    """The arguments of ``Detector`` apart from the options of its recurrence."""
+    parameters = inspect.signature(Detector).parameters
+    return {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
 
 
 def get_preset(name: str) -> dict[str, Any]:

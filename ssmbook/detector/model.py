@@ -13,6 +13,8 @@ from ssmbook.detector.boxes import anchor_grid
 from ssmbook.detector.head import YOLOXHead, detection_loss, scores_and_boxes
 from ssmbook.detector.neck import PAFPN
 from ssmbook.detector.presets import input_sizes
+from ssmbook.detector.recurrences import options_of
+from ssmbook.detector.trained_on import TrainedOn
 from ssmbook.errors import InputError
 from ssmbook.ssm.inputs import as_scale
 
@@ -33,22 +35,23 @@ class Detector(nn.Module):
         input_hw: (height, width) of the network's input in pixels, to which frames are padded with zeros at
             the bottom and right; a multiple of 32 · ``partition``.
         partition: (p_h, p_w), tokens of an attention group.
-        recurrence: ``"s5"``, ``"s4d"``, ``"s4"``, ``"convlstm"`` or ``"none"``.
+        recurrence: ``"s5"``, ``"s5-selective"``, ``"s4d"``, ``"s4"``, ``"convlstm"`` or ``"none"``.
         carry: ``"exact"``: a state that is passed in is where the chunk begins; ``"published"``: every chunk
             begins at zero, as it does in the released code of S5-ViT, whatever state is passed in.
         in_channels: channels of a frame.
-        bandlimit, bandlimit_mode: of ``S5``; as published, modes above half of Nyquist's limit are masked
-            once, at the start.
-        clip_eigs: of ``S5``: no mode can grow.
         mask_token: learn a vector that stands in for masked tokens.
         checkpointing: save memory in training by running each block of the backbone again for its gradients,
             which are the same. How to train, not what: it is not part of ``config``.
+        options: of the recurrence, see its class: ``bandlimit``, ``bandlimit_mode`` (S5: 0.5 and "once", as published;
+            S4D: None), ``clip_eigs`` (S5: no mode can grow), ``state_gain`` (all state-space layers: factor on C at
+            the start, so that the state is heard beside the skip).
 
     Raises:
-        InputError: a size that does not fit the others.
+        InputError: a size that does not fit the others, or an option that the recurrence does not have.
     """
 
     anchors: Tensor
+    trained_on: TrainedOn | None = None  # of the checkpoint that the weights come from
 
     def __init__(
         self,
@@ -62,11 +65,9 @@ class Detector(nn.Module):
         recurrence: str = "s5",
         carry: Literal["exact", "published"] = "exact",
         in_channels: int = 20,
-        bandlimit: float | None = 0.5,
-        bandlimit_mode: Literal["held", "once"] = "once",
-        clip_eigs: bool = False,
         mask_token: bool = False,
         checkpointing: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__()
         # Plain values, from which the same network can be built again.
@@ -80,11 +81,11 @@ class Detector(nn.Module):
             "recurrence": recurrence,
             "carry": carry,
             "in_channels": (in_channels := _whole(in_channels, "in_channels")),
-            "bandlimit": bandlimit,
-            "bandlimit_mode": bandlimit_mode,
-            "clip_eigs": bool(clip_eigs),
             "mask_token": bool(mask_token),
         }
+        options = {**options_of(recurrence), **options}
+        # Left out at 1: the configs of earlier files have none.
+        self.config |= {name: value for name, value in options.items() if (name, value) != ("state_gain", 1)}
         self.input_hw: tuple[int, int] = self.config["input_hw"]
         self.carry, self.num_classes, self.in_channels = carry, num_classes, in_channels
         _check(self.config)
@@ -94,11 +95,7 @@ class Detector(nn.Module):
             self.config["partition"],
             in_channels=in_channels,
             recurrence=recurrence,
-            ssm_options={
-                "bandlimit": bandlimit,
-                "bandlimit_mode": bandlimit_mode,
-                "clip_eigs": bool(clip_eigs),
-            },
+            options=options,
             mask_token=mask_token,
             checkpointing=checkpointing,
         )
@@ -118,7 +115,7 @@ class Detector(nn.Module):
         """Run the backbone over a chunk.
 
         Args:
-            x: event counts [L, B, in_channels, H, W], uint8 or float, no larger than ``input_hw``.
+            x: frames [L, B, in_channels, H, W], uint8, int8 or float, no larger than ``input_hw``.
             states: what the previous chunk returned; None starts from zero.
             step_scale: time between frames in units of that in training, a number, [B] or [L, B]; S5
                 multiplies its Δ by it.

@@ -17,6 +17,7 @@ from ssmbook.evaluation.average_precision import IOU, Boxes, outside_areas, prec
 from ssmbook.events import BOX_DTYPE
 
 METRICS = ("AP", "AP_50", "AP_75", "AP_S", "AP_M", "AP_L")
+MAX_APART_US = 100_000  # between a frame's ground truth and its detections, on the same clock
 
 
 def prophesee_filter(boxes: np.ndarray, sensor: Sensor, downsampled: bool = False) -> np.ndarray:
@@ -98,7 +99,7 @@ def evaluate_boxes(
 
     Raises:
         InputError: lists of different length, a class that the sensor does not have, a value that is not
-            finite.
+            finite, detections on another clock than the ground truth.
     """
     return score_boxes(ground_truth, detections, sensor, downsampled).metrics
 
@@ -132,6 +133,7 @@ def counted(
         _flat(frames, sensor, what)
         for frames, what in ((ground_truth, "ground truth"), (detections, "detections"))
     )
+    _check_clocks(truth, truth_frame, found, found_frame)
     truth_counts = _counts(truth, sensor, downsampled)
     seen = np.zeros(len(ground_truth), bool)
     seen[truth_frame[truth_counts]] = True
@@ -140,6 +142,22 @@ def counted(
         _boxes(truth[truth_counts], truth_frame[truth_counts]),
         _boxes(found[found_counts], found_frame[found_counts]),
         truth_counts,
+    )
+
+
+def _check_clocks(
+    truth: np.ndarray, truth_frame: np.ndarray, found: np.ndarray, found_frame: np.ndarray
+) -> None:
+    """Refuse detections on another clock: then the filters take them for early ones, and AP would be 0."""
+    shared, at, other = np.intersect1d(truth_frame, found_frame, return_indices=True)
+    if len(shared) == 0:
+        return
+    apart = np.abs(truth["t"][at].astype(np.float64) - found["t"][other].astype(np.float64))
+    if apart.min() <= MAX_APART_US:
+        return
+    ranges = (f"{boxes['t'].min()} to {boxes['t'].max()} µs" for boxes in (truth, found))
+    raise InputError(
+        "ground truth lies at {}, but detections at {}: give both on the same clock".format(*ranges)
     )
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from ssmbook.dataset import Batch, Sensor, get_sensor
 from ssmbook.detector import Detector, nms, reset_states
 from ssmbook.detector.precision import autocast
-from ssmbook.detector.recurrences import STATE_SPACE
+from ssmbook.detector.recurrences import get_recurrence
 from ssmbook.errors import InputError
 from ssmbook.evaluation.protocol import Scores, score_boxes
 from ssmbook.events import BOX_DTYPE
@@ -66,6 +66,7 @@ class Evaluation:
     height: int  # of the frames
     width: int
     sensor: Sensor
+    score: str = "product"  # what ranked the detections, see ``to_boxes``
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -102,7 +103,7 @@ class StreamingEvaluator:
     ) -> None:
         self.model, self.sensor = model, get_sensor(sensor)
         recurrence = model.config["recurrence"]
-        if (step_scale != 1 or trained_us is not None) and recurrence not in STATE_SPACE:
+        if (step_scale != 1 or trained_us is not None) and not get_recurrence(recurrence).has_time_scale:
             raise InputError(
                 f"recurrence {recurrence!r} has no time scale and cannot follow a rate; evaluate it at step_scale 1"
             )
@@ -155,7 +156,9 @@ class StreamingEvaluator:
         truth, found = ([by_time[key][i] for key in keys] for i in (0, 1))
         height, width = max(size for *_, size in parts)
         scores = score_boxes(truth, found, self.sensor, self.sensor.downsample)
-        return Evaluation(scores, truth, found, [name for name, _ in keys], height, width, self.sensor)
+        return Evaluation(
+            scores, truth, found, [name for name, _ in keys], height, width, self.sensor, self.score
+        )
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 from ssmbook.files import as_input_error, atomic_write, existing_file
 
 #: One box, 40 bytes: t in µs; x, y of the upper left corner, width and height in px; what it is.
@@ -21,13 +21,14 @@ BOX_DTYPE = np.dtype(
 )
 
 _OTHER_NAMES = {"t": "ts", "class_confidence": "confidence"}
+_DEFAULTS = {"track_id": 0, "class_confidence": 1}  # of files without these fields
 
 
 def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     """The boxes of a ``*_bbox.npy`` file as BOX_DTYPE [N].
 
     The time may be named t or ts and the confidence class_confidence or confidence, in any numeric
-    types and any order; other fields are left out.
+    types and any order; other fields are left out. Without track_id it is 0, without a confidence 1.
 
     Raises:
         InputError: the file is missing, is not a structured npy array with those fields, is cut, needs
@@ -38,12 +39,26 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
         raw = np.load(path, allow_pickle=False)
     if not isinstance(raw, np.ndarray) or raw.ndim != 1 or raw.dtype.names is None:
         raise InputError(f"{path}: not a flat structured array; give a *_bbox.npy of boxes")
+    return boxes_of(path, raw)
+
+
+def boxes_of(path: Path, raw: np.ndarray) -> np.ndarray:
+    """A structured array [N] with the fields of boxes, see ``read_boxes``, as BOX_DTYPE [N].
+
+    Raises:
+        InputError: it lacks a field, or a value does not fit; the message names the file.
+    """
+    names = raw.dtype.names or ()
     boxes = np.zeros(len(raw), BOX_DTYPE)
     for name in BOX_DTYPE.names or ():
-        found = name if name in raw.dtype.names else _OTHER_NAMES.get(name, name)
-        if found not in raw.dtype.names:
-            raise InputError(f"{path}: boxes without a field {name}; it has {', '.join(raw.dtype.names)}")
-        boxes[name] = _checked(path, name, raw[found])
+        found = name if name in names else _OTHER_NAMES.get(name, name)
+        if found in names:
+            boxes[name] = _checked(path, name, raw[found])
+        elif name in _DEFAULTS:
+            boxes[name] = _DEFAULTS[name]
+        else:
+            there = one_line(", ".join(names), 200) or "none"
+            raise InputError(f"{path}: boxes without a field {name}; it has {there}")
     return boxes
 
 

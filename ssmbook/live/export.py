@@ -1,26 +1,27 @@
 """The detector as one step, for other runtimes: `torch.export` and ONNX, the state an input and an output.
 
-    frame [B, C, h, w] (uint8), states  →  predictions [B, A, 5 + classes], new states
+    frame [B, C, h, w] (of the representation's type), states  →  predictions [B, A, 5 + classes], new states
 
 All arithmetic is real. A complex state of P values is a pair of planes, [B, 2P, h, w]: real parts, then imaginary.
 The start is zeros, as in `ExportedStep.start`; what a step returns goes into the next.
 """
 
 import copy
-import math
-import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssmbook.detector.backbone import MULTIPLIERS, STRIDES
+from ssmbook.detector.backbone import STRIDES
 from ssmbook.detector.model import Detector
-from ssmbook.detector.recurrences import ConvLSTM, NoRecurrence, SSMBlock
+from ssmbook.detector.recurrences import Recurrence
+from ssmbook.detector.trained_on import TrainedOn
 from ssmbook.errors import InputError
+from ssmbook.events import get_representation
+from ssmbook.files import atomic_write
 from ssmbook.live.folding import fold
-from ssmbook.live.real import real_layer
 
 
 class ExportedStep(nn.Module):
@@ -29,30 +30,20 @@ class ExportedStep(nn.Module):
     Args:
         model: the detector; it is copied.
         step_scale: a constant; None makes it an input, a tensor [] after the frame.
-
-    Raises:
-        InputError: a recurrence that is none of the detector's.
     """
 
     def __init__(self, model: Detector, step_scale: float | None = 1.0) -> None:
         super().__init__()
         self.step_scale = step_scale
         self.model = fold(copy.deepcopy(model).cpu().float())
-        self.kinds: list[str] = []
-        self.widths: list[int] = []  # of the tensors of each stage's state
-        for stage, multiplier in zip(self.model.backbone.stages, MULTIPLIERS, strict=True):
-            block, width = stage.recurrence, model.config["embed_dim"] * multiplier
-            if isinstance(block, SSMBlock):
-                block.layer = real_layer(block.layer)
-                kind, width = "planes", math.prod(cast("tuple[int, ...]", block.layer.state_shape))
-            elif isinstance(block, ConvLSTM):
-                kind = "pair"
-            elif isinstance(block, NoRecurrence):
-                kind = "none"
-            else:
-                raise InputError(f"a {type(block).__name__} is no recurrence that can be exported")
-            self.kinds.append(kind)
-            self.widths.append(width)
+        self.widths: list[
+            dict[str, int]
+        ] = []  # of the tensors of each stage's state, by the ends of their names
+        for stage in self.model.backbone.stages:
+            if not isinstance(stage.recurrence, Recurrence):
+                raise InputError(f"a {type(stage.recurrence).__name__} is no recurrence that can be exported")
+            stage.recurrence = stage.recurrence.real_step()
+            self.widths.append(stage.recurrence.state_widths())
 
     def forward(self, frame: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """frame [B, C, h, w], then the step scale if it is an input, then the states."""
@@ -67,22 +58,20 @@ class ExportedStep(nn.Module):
     def start(self, batch: int = 1) -> list[Tensor]:
         """The states before the first frame: zeros."""
         H, W = self.model.input_hw
-        count = {"planes": 1, "pair": 2, "none": 0}
         return [
             torch.zeros(batch, width, H // stride, W // stride)
-            for width, stride, kind in zip(self.widths, STRIDES, self.kinds, strict=True)
-            for _ in range(count[kind])
+            for widths, stride in zip(self.widths, STRIDES, strict=True)
+            for width in widths.values()
         ]
 
     def names(self) -> list[str]:
         """One name for each state: ``state_1`` …, or ``state_1_h`` and ``state_1_c`` for a ConvLSTM."""
-        ends = {"planes": [""], "pair": ["_h", "_c"], "none": []}
-        return [f"state_{i}{end}" for i, kind in enumerate(self.kinds, 1) for end in ends[kind]]
+        return [f"state_{i}{end}" for i, widths in enumerate(self.widths, 1) for end in widths]
 
     def _nested(self, flat: list[Tensor]) -> list[Any]:
         left = iter(flat)
-        take = {"planes": lambda: next(left), "pair": lambda: (next(left), next(left)), "none": lambda: None}
-        return [take[kind]() for kind in self.kinds]
+        states = [tuple(next(left) for _ in widths) for widths in self.widths]
+        return [s[0] if len(s) == 1 else s or None for s in states]
 
     def _flat(self, states: list[Any]) -> list[Tensor]:
         return [t for s in states if s is not None for t in (s if isinstance(s, tuple) else (s,))]
@@ -114,9 +103,10 @@ def export_onnx(
 ) -> Path:
     """Write the step as one ONNX file, which appears whole or not at all.
 
-    Inputs ``frame`` (uint8), ``step_scale`` if it is one, and the states by name; outputs ``predictions``
-    [B, A, 5 + classes] (cx, cy, w, h in pixels, objectness, classes) and each state as ``new_`` + its name.
-    Arguments as in `export_program`. It needs the packages onnx and onnxscript: pip install 'ssmbook[export]'.
+    Inputs ``frame`` (uint8, or int8 for a mixed-density stack), ``step_scale`` if it is one, and the states by
+    name; outputs ``predictions`` [B, A, 5 + classes] (cx, cy, w, h in pixels, objectness, classes) and each state as
+    ``new_`` + its name. Arguments as in `export_program`. It needs the packages onnx and onnxscript:
+    pip install 'ssmbook[export]'.
 
     Raises:
         InputError: a package is missing, a size does not fit, or the recurrence cannot be exported.
@@ -133,22 +123,18 @@ def export_onnx(
     step, arguments = _step_and_arguments(model, frame_hw, batch, step_scale)
     names = step.names()
     inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with torch.no_grad():
-            program = torch.onnx.export(
-                step,
-                arguments,
-                input_names=inputs,
-                output_names=["predictions", *(f"new_{name}" for name in names)],
-                dynamo=True,
-                verbose=False,
-            )
-        assert program is not None
-        program.save(partial, external_data=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            step,
+            arguments,
+            input_names=inputs,
+            output_names=["predictions", *(f"new_{name}" for name in names)],
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    with atomic_write(path) as file:
+        file.write(program.model_proto.SerializeToString())
     return path
 
 
@@ -162,6 +148,7 @@ def _step_and_arguments(
     if any(not 1 <= size <= most for size, most in zip(frame_hw, model.input_hw, strict=True)):
         raise InputError(f"frames of {tuple(frame_hw)} do not fit the model's input of {model.input_hw}")
     step = ExportedStep(model, step_scale).eval()
-    frame = torch.zeros(batch, model.in_channels, *frame_hw, dtype=torch.uint8)
+    kind = get_representation((model.trained_on or TrainedOn()).representation)
+    frame = torch.from_numpy(np.zeros((batch, model.in_channels, *frame_hw), kind.dtype))
     scale = [torch.tensor(1.0)] if step_scale is None else []
     return step, (frame, *scale, *step.start(batch))

@@ -9,11 +9,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ssmbook.detector.attention import AttentionBlock
 from ssmbook.detector.model import Detector
 from ssmbook.detector.neck import ConvBlock
+from ssmbook.detector.recurrences import Recurrence
 
 
 def fold(model: Detector) -> Detector:
     """A copy in evaluation mode, without gradients, whose convolutions hold their BatchNorm and whose attention
-    blocks hold their γ.
+    blocks hold their γ; S5 layers are frozen, see ``S5.freeze``.
 
     Its predictions are those of ``model.eval()`` up to rounding. It is for running only: its ``state_dict`` has
     other names, and further training would be without BatchNorm.
@@ -25,6 +26,8 @@ def fold(model: Detector) -> Detector:
             block.conv, block[1], block[2] = conv, nn.Identity(), nn.SiLU(inplace=True)
         elif isinstance(block, AttentionBlock):
             block.fold_gamma()
+        elif isinstance(block, Recurrence):
+            block.freeze()
     # Activations are channels last; weights that are not would be reordered at every call. Of convolutions alone: S4
     # holds complex numbers, whose parts must stay side by side.
     for block in folded.modules():

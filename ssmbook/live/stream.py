@@ -19,10 +19,10 @@ import torch
 
 from ssmbook.dataset import Sensor, get_sensor
 from ssmbook.dataset.grid import BASE_HZ, window_and_stride
-from ssmbook.detector import Detector, nms
+from ssmbook.detector import Detector, TrainedOn, nms
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import to_boxes
-from ssmbook.events import BOX_DTYPE, REPRESENTATIONS, Events, Recording
+from ssmbook.events import BOX_DTYPE, Events, Recording, Representation
 from ssmbook.events.formats.checks import LATE_US, running_maximum
 from ssmbook.live.step import NetworkStep
 from ssmbook.progress import progress_bar
@@ -47,13 +47,14 @@ class EventWindows:
     """Cuts events that arrive in pieces of any size into windows.
 
     Args:
-        window_us: a window holds the events with end − window_us ≤ t ≤ end.
+        window_us: a window holds the events with end − window_us ≤ t ≤ end; None: those since the window before.
         stride_us: between ends; need not be whole: the k-th end is first + round(k · stride_us).
-        first_end_us: the end of the first window; None: one window after the first event.
+        first_end_us: the end of the first window; None: one window (or one stride, where there is none) after the
+            first event.
     """
 
-    def __init__(self, window_us: int, stride_us: float, first_end_us: int | None = None) -> None:
-        if window_us < 1 or stride_us < 1:
+    def __init__(self, window_us: int | None, stride_us: float, first_end_us: int | None = None) -> None:
+        if (window_us is not None and window_us < 1) or stride_us < 1:
             raise InputError(f"window {window_us} µs, stride {stride_us} µs; give at least 1 µs")
         self.window_us, self.stride_us = window_us, stride_us
         self._first, self._count = first_end_us, 0
@@ -103,7 +104,7 @@ class EventWindows:
             )
         self.stale += count - len(events)
         if self._first is None and len(events):
-            self._first = int(events.t[0]) + self.window_us
+            self._first = int(events.t[0]) + (self.window_us or round(self.stride_us))
         if latest:
             self._clock = max([*latest, self._clock or 0])
         self._hold(events)
@@ -125,7 +126,7 @@ class EventWindows:
     def _hold(self, events: Events) -> None:
         """Keep a copy of the events that the next window can still need."""
         end = self.next_end_us
-        if end is not None:
+        if end is not None and self.window_us is not None:
             events = events[int(np.searchsorted(events.t, end - self.window_us)) :]
         if len(events):
             self._kept.append(Events.concatenate([events]))
@@ -138,10 +139,13 @@ class EventWindows:
         # A window that ends at the latest stamp may get more events of that stamp.
         while clock > (end := self._end(first)) or now_us >= end:
             held = Events.concatenate(self._kept) if held is None else held
-            start = int(np.searchsorted(held.t, end - self.window_us))
             stop = int(np.searchsorted(held.t, end, "right"))
             self._count += 1
-            yield end, held[start:stop]
+            if self.window_us is None:
+                window, held = held[:stop], held[stop:]
+            else:
+                window = held[int(np.searchsorted(held.t, end - self.window_us)) : stop]
+            yield end, window
         if held is not None:
             self._kept.clear()
             self._hold(held)
@@ -165,7 +169,8 @@ class StreamingDetector:
         rate_hz: windows a second ("held": what the windows are short for; they still come 20 a second).
         way: ``"held"``, ``"true"`` or ``"sliding"``.
         follow: ``step_scale`` is 20 / rate_hz; else it is 1.
-        representation: what the model was trained on, a name of ``REPRESENTATIONS``.
+        representation: a name of ``REPRESENTATIONS``; if not given, what the model was trained on, by its checkpoint.
+            One without windows is read at the rate, and ``way`` is without effect.
         confidence, iou: of the non-maximum suppression.
         score: what becomes the boxes' confidence, see ``to_boxes``.
         first_end_us: the end of the first window; None: one window after the first event.
@@ -182,7 +187,7 @@ class StreamingDetector:
         rate_hz: float = BASE_HZ,
         way: str = "true",
         follow: bool = False,
-        representation: str = "stacked_histogram",
+        representation: str = "",
         confidence: float = 0.1,
         iou: float = 0.45,
         score: str = "product",
@@ -190,12 +195,8 @@ class StreamingDetector:
     ) -> None:
         if not 0 < rate_hz <= 10_000:
             raise InputError(f"rate_hz is {rate_hz}; it must be above 0 and at most 10,000")
-        if representation not in REPRESENTATIONS:
-            raise InputError(f"representation is {representation!r}; it can be {', '.join(REPRESENTATIONS)}")
         self.sensor = get_sensor(sensor)
-        kind = REPRESENTATIONS[representation]
-        bins = model.in_channels * kind(bins=1).bins // kind(bins=1).channels
-        self.represent = kind(bins=bins, height=self.sensor.height, width=self.sensor.width)
+        self.represent = model_representation(model, self.sensor, representation)
         frame_hw, classes = self.sensor.frame_size, self.sensor.classes
         if model.num_classes != len(classes):
             raise InputError(
@@ -205,10 +206,16 @@ class StreamingDetector:
         if any(size > most for size, most in zip(frame_hw, model.input_hw, strict=True)):
             raise InputError(f"frames of {frame_hw} do not fit the model's input of {model.input_hw}")
         window_ms, stride_ms = window_and_stride(way, rate_hz)
-        self._times = round(1000 * window_ms), 1000 * stride_ms, first_end_us
+        self._times: tuple[int | None, float, int | None]
+        if self.represent.windowed:
+            self._times = round(1000 * window_ms), 1000 * stride_ms, first_end_us
+        else:
+            self._times = None, 1e6 / rate_hz, first_end_us
         self.windows = EventWindows(*self._times)
         scale = BASE_HZ / rate_hz if follow else 1.0
-        self.step = NetworkStep(model, frame_hw, scale, torch.from_numpy(np.empty(0, kind.dtype)).dtype)
+        self.step = NetworkStep(
+            model, frame_hw, scale, torch.from_numpy(np.empty(0, self.represent.dtype)).dtype
+        )
         self.confidence, self.iou, self.score = confidence, iou, score
 
     def push(self, events: Events, now_us: int | None = None) -> list[Detections]:
@@ -232,7 +239,9 @@ class StreamingDetector:
                 i = int(np.argmax(values >= size))
                 raise InputError(f"event {i} has {name} = {values[i]}, outside the sensor's {size} px")
         for end, window in self.windows.push(events, now_us):
-            yield end, self._frame(window)
+            frame = np.empty(self.represent.shape, self.represent.dtype)
+            self.represent.write_frame([window], end, frame)
+            yield end, frame
 
     def push_frame(self, frame: np.ndarray | torch.Tensor, t_us: int) -> Detections:
         """Detect in the next frame [channels, height, width] of a representation, whose window ends at t_us."""
@@ -246,28 +255,42 @@ class StreamingDetector:
     def reset(self) -> None:
         """Forget events and state: another recording begins."""
         self.windows = EventWindows(*self._times)
+        self.represent.reset()
         self.step.reset()
 
-    def _frame(self, events: Events) -> np.ndarray:
-        frame = self.represent(events)
-        # Nearest-exact at half size keeps pixels 2i + 1, as in preprocessing.
-        return np.ascontiguousarray(frame[:, 1::2, 1::2]) if self.sensor.downsample else frame
+
+def model_representation(model: Detector, sensor: Sensor, name: str = "") -> Representation:
+    """A new representation that makes a model's frames of a sensor's events: that of its checkpoint, or the one named.
+
+    Raises:
+        InputError: it does not have the model's number of channels.
+    """
+    record = model.trained_on or TrainedOn()
+    if name and name != record.representation:
+        record = TrainedOn(representation=name)
+    return record.represent(sensor, model.in_channels)
 
 
 def detect_recording(
-    stream: StreamingDetector, recording: Recording, progress: bool = True, show: Show | None = None
+    stream: StreamingDetector,
+    recording: Recording,
+    progress: bool = True,
+    show: Show | None = None,
+    start_us: int | None = None,
+    stop_us: int | None = None,
 ) -> tuple[int, np.ndarray]:
-    """Run a whole recording through a stream: the number of windows, and all boxes, BOX_DTYPE.
+    """Run a recording, or a part of it, through a stream: the number of windows, and all boxes, BOX_DTYPE.
 
     Args:
         stream: at its start.
         recording: whose events lie within the stream's sensor.
         progress: show a bar.
         show: called for each window with its frame, its end in µs and its boxes, as by ``box_video``.
+        start_us, stop_us: only the events with start_us ≤ t < stop_us; None: no limit.
     """
     found: list[Detections] = []
     with progress_bar(desc="detect", unit="window", show=progress, leave=False) as bar:
-        for events, now_us in _pieces(recording):
+        for events, now_us in _pieces(recording, start_us, stop_us):
             for end, frame in stream.frames(events, now_us):
                 found.append(stream.push_frame(frame, end))
                 if show is not None:
@@ -277,11 +300,18 @@ def detect_recording(
     return len(found), boxes.astype(BOX_DTYPE)  # numpy drops the bytes between fields when it joins
 
 
-def _pieces(recording: Recording) -> Iterator[tuple[Events, int | None]]:
+def _pieces(
+    recording: Recording, start_us: int | None, stop_us: int | None
+) -> Iterator[tuple[Events, int | None]]:
     """A recording piece by piece, so that the bar moves; after its end nothing more can come."""
     end_us = 0
     for block in recording.blocks():
-        end_us = int(block.t[-1])
-        for k in range(0, len(block), PIECE):
-            yield block[k : k + PIECE], None
+        first = 0 if start_us is None else int(np.searchsorted(block.t, start_us))
+        last = len(block) if stop_us is None else int(np.searchsorted(block.t, stop_us))
+        if first < last:
+            end_us = int(block.t[last - 1])
+        for k in range(first, last, PIECE):
+            yield block[k : min(k + PIECE, last)], None
+        if last < len(block):
+            break
     yield Events.empty(), end_us

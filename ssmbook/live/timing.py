@@ -19,11 +19,12 @@ import pandas as pd
 import torch
 
 from ssmbook.dataset import Sensor, get_sensor
-from ssmbook.detector import Detector, nms
+from ssmbook.detector import Detector, TrainedOn, nms
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import to_boxes
-from ssmbook.events import Events, StackedHistogram
+from ssmbook.events import Events, get_representation
 from ssmbook.live.step import NetworkStep
+from ssmbook.live.stream import model_representation
 from ssmbook.progress import progress_bar
 
 WARM_UP = 10  # windows before those that count
@@ -33,17 +34,20 @@ def synthetic_frames(model: Detector, seed: int = 0) -> Iterator[np.ndarray]:
     """Frames of the model's input size without end; 5 % of the counts are not 0."""
     rng = np.random.default_rng(seed)
     shape = model.in_channels, *model.input_hw
+    kind = get_representation((model.trained_on or TrainedOn()).representation)
     while True:
-        yield ((rng.random(shape) < 0.05) * rng.integers(1, 11, shape)).astype(np.uint8)
+        yield ((rng.random(shape) < 0.05) * rng.integers(1, 11, shape)).astype(kind.dtype)
 
 
 def recorded_frames(windows: Iterable[Events], model: Detector, sensor: str | Sensor) -> Iterator[np.ndarray]:
     """A recording's windows as frames of the sensor's size (halved where the sensor is downsampled)."""
     sensor = get_sensor(sensor)
-    represent = StackedHistogram(bins=model.in_channels // 2, height=sensor.height, width=sensor.width)
+    represent, end_us = model_representation(model, sensor), 0
     for events in windows:
-        frame = represent(events)
-        yield np.ascontiguousarray(frame[:, 1::2, 1::2]) if sensor.downsample else frame
+        end_us = int(events.t[-1]) if len(events) else end_us
+        frame = np.empty(represent.shape, represent.dtype)
+        represent.write_frame([events], end_us, frame)
+        yield frame
 
 
 def time_detector(
@@ -76,7 +80,8 @@ def time_detector(
     some = itertools.islice(frames, WARM_UP + count)
     for k, frame in enumerate(progress_bar(some, desc="time", unit="window", show=progress, leave=False)):
         if step is None:
-            step = NetworkStep(model, (frame.shape[1], frame.shape[2]))
+            dtype = torch.from_numpy(frame).dtype
+            step = NetworkStep(model, (frame.shape[1], frame.shape[2]), dtype=dtype)
         times = _time_one(step, torch.from_numpy(frame).to(step.device), k, confidence, iou)
         if k >= WARM_UP:
             taken.append(times)

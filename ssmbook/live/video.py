@@ -24,6 +24,7 @@ from PIL import GifImagePlugin, Image, ImageDraw, ImageFont
 from ssmbook import plots
 from ssmbook.dataset import Sensor
 from ssmbook.errors import InputError
+from ssmbook.events import Representation, StackedHistogram
 from ssmbook.files import atomic_write
 from ssmbook.live.stream import Show
 
@@ -33,7 +34,14 @@ FONT = ImageFont.load_default(13)
 
 
 @contextmanager
-def box_video(path: str | Path, sensor: Sensor, windows_per_s: float, speed: float = 1.0) -> Iterator[Show]:
+def box_video(
+    path: str | Path,
+    sensor: Sensor,
+    windows_per_s: float,
+    speed: float = 1.0,
+    zero_us: int = 0,
+    represent: Representation | None = None,
+) -> Iterator[Show]:
     """A video that appears under its name when the block ends, and not at all when the block raises.
 
     Args:
@@ -41,9 +49,11 @@ def box_video(path: str | Path, sensor: Sensor, windows_per_s: float, speed: flo
         sensor: whose frames, at half size where it is downsampled, and whose classes.
         windows_per_s: how many windows come in a second of the recording.
         speed: 1 plays a second of the recording in a second, 0.1 in ten.
+        zero_us: the time that the video shows as 0, such as the recording's first.
+        represent: what made the frames; ``StackedHistogram`` if not given.
 
     Yields:
-        A function of a window's frame (StackedHistogram [2 · bins, H, W]), its end in µs, and its boxes, to be called
+        A function of a window's frame [C, H, W], its end in µs, and its boxes, to be called
         for one window after the other. At more than 50 windows a second some are left out.
 
     Raises:
@@ -63,7 +73,7 @@ def box_video(path: str | Path, sensor: Sensor, windows_per_s: float, speed: flo
         def show(frame: np.ndarray, t_us: int, boxes: np.ndarray) -> None:
             nonlocal count
             if count % every == 0:
-                writer.write(draw_window(frame, t_us, boxes, sensor.classes))
+                writer.write(draw_window(frame, t_us - zero_us, boxes, sensor.classes, represent))
             count += 1
 
         try:
@@ -75,12 +85,21 @@ def box_video(path: str | Path, sensor: Sensor, windows_per_s: float, speed: flo
             writer.close()
 
 
-def draw_window(frame: np.ndarray, t_us: int, boxes: np.ndarray, classes: Sequence[str]) -> Image.Image:
+def draw_window(
+    frame: np.ndarray,
+    t_us: int,
+    boxes: np.ndarray,
+    classes: Sequence[str],
+    represent: Representation | None = None,
+) -> Image.Image:
     """One window as a picture: its events, boxes (``BOX_DTYPE``) with class and score, and the time of its end.
+
+    The frame is one of ``represent``, or of ``StackedHistogram`` if none is given.
 
     A frame narrower than 600 px is enlarged by the least whole factor that makes it wider.
     """
-    image = Image.fromarray((255 * plots.histogram_image(frame)).round().astype(np.uint8))
+    off, on = (represent or StackedHistogram()).polarities(frame)
+    image = Image.fromarray((255 * plots.polarity_image(on, off)).round().astype(np.uint8))
     scale = math.ceil(LEAST_WIDTH / image.width)
     image = image.resize((scale * image.width, scale * image.height), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(image)

@@ -53,6 +53,20 @@ def check_sequence(
         )
 
 
+def check_gain(state_gain: float) -> None:
+    """InputError unless state_gain, the factor on C at the start, is a number above 0 and finite."""
+    if not isinstance(state_gain, Real) or not 0 < state_gain < math.inf:
+        raise InputError(f"state_gain must be a number above 0 and finite, not {state_gain!r}")
+
+
+def check_bandlimit(bandlimit: float | None, mode: str) -> None:
+    """InputError unless bandlimit is None or above 0, and its mode "held" or "once"."""
+    if mode not in ("held", "once"):
+        raise InputError(f'bandlimit_mode must be "held" or "once", not {mode!r}')
+    if bandlimit is not None and not bandlimit > 0:
+        raise InputError(f"bandlimit must be above 0 (or None), not {bandlimit}")
+
+
 def as_scale(step_scale: Scale) -> float | Tensor:
     """step_scale as a float or a tensor: arrays and lists of numbers are taken too."""
     if isinstance(step_scale, Tensor):

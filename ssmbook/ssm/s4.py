@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ssmbook.errors import InputError
 from ssmbook.ssm.hippo import Start, blocks_spectrum, hippo_legs
-from ssmbook.ssm.inputs import Arrays, copy_parameters
+from ssmbook.ssm.inputs import Arrays, check_gain, copy_parameters
 from ssmbook.ssm.kernels.planes import from_planes, to_planes
 from ssmbook.ssm.s4d import DiagonalSystem, check_widths
 from ssmbook.ssm.siso import ChunkMaps, SISOLayer
@@ -95,7 +95,7 @@ class S4DPLR(S4Storage):
         A, B, _, step = self.values()
         return dplr_step(x, u, A, torch.view_as_complex(self.P[0]), B, scale[..., None] * step)
 
-    def read(self, x: Tensor) -> Tensor:
+    def read(self, x: Tensor, scale: Tensor) -> Tensor:
         return 2 * (self.values()[2] * x).sum(-1).real
 
     def _dense(self, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,6 +138,7 @@ class S4(SISOLayer):
             [.., H, N/2].
         mode: "dplr" (HiPPO-LegS with its low-rank term) or "diag".
         start: of mode "diag": "legs" (normal part of HiPPO-LegS), "inv" or "lin"; dplr starts from "legs".
+        state_gain: factor on C at the start.
 
     The parameters carry the names of the published `s4.py` without its prefix "layer.": D [1, H], kernel.C,
     …, output_linear.0.weight [2H, H]. C is the C of the system, not C (I − Ā^L).
@@ -152,14 +153,29 @@ class S4(SISOLayer):
         *,
         mode: Literal["dplr", "diag"] = "dplr",
         start: Start = "legs",
+        state_gain: float = 1.0,
     ):
         check_widths(width, state_width)
+        check_gain(state_gain)
         if mode not in ("dplr", "diag"):
             raise InputError(f'mode must be "dplr" or "diag", not {mode!r}')
         if mode == "dplr" and start != "legs":
             raise InputError(f'mode "dplr" starts from "legs" only, not {start!r}')
         kernel = S4DPLR(width, state_width) if mode == "dplr" else S4Diagonal(width, state_width, start)
         super().__init__(width, kernel, torch.randn(1, width), nn.Linear(width, 2 * width))
+        with torch.no_grad():
+            self.kernel.C.mul_(state_gain)
+
+    def real_step(self) -> nn.Module:
+        """The step in real arithmetic, see `ssmbook.ssm.real`."""
+        from ssmbook.ssm.real import RealDiagonal, RealS4DPLR
+
+        return RealS4DPLR(self) if isinstance(self.kernel, S4DPLR) else RealDiagonal(self)
+
+    def step_flops(self) -> int:
+        """As in `S4D`; the rank-one term of mode "dplr" takes 10 H M more (see `ssmbook.ssm.real.RealS4DPLR`)."""
+        H, M = self.state_shape
+        return super().step_flops() + (10 * H * M if isinstance(self.kernel, S4DPLR) else 0)
 
     def load_published(self, arrays: Arrays) -> None:
         """Take the parameters of a published S4 block, under its names, with or without "layer.".

@@ -4,6 +4,7 @@ K_l = 2 Re Σ_n C_n B̄_n exp(ΔA_n)^l,   B̄ = (exp(ΔA) − 1)/A ∘ B        
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from ssmbook.errors import InputError
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
-from ssmbook.ssm.inputs import Arrays, copy_parameters
+from ssmbook.ssm.inputs import Arrays, check_bandlimit, check_gain, copy_parameters
 from ssmbook.ssm.kernels.planes import to_planes
+from ssmbook.ssm.s5 import passes_band
 from ssmbook.ssm.siso import ChunkMaps, SISOLayer
 
 
@@ -20,13 +22,22 @@ class DiagonalSystem(nn.Module):
     """H diagonal systems of M modes, discretised by zoh. A subclass gives `values`; see `siso.System`."""
 
     modes: int
+    bandlimit: float | None = None  # α of a held mask
 
     def values(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A, B, C, complex [H, M], and Δ [H]."""
         raise TypeError("a subclass gives the values")
 
+    def masked_C(self, scale: Tensor) -> Tensor:
+        """C [..., H, M] behind the held mask, for scale [...]."""
+        A, _, C, step = self.values()
+        if self.bandlimit is None:
+            return C
+        return C * passes_band(A, (scale[..., None] * step)[..., None], self.bandlimit)
+
     def maps(self, scale: Tensor, length: int) -> ChunkMaps:
-        A, B, C, step = self.values()
+        A, B, _, step = self.values()
+        C = self.masked_C(scale)
         log_A_bar = (scale * step)[:, None, None] * A[:, None]  # [H, 1, M]
         k = torch.arange(length + 1, dtype=step.dtype, device=step.device)[:, None]
         powers = torch.exp(log_A_bar * k)  # [H, L + 1, M]
@@ -44,11 +55,12 @@ class DiagonalSystem(nn.Module):
         A_bar = torch.exp((scale[..., None] * step)[..., None] * A)  # [H, M] or [N, H, M]
         return A_bar * x + (A_bar - 1) / A * B * u[..., None]
 
-    def read(self, x: Tensor) -> Tensor:
-        return 2 * (self.values()[2] * x).sum(-1).real
+    def read(self, x: Tensor, scale: Tensor) -> Tensor:
+        return 2 * (self.masked_C(scale) * x).sum(-1).real
 
     def h2_norm(self, omega_min: float) -> Tensor:
-        A, B, C, step = self.values()
+        A, B, _, step = self.values()
+        C = self.masked_C(torch.ones_like(step[0]))
         step = step[:, None]
         return h2_norm(step * A, (step * B)[..., None], 2 * C[:, None], omega_min)
 
@@ -80,6 +92,8 @@ class S4D(SISOLayer):
         state_width: N, even: N/2 modes and their conjugates for each feature. The state is complex
             [.., H, N/2].
         start: "lin" (A_n = −½ + iπn, as in the published code), "inv", or "legs" (normal part of HiPPO-LegS).
+        bandlimit, bandlimit_mode: as in `S5`.
+        state_gain: factor on C at the start.
 
     The parameters carry the names of the published `s4d.py`: D, kernel.C, …, output_linear.0.weight
     [2H, H, 1].
@@ -87,10 +101,33 @@ class S4D(SISOLayer):
 
     kernel: S4DKernel
 
-    def __init__(self, width: int, state_width: int, *, start: Start = "lin"):
+    def __init__(
+        self,
+        width: int,
+        state_width: int,
+        *,
+        start: Start = "lin",
+        bandlimit: float | None = None,
+        bandlimit_mode: Literal["held", "once"] = "held",
+        state_gain: float = 1.0,
+    ):
         check_widths(width, state_width)
+        check_gain(state_gain)
+        check_bandlimit(bandlimit, bandlimit_mode)
         linear = nn.Conv1d(width, 2 * width, 1)
         super().__init__(width, S4DKernel(width, state_width, start), torch.randn(width), linear)
+        with torch.no_grad():
+            self.kernel.C.mul_(state_gain)
+            if bandlimit is not None and bandlimit_mode == "once":
+                A, _, _, step = self.kernel.values()
+                self.kernel.C.mul_(passes_band(A, step[:, None], bandlimit)[..., None])
+        self.kernel.bandlimit = bandlimit if bandlimit_mode == "held" else None
+
+    def real_step(self) -> nn.Module:
+        """The step in real arithmetic, see `ssmbook.ssm.real`."""
+        from ssmbook.ssm.real import RealDiagonal
+
+        return RealDiagonal(self)
 
     def load_published(self, arrays: Arrays) -> None:
         """Take the parameters of the published S4D layer, under its names; InputError if one does not fit."""

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from ssmbook.errors import InputError
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
-from ssmbook.ssm.inputs import Arrays, check_scale, check_sequence, copy_parameters
+from ssmbook.ssm.inputs import (
+    Arrays,
+    check_bandlimit,
+    check_gain,
+    check_scale,
+    check_sequence,
+    copy_parameters,
+)
 from ssmbook.ssm.kernels.dispatch import diagonal_ssm, scan_planes
 from ssmbook.ssm.kernels.planes import from_planes, multiply_planes, to_planes
 
@@ -59,6 +66,7 @@ class S5(nn.Module):
         conj_sym: hold one mode of each conjugate pair, y = 2 Re(C x) + D ∘ u.
         bidirectional: a second, reversed scan with its own half of C; whole sequences only.
         clip_eigs: hold Re λ ≤ −1e-4, so that no mode can grow.
+        state_gain: factor on C at the start; above 1 the state contributes more beside D ∘ u.
 
     Parameters: Lambda [P, 2], B [P, H, 2], C [H, P, 2] (bidirectional: [H, 2P, 2], the reversed half second),
     D [H], log_step [P]; a trailing 2 is (Re, Im), P is P/2 with ``conj_sym``. The start is the published one.
@@ -83,25 +91,26 @@ class S5(nn.Module):
         conj_sym: bool = False,
         bidirectional: bool = False,
         clip_eigs: bool = False,
+        state_gain: float = 1.0,
     ):
         super().__init__()
         if width < 1 or state_width < 1:
             raise InputError(f"width and state_width must be at least 1, not {width} and {state_width}")
         if discretization not in ("bilinear", "zoh"):
             raise InputError(f'discretization must be "bilinear" or "zoh", not {discretization!r}')
-        if bandlimit_mode not in ("held", "once"):
-            raise InputError(f'bandlimit_mode must be "held" or "once", not {bandlimit_mode!r}')
-        if bandlimit is not None and not bandlimit > 0:
-            raise InputError(f"bandlimit must be above 0 (or None), not {bandlimit}")
+        check_bandlimit(bandlimit, bandlimit_mode)
+        check_gain(state_gain)
         self.width, self.state_width = width, state_width
         self.discretization, self.conj_sym = discretization, conj_sym
         self.bidirectional, self.clip_eigs = bidirectional, clip_eigs
         self.bandlimit = bandlimit if bandlimit_mode == "held" else None
-        self._memory: tuple[Any, list[Tensor], _Frozen] | None = None
+        self._is_frozen = False
+        self._frozen: tuple[float, _Frozen] | None = None  # of a frozen layer: a scale, and what it gave
         values = published_start(width, state_width, blocks, conj_sym, bidirectional, start)
         if bandlimit is not None and bandlimit_mode == "once":
             keep = passes_band(torch.view_as_complex(values["Lambda"]), values["log_step"].exp(), bandlimit)
             values["C"] *= keep.repeat(2 if bidirectional else 1)[:, None]
+        values["C"] *= state_gain
         for name, value in values.items():
             self.register_parameter(name, nn.Parameter(value.to(torch.get_default_dtype())))
 
@@ -118,6 +127,23 @@ class S5(nn.Module):
     def extra_repr(self) -> str:
         return f"width={self.width}, state_width={self.state_width}, discretization={self.discretization!r}"
 
+    def freeze(self) -> None:
+        """Declare that the parameters no longer change, for a layer that only runs, step by step.
+
+        Calls without gradients then discretise once for each new step_scale. A later change of a parameter in place
+        would have no effect on them; moving the layer (``.to``) and loading weights are noticed.
+        """
+        self._is_frozen, self._frozen = True, None
+        self.requires_grad_(False)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "S5":
+        self._frozen = None
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._frozen = None
+        super()._load_from_state_dict(*args, **kwargs)
+
     def load_published(self, arrays: Arrays) -> None:
         """Take parameters under the names of the published PyTorch layer, or of JAX S5 (Lambda_re, C1, …).
 
@@ -132,6 +158,7 @@ class S5(nn.Module):
         if "log_step" in tensors and tensors["log_step"].ndim == 2:
             tensors["log_step"] = tensors["log_step"].squeeze(-1)
         copy_parameters(self, tensors)
+        self._frozen = None
 
     def forward(
         self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
@@ -157,10 +184,7 @@ class S5(nn.Module):
         check_sequence(u, self.width, self.D.dtype, state, self.state_shape)
         with torch.autocast(u.device.type, enabled=False):
             scale = check_scale(step_scale, u)
-            if isinstance(scale, Tensor) and scale.ndim > 0:
-                y, last = self._run_varying(u, state, scale)
-            else:
-                y, last = self._run(u, state, scale)
+            y, last = self._run_any(u, state, scale)
             return y, None if self.bidirectional else last
 
     def step(
@@ -177,6 +201,17 @@ class S5(nn.Module):
             raise InputError(f"a step takes u [N, {self.width}], not {list(u.shape)}")
         y, state = self(u[:, None], state, step_scale)
         return y[:, 0], state
+
+    def real_step(self) -> nn.Module:
+        """The step in real arithmetic, see `ssmbook.ssm.real`."""
+        from ssmbook.ssm.real import RealS5
+
+        return RealS5(self)
+
+    def step_flops(self) -> int:
+        """Operations of one step of one sequence: x = Λ̄ x + B̄ u takes 8 P + 4 P H (a complex product and sum for each
+        of the P modes, a real input for each of B̄'s 2 P real rows), y = Re(C x) + D ∘ u takes 4 P H + 2 H."""
+        return 8 * self.modes + 8 * self.modes * self.width + 2 * self.width
 
     def eigenvalues(self) -> Tensor:
         """Λ, complex [P], as the layer uses it."""
@@ -199,23 +234,30 @@ class S5(nn.Module):
             C = C * passes_band(Lambda, step, self.bandlimit)
         return h2_norm(step * Lambda, step[:, None] * B, C * 2 if self.conj_sym else C, omega_min)
 
+    def _run_any(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(scale, Tensor) and scale.ndim > 0:
+            return self._run_varying(u, x0, scale)
+        return self._run(u, x0, scale)
+
     def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
         """One step size for all: u [N, L, H], x0 [N, P] → y [N, L, H], x_{L−1} [N, P]."""
-        frozen = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if frozen and u.shape[1] == 1 and not self.bidirectional:
-            return self._run_step(u, x0, scale)
-        a, b, outputs = self._remembered(scale).planes if frozen else self._planes(scale)
+        if self._is_frozen and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+            if u.shape[1] == 1 and not self.bidirectional:
+                return self._run_step(u, x0, scale)
+            a, b, outputs = self._discretized(scale).planes
+        else:
+            a, b, outputs = self._planes(scale)
         y, last = diagonal_ssm(u, a, b, outputs[0], self.D, x0)
         for c in outputs[1:]:
             y = y + diagonal_ssm(u, a, b, c, torch.zeros_like(self.D), reverse=True)[0]
         return y, last
 
     def _run_step(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
-        """`_run` of a single step without a gradient: two real products, and a complex one over the state.
+        """`_run` of a single step of a frozen layer: two real products, and a complex one over the state.
 
         Here Re and Im of a mode lie side by side, so that a row of 2P reals is the complex state itself.
         """
-        a, b, c = self._remembered(scale).step
+        a, b, c = self._discretized(scale).step
         rows = u[:, 0]  # [N, H]
         x = torch.view_as_complex((rows @ b).view(len(rows), len(a), 2))  # [N, P]
         if x0 is not None:
@@ -251,19 +293,13 @@ class S5(nn.Module):
             outputs = [c * keep for c in outputs]
         return to_planes(Lambda_bar), torch.cat([B_bar.real, B_bar.imag]), outputs
 
-    def _remembered(self, scale: float | Tensor) -> "_Frozen":
-        """`_planes`, computed again only when a parameter or the scale has changed: single steps are short.
-
-        A change is seen by the version that torch counts for each parameter, or by its memory; the aliases
-        keep that memory from being given to another tensor.
-        """
-        parameters = self.Lambda, self.B, self.C, self.log_step
-        if isinstance(scale, Tensor) or any(x.is_inference() for x in parameters):
+    def _discretized(self, scale: float | Tensor) -> "_Frozen":
+        """`_planes` of a frozen layer, kept until the scale changes; a scale that is a tensor may change unseen."""
+        if isinstance(scale, Tensor):
             return _Frozen(*self._planes(scale))
-        key = (scale, *((x.data_ptr(), x._version) for x in parameters))
-        if self._memory is None or self._memory[0] != key:
-            self._memory = (key, [x.detach() for x in parameters], _Frozen(*self._planes(scale)))
-        return self._memory[2]
+        if self._frozen is None or self._frozen[0] != scale:
+            self._frozen = scale, _Frozen(*self._planes(scale))
+        return self._frozen[1]
 
     def _output_planes(self) -> list[Tensor]:
         """[Re C, −Im C] [H, 2P], whose product with planes is Re(C x); a second one for the reversed scan."""

@@ -43,8 +43,8 @@ class System(Protocol):
     def advance(self, x: Tensor, u: Tensor, scale: Tensor) -> Tensor:
         """Ā x + B̄ u, for x complex [N, H, M], u [N, H], scale [] or [N]."""
 
-    def read(self, x: Tensor) -> Tensor:
-        """2 Re(C x), [N, H]."""
+    def read(self, x: Tensor, scale: Tensor) -> Tensor:
+        """2 Re(C x), [N, H]; a held mask depends on the step."""
 
 
 def toeplitz(kernel: Tensor) -> Tensor:
@@ -78,8 +78,9 @@ def run_steps(u: Tensor, x: Tensor | None, system: System, scale: Tensor) -> tup
     state = torch.zeros(N, H, system.modes, dtype=u.dtype.to_complex(), device=u.device) if x is None else x
     outputs = []
     for k in range(L):
-        state = system.advance(state, u[:, k], scale[:, k] if scale.ndim == 2 else scale)
-        outputs.append(system.read(state))
+        now = scale[:, k] if scale.ndim == 2 else scale
+        state = system.advance(state, u[:, k], now)
+        outputs.append(system.read(state, now))
     return torch.stack(outputs, 1), state
 
 
@@ -148,6 +149,12 @@ class SISOLayer(nn.Module):
             raise InputError(f"a step takes u [N, {self.width}], not {list(u.shape)}")
         y, state = self(u[:, None], state, step_scale)
         return y[:, 0], state
+
+    def step_flops(self) -> int:
+        """Operations of one step of one sequence: x = Ā x + B̄ u takes 10 H M, y = 2 Re(C x) + D ∘ u takes 4 H M + 2 H,
+        and the output layer H → 2H 4 H²."""
+        H, M = self.state_shape
+        return 14 * H * M + 2 * H + 4 * H * H
 
     def _output(self, y: Tensor) -> Tensor:
         return F.glu(F.linear(F.gelu(y), self.linear.weight.flatten(1), self.linear.bias), -1)

@@ -77,7 +77,7 @@ def reproduce(
         if not any(name in names for names in known.values()):
             every = sorted({name for names in known.values() for name in names})
             raise InputError(f"no chapter has a parameter {name!r}; there are {', '.join(every)}")
-    workspace = Workspace(profile, data_dir)
+    workspace = Workspace(profile, data_dir, representation=parameters.get("representation", ""))
     out = workspace.folder / "book"
     out.mkdir(parents=True, exist_ok=True)
     given = {"profile": profile, "data_dir": str(Path(data_dir).resolve()) if data_dir else "", **parameters}

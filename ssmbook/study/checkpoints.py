@@ -9,17 +9,18 @@ import pandas as pd
 import torch
 
 from ssmbook.dataset import EvaluationStreams, Sensor, Sequence, describe, find_sequences, get_sensor
-from ssmbook.detector import Detector, find_preset, load_checkpoint
+from ssmbook.detector import Detector, TrainedOn, find_preset, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
-from ssmbook.detector.recurrences import STATE_SPACE
+from ssmbook.detector.recurrences import REGISTRY
 from ssmbook.errors import InputError
 from ssmbook.evaluation.protocol import METRICS, prophesee_filter
 from ssmbook.evaluation.streaming import Evaluation, evaluate
+from ssmbook.events import get_representation
 from ssmbook.study.profiles import PROFILES
 
 #: The published mAP of state-space models was measured with chunks that each start from zero.
-CARRIES = dict.fromkeys(STATE_SPACE, ("published", "exact"))
+CARRIES = {name: ("published", "exact") for name, kind in REGISTRY.items() if kind.has_time_scale}
 
 
 def evaluate_checkpoint(
@@ -29,7 +30,7 @@ def evaluate_checkpoint(
     preset: str = "",
     carry: str = "",
     split: str = "test",
-    score: str = "class",
+    score: str = "",
     sensor: str | Sensor = "",
     sequence_length: int = 0,
     batch_size: int = 8,
@@ -47,7 +48,8 @@ def evaluate_checkpoint(
         carry: ``"exact"`` or ``"published"``; if not given, both for a state-space model, and for others
             ``"exact"``, which is how RVT's figures were measured.
         split: ``"test"``, ``"val"`` or ``"train"``.
-        score: what ranks detections, see ``to_boxes``; the published figures rank by class score.
+        score: what ranks detections, see ``to_boxes``; if not given, ``"product"`` for ours and ``"class"`` for a
+            released checkpoint, by which its published figures rank. The result says which it was.
         sensor: whose protocol; if not given, the one that ours was trained for, or that of the preset.
         sequence_length: windows of a chunk, which matters where chunks start from zero; if not given, as in
             training: 21 on Gen1 and 10 on 1 Mpx for the released ones.
@@ -67,12 +69,14 @@ def evaluate_checkpoint(
         InputError: a sensor, a number of classes or a time scale that does not fit the checkpoint.
     """
     beside = read_checkpoint(path)
+    record = TrainedOn.read(beside, path)
     ours = "config" in beside
+    score = score or ("product" if ours else "class")
     preset = preset or ("" if ours else find_preset(path))
     recurrence = load_checkpoint(path, preset or None).config["recurrence"]
-    camera, length = _sensor_and_length(path, beside, preset, sensor)
+    camera, length = _sensor_and_length(path, record, preset, sensor)
     sequences = find_sequences(Path(data_dir) / split)
-    trained_us = _trained_us(path, beside, follow)
+    trained_us = _trained_us(path, record, follow)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     exact_float32()
     results = {}
@@ -83,7 +87,7 @@ def evaluate_checkpoint(
                 f"{path} has {model.num_classes} classes, but sensor {camera.name!r} {len(camera.classes)}: "
                 "choose the sensor that it was trained for"
             )
-        _check_frames(sequences, model, path)
+        _check_frames(sequences, model, record, path)
         check_counted(sequences, Path(data_dir) / split, camera)
         streams = EvaluationStreams(sequences, sequence_length or length, batch_size)
         label = f"{way} carry, {precision}" if progress else None
@@ -119,7 +123,13 @@ def check_counted(sequences: list[Sequence], split: Path, sensor: Sensor) -> Non
     )
 
 
-def _check_frames(sequences: list[Sequence], model: Detector, path: str | Path) -> None:
+def _check_frames(sequences: list[Sequence], model: Detector, record: TrainedOn, path: str | Path) -> None:
+    kind = get_representation(record.representation)
+    if sequences[0].dtype != kind.dtype:
+        raise InputError(
+            f"{sequences[0].path}: frames are {sequences[0].dtype}, but {path} was trained on {kind.name}, which are "
+            f"{kind.dtype}; give a set of that representation"
+        )
     found, most = sequences[0].shape, (model.in_channels, *model.input_hw)
     if found[0] != most[0] or any(size > limit for size, limit in zip(found, most, strict=True)):
         raise InputError(
@@ -128,7 +138,7 @@ def _check_frames(sequences: list[Sequence], model: Detector, path: str | Path) 
         )
 
 
-def _trained_us(path: str | Path, beside: dict[str, Any], follow: bool | float) -> float | None:
+def _trained_us(path: str | Path, record: TrainedOn, follow: bool | float) -> float | None:
     """The time between windows in training to which steps are relative; None where they all count as one."""
     if follow is False:
         return None
@@ -136,12 +146,11 @@ def _trained_us(path: str | Path, beside: dict[str, Any], follow: bool | float) 
         if not 0 < follow < float("inf"):
             raise InputError(f"follow is {follow}; give the ms between windows in training")
         return 1000 * follow
-    stride = beside.get("stride_us")
-    if not isinstance(stride, int):
+    if record.stride_us is None:
         raise InputError(
             f"{path} does not say how far apart the windows were that it was trained with; give it in ms, as follow=50"
         )
-    return stride
+    return record.stride_us
 
 
 def describe_steps(path: str | Path, split: Path, follow: bool | float = False) -> str:
@@ -151,12 +160,12 @@ def describe_steps(path: str | Path, split: Path, follow: bool | float = False) 
         path, follow: see ``evaluate_checkpoint``.
         split: the folder of the sequences.
     """
-    beside = read_checkpoint(path)
-    trained_us, stride = _trained_us(path, beside, follow), beside.get("stride_us")
+    record = TrainedOn.read(read_checkpoint(path), path)
+    trained_us, stride = _trained_us(path, record, follow), record.stride_us
     if trained_us is not None:
         steps = f"steps follow it, relative to {trained_us / 1000:g} ms in training"
     else:
-        known = f" (a window every {stride / 1000:g} ms)" if isinstance(stride, int) else ""
+        known = f" (a window every {stride / 1000:g} ms)" if stride is not None else ""
         steps = f"each step counts as one of training{known}"
     return f"{split}: {describe(find_sequences(split))}; {steps}"
 
@@ -169,14 +178,14 @@ def checkpoint_sensor(path: str | Path, preset: str = "", sensor: str | Sensor =
     """
     beside = read_checkpoint(path)
     preset = preset or ("" if "config" in beside or sensor else find_preset(path))
-    return _sensor_and_length(path, beside, preset, sensor)[0]
+    return _sensor_and_length(path, TrainedOn.read(beside, path), preset, sensor)[0]
 
 
 def _sensor_and_length(
-    path: str | Path, beside: dict[str, Any], preset: str, sensor: str | Sensor
+    path: str | Path, record: TrainedOn, preset: str, sensor: str | Sensor
 ) -> tuple[Sensor, int]:
     """Whose protocol, and how many windows make a chunk."""
-    length = beside.get("sequence_length") if preset not in PROFILES else None
+    length = record.sequence_length if preset not in PROFILES else None
     if length is None:
         lengths = {
             p.sensor: p.training.sequence_length for p in PROFILES.values() if isinstance(p.sensor, str)
@@ -184,8 +193,8 @@ def _sensor_and_length(
         length = lengths.get(preset.partition("-")[0], 21)
     if sensor:
         return get_sensor(sensor), length
-    if isinstance(beside.get("sensor"), dict):
-        return Sensor(**beside["sensor"]), length
+    if record.sensor is not None:
+        return record.sensor, length
     if preset:
         return get_sensor(preset.partition("-")[0]), length
     raise InputError(f"{path} does not say for which sensor it was trained; name it")

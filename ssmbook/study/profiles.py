@@ -43,7 +43,7 @@ class Variant:
     @property
     def has_time_scale(self) -> bool:
         """Whether ``step_scale`` has an effect."""
-        return self.recurrence in ("s5", "s4d", "s4")
+        return self.recurrence in ("s5", "s5-selective", "s4d", "s4")
 
 
 VARIANTS = {
@@ -52,6 +52,7 @@ VARIANTS = {
     # norm, which is finite for decaying modes only.
     "s5-held": Variant("s5", {"bandlimit_mode": "held"}),
     "s5-h2": Variant("s5", {"clip_eigs": True}, h2_weight=1.0),
+    "s5-selective": Variant("s5-selective"),
     "s4d": Variant("s4d"),
     "s4": Variant("s4"),
     "convlstm": Variant("convlstm"),
@@ -114,6 +115,7 @@ class Profile:
     seeds: tuple[int, ...] = ()  # of the trainings of each variant; the training's own if empty
     simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
     long_range: LongRange = LongRange()
+    representation: str = "stacked_histogram"  # of the events, a name of ssmbook.events.REPRESENTATIONS
 
     @property
     def variants(self) -> tuple[str, ...]:

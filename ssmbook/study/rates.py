@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 
 from ssmbook.dataset.grid import BASE_HZ, BASE_MS, window_and_stride
+from ssmbook.detector import TrainedOn
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.precision import exact_float32
 from ssmbook.errors import InputError
@@ -119,7 +120,7 @@ def run_arms(
 
 
 def _check_trained_at_base(path: Path) -> None:
-    stride = read_checkpoint(path).get("stride_us")
+    stride = TrainedOn.read(read_checkpoint(path), path).stride_us
     if stride is not None and abs(stride / (1000 * BASE_MS) - 1) > 0.05:
         raise InputError(
             f"{path}: was trained with a window every {stride / 1000:g} ms, but rates are relative to {BASE_MS:g} ms; "

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
 
 import pandas as pd
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssmbook.detector import PRESETS, RECURRENCES, Detector
-from ssmbook.detector.backbone import MULTIPLIERS, STRIDES
-from ssmbook.detector.recurrences import NoRecurrence, SSMBlock
-from ssmbook.errors import InputError
-from ssmbook.ssm import S4, S4D, S5
-from ssmbook.ssm.s4 import S4DPLR
+from ssmbook.detector.backbone import STRIDES
+from ssmbook.detector.recurrences import NoRecurrence, Recurrence
 from ssmbook.study.profiles import training_for
 
 
@@ -80,44 +77,8 @@ def _flops_without_recurrence(model: Detector) -> tuple[int, int]:
     return backbone.get_total_flops(), rest.get_total_flops()
 
 
-@torch.no_grad()
 def _recurrence_flops(model: Detector) -> int:
     """One step at every pixel of all stages."""
-    total = 0
-    blocks = [cast("nn.Module", stage.recurrence) for stage in model.backbone.stages]
-    for block, stride, multiplier in zip(copy.deepcopy(blocks), STRIDES, MULTIPLIERS, strict=True):
-        u = torch.zeros(1, 1, model.config["embed_dim"] * multiplier, device="meta")
-        step = 0
-        if isinstance(block, SSMBlock):
-            step += layer_flops(block.layer)
-            block.layer = _Free()
-        with FlopCounterMode(display=False) as counter:
-            block.to("meta")(u)
-        height, width = (size // stride for size in model.input_hw)
-        total += height * width * (step + counter.get_total_flops())
-    return total
-
-
-def layer_flops(layer: nn.Module) -> int:
-    """Operations of a state-space layer in one step of one sequence, from its equations.
-
-    S5 with H features and P complex modes: x = Λ̄ x + B̄ u takes 8 P + 4 P H (a complex product and sum for each
-    mode, a real input for each of B̄'s 2 P real rows), and y = Re(C x) + D ∘ u takes 4 P H + 2 H.
-
-    S4D and S4 with M modes for each of H features: x = Ā x + B̄ u takes 10 H M, S4's rank-one term 10 H M more (see
-    `ssmbook.live.export.RealS4DPLR`), y = 2 Re(C x) + D ∘ u takes 4 H M + 2 H, and the output layer H → 2H 4 H².
-    """
-    if isinstance(layer, S5):
-        H, P = layer.width, layer.modes
-        return 8 * P + 8 * P * H + 2 * H
-    if isinstance(layer, S4D | S4):
-        H, M = layer.state_shape
-        return (24 if isinstance(layer.kernel, S4DPLR) else 14) * H * M + 2 * H + 4 * H * H
-    raise InputError(f"the operations of a {type(layer).__name__} are not known")
-
-
-class _Free(nn.Module):
-    """In place of a layer that is counted otherwise."""
-
-    def forward(self, u: torch.Tensor, state: Any, step_scale: Any) -> tuple[torch.Tensor, Any]:
-        return u, state
+    pixels = [math.prod(size // stride for size in model.input_hw) for stride in STRIDES]
+    blocks = [cast("Recurrence", stage.recurrence) for stage in model.backbone.stages]
+    return sum(n * block.step_flops() for n, block in zip(pixels, blocks, strict=True))

@@ -5,13 +5,12 @@ Everything under "quoted" is from a paper, typed in once, here, and marked as th
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ssmbook.files import write_json
+from ssmbook.files import atomic_write, write_json
 from ssmbook.training.provenance import provenance
 
 # Quoted: Zubić et al., CVPR 2024 (arXiv 2402.15584), Table 1: T4 GPU, batch 1, 20 Hz. AP × 100, ms, millions.
@@ -35,8 +34,8 @@ def write_table(path: str | Path, table: pd.DataFrame, **parameters: Any) -> Pat
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    table.to_csv(temporary, index=table.index.names != [None], float_format="%.6f", lineterminator="\n")
-    os.replace(temporary, path)
+    text = table.to_csv(index=table.index.names != [None], float_format="%.6f", lineterminator="\n")
+    with atomic_write(path) as file:
+        file.write(text.encode())
     write_json(path.with_suffix(".provenance.json"), provenance(**parameters))
     return path

@@ -31,14 +31,14 @@ from ssmbook.dataset import (
     preprocess_sets,
 )
 from ssmbook.dataset.grid import BASE_MS
-from ssmbook.detector import PRESETS, Detector, fine_tune, input_sizes, load_checkpoint
+from ssmbook.detector import PRESETS, Detector, TrainedOn, fine_tune, input_sizes, load_checkpoint
 from ssmbook.errors import InputError
+from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
 from ssmbook.study.profiles import Profile, get_profile, get_variant
 from ssmbook.training.run import train
 from ssmbook.training.settings import Training
 
-REPRESENTATION = "stacked_histogram"
 SPLITS = ("train", "val", "test")
 
 
@@ -56,20 +56,35 @@ class Workspace:
         data_dir: where data and runs lie; ``data/<profile>`` of the book by default. For a real set, the
             folder that holds ``raw/{train,val,test}``, or the preprocessed set itself.
         workers: processes that simulate and preprocess.
+        representation: of the events, instead of the profile's.
     """
 
-    def __init__(self, profile: str | Profile, data_dir: str | Path = "", workers: int = 2) -> None:
+    def __init__(
+        self,
+        profile: str | Profile,
+        data_dir: str | Path = "",
+        workers: int = 2,
+        representation: str = "",
+    ) -> None:
         self.profile: Profile = get_profile(profile)
+        if representation:
+            self.profile = replace(self.profile, representation=representation)
+        self.kind = get_representation(self.profile.representation)
         root = book_root()
         name = self.profile.name
         self.folder = Path(data_dir) if data_dir else root / "data" / name
-        self.tables = root / "data" / "tables" / name
-        self.figures = root / "figures" / name
+        self.tables = root / "data" / "tables" / self._of(name)
+        self.figures = root / "figures" / self._of(name)
         self.workers = workers
 
     @property
     def sensor(self) -> Sensor:
         return get_sensor(self.profile.sensor)
+
+    @property
+    def represent(self) -> Representation:
+        """A new representation of the sensor's events."""
+        return self.kind.for_sensor(self.sensor)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -103,7 +118,11 @@ class Workspace:
         """Make the sets of several windows and strides in ms, those that are missing, from one reading of the
         raw set."""
         sets = {
-            folder: {"representation": REPRESENTATION, "window_ms": window_ms, "stride_ms": stride_ms}
+            folder: {
+                "representation": self.kind.name,
+                **({"window_ms": window_ms} if self.kind.windowed else {}),
+                "stride_ms": stride_ms,
+            }
             for window_ms, stride_ms in settings
             if (folder := self._set_folder(window_ms, stride_ms)) != self.folder
         }
@@ -114,7 +133,12 @@ class Workspace:
     def _set_folder(self, window_ms: float, stride_ms: float) -> Path:
         if (window_ms, stride_ms) == (BASE_MS, BASE_MS) and (self.folder / "train").is_dir():
             return self.folder  # a preprocessed set as the authors of the data offer it
-        return self.folder / "sets" / f"window={window_ms:g}_stride={stride_ms:g}"
+        window = f"window={window_ms:g}_" if self.kind.windowed else ""
+        return self.folder / "sets" / f"{self._of('')}{window}stride={stride_ms:g}"
+
+    def _of(self, name: str) -> str:
+        """A folder's name, with the representation where it is not the default one."""
+        return name if self.kind is StackedHistogram else f"{self.kind.name}_{name}"
 
     def streams(
         self, split: str, window_ms: float = BASE_MS, stride_ms: float = BASE_MS, batch_size: int = 0
@@ -162,7 +186,7 @@ class Workspace:
     def run(self, variant: str = "s5") -> Path:
         """The folder of one training: the variant's name, and its seed where that is not 0."""
         seed = self.profile.training.seed
-        return self.folder / "runs" / (f"{variant}_seed={seed}" if seed else variant)
+        return self.folder / "runs" / self._of(f"{variant}_seed={seed}" if seed else variant)
 
     def new_model(self, variant: str = "s5", init: str | Path = "") -> Detector:
         """The profile's detector for its sensor, with starting weights drawn from the training's seed.
@@ -174,11 +198,19 @@ class Workspace:
         torch.manual_seed(self.profile.training.seed)
         sizes, classes = input_sizes(*self.sensor.frame_size), len(self.sensor.classes)
         masked = self.profile.training.mask_ratio > 0
+        channels = self.represent.channels
         if init:
-            return fine_tune(init, classes, sizes["input_hw"], sizes["partition"], mask_token=masked)
+            model = fine_tune(init, classes, sizes["input_hw"], sizes["partition"], mask_token=masked)
+            if model.in_channels != channels:
+                raise InputError(
+                    f"{init} takes {model.in_channels} channels, but {self.kind.name} has {channels}: choose the "
+                    "representation that it was trained on"
+                )
+            return model
         chosen = get_variant(variant)
         own = {
             "num_classes": classes,
+            "in_channels": channels,
             "recurrence": chosen.recurrence,
             "mask_token": masked,
             **chosen.options,
@@ -208,6 +240,7 @@ class Workspace:
             name: of the run's folder; see ``run`` for the default.
         """
         begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
+        given = {} if self.kind is StackedHistogram else {"representation": self.kind.name}
         return train(
             self.new_model(variant, init),
             self.data_module(devices * nodes),
@@ -218,7 +251,12 @@ class Workspace:
             devices=devices,
             nodes=nodes,
             logger=logger,
-            parameters={"profile": self.profile.name, **begun},
+            parameters={"profile": self.profile.name, **begun, **given},
+            trained_on=TrainedOn(
+                representation=self.kind.name,
+                options=self.represent.options,
+                window_ms=BASE_MS if self.kind.windowed else None,
+            ),
         )
 
     def model(self, variant: str = "s5", carry: str = "exact") -> Detector:

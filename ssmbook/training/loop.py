@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from ssmbook.dataset import Batch, EventDataModule, Sensor
-from ssmbook.detector import Detector, reset_states, save_checkpoint
+from ssmbook.detector import Detector, TrainedOn, reset_states, save_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.precision import autocast
 from ssmbook.detector.recurrences import map_states
@@ -56,7 +57,7 @@ class Fit:
         training: the hyper-parameters.
         resume: the state of an earlier start.
         logger: see ``make_loggers``.
-        extra: kept in every checkpoint beside the model.
+        trained_on: kept in every checkpoint beside the model, with the stride of the data.
     """
 
     def __init__(
@@ -69,10 +70,10 @@ class Fit:
         training: Training,
         resume: Path | None = None,
         logger: str = "csv",
-        extra: dict[str, Any] | None = None,
+        trained_on: TrainedOn | None = None,
     ) -> None:
         self.fabric, self.folder, self.data, self.sensor = fabric, folder, data, sensor
-        self.training, self.extra = training, extra or {}
+        self.training = training
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place below the detector itself
         self.model = model
@@ -87,7 +88,8 @@ class Fit:
         if resume is not None:
             self.restore(resume)
         self.batches = endless(data.train_dataloader())
-        self.extra = {**self.extra, "stride_us": data.stride_us}
+        record = replace(trained_on or TrainedOn(), stride_us=data.stride_us)
+        self.extra, self.represent = record.content(), record.represent(sensor, model.in_channels)
         self.position = data.state_dict()  # after the last whole step
         self.loggers: list[Any] = []
         if fabric.is_global_zero:
@@ -98,7 +100,7 @@ class Fit:
 
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
-            InputError: the loss is not finite; the state before that step is saved.
+            InputError: the loss or its gradients are not finite; the state before that step is saved.
         """
         training = self.training
         show = self.fabric.is_global_zero
@@ -146,6 +148,7 @@ class Fit:
                 self._check(losses, batch, buffers)
                 self.scaler.scale(losses["loss"] / parts).backward()
         self.scaler.unscale_(self.optimizer)
+        self._check_gradients(batch, buffers)
         torch.nn.utils.clip_grad_value_(self.model.parameters(), self.training.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -164,17 +167,30 @@ class Fit:
         good = bool(losses["loss"].isfinite())
         if not self._any(not good):
             return
-        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-        self.save()
         parts = {
             name: f"{float(losses[name].detach()):.3g}" for name in ("iou_loss", "conf_loss", "cls_loss")
         }
         shown = ", ".join(f"{name} {value}" for name, value in parts.items())
+        self._refuse(f"the loss is not finite ({shown})", good, batch, buffers)
+
+    def _check_gradients(self, batch: Batch, buffers: list[Tensor]) -> None:
+        """The same for gradients; in fp16 the scaler leaves such a step out and lowers its scale."""
+        if self.scaler.is_enabled():
+            return
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        good = not gradients or bool(torch.stack([g.isfinite().all() for g in gradients]).all())
+        if self._any(not good):
+            self._refuse("the loss is finite, its gradients are not", good, batch, buffers)
+
+    def _refuse(self, fault: str, good: bool, batch: Batch, buffers: list[Tensor]) -> None:
+        """Save the state before this step, and name the sequences of the processes whose batch is not good."""
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        self.save()
         names = sorted(set(batch.sequences)) if not good else []
         found = [name for part in self._gather(names) for name in part]
         raise InputError(
-            f"step {self.step + 1}: the loss is not finite ({shown}) in a batch of {', '.join(found)}; "
+            f"step {self.step + 1}: {fault} in a batch of {', '.join(found)}; "
             f"{self.folder / LAST} holds the state before that step. Look at those sequences, or train with "
             "a lower learning rate, or in fp32"
         )
@@ -200,7 +216,7 @@ class Fit:
         """AP over the validation streams of all processes; keeps the best model."""
         self.save()  # a run that is stopped in here validates when it goes on
         self.model.eval()
-        evaluator, panels = StreamingEvaluator(self.model, self.sensor), Panels(self.sensor)
+        evaluator, panels = StreamingEvaluator(self.model, self.sensor), Panels(self.sensor, self.represent)
         for batch in self.data.val_dataloader():
             if stopped():
                 break

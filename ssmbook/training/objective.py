@@ -37,7 +37,7 @@ class TrainingStep(nn.Module):
         if training.checkpointing:
             model.backbone.checkpoint_blocks()
         self.mask_ratio, self.h2_weight = training.mask_ratio, training.h2_weight
-        weight, limited = self.h2_weight, model.config["bandlimit"] is not None
+        weight, limited = self.h2_weight, model.config.get("bandlimit") is not None
         if weight and (weight < 0 or not limited or not s5_layers(model)):
             raise InputError(
                 f"h2_weight is {weight}; it must be at least 0, and 0 for a model without S5 layers or bandlimit"

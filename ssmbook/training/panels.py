@@ -10,6 +10,7 @@ from matplotlib.figure import SubFigure
 
 from ssmbook import plots
 from ssmbook.dataset import Batch, Sensor
+from ssmbook.events import Representation
 from ssmbook.training.run_folder import read_metrics
 
 SHOWN = 4  # frames
@@ -19,8 +20,8 @@ LEAST_SCORE = 0.3  # of a detection that is drawn
 class Panels:
     """Keeps the first labelled frames of a validation that hold a box, one of each batch, and draws them."""
 
-    def __init__(self, sensor: Sensor) -> None:
-        self.sensor = sensor
+    def __init__(self, sensor: Sensor, represent: Representation) -> None:
+        self.sensor, self.represent = sensor, represent
         self.frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # events, truth, detections
 
     def push(self, batch: Batch, detections: list[np.ndarray]) -> None:
@@ -46,7 +47,7 @@ class Panels:
         for ax in axes[len(self.frames) :]:
             ax.set_axis_off()
         for ax, (events, truth, found) in zip(axes, self.frames, strict=False):
-            plots.show_histogram(ax, events, f"{truth['t'][0] / 1e6:.2f} s")
+            plots.show_frame(ax, events, f"{truth['t'][0] / 1e6:.2f} s", self.represent)
             plots.show_boxes(ax, truth, self.sensor.classes)
             plots.show_boxes(ax, found[found["class_confidence"] > LEAST_SCORE], scores=True, dashed=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 
 from ssmbook.dataset import EventDataModule, Sensor, get_sensor
-from ssmbook.detector import Detector, save_checkpoint
+from ssmbook.detector import Detector, TrainedOn, save_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
 from ssmbook.errors import InputError
 from ssmbook.training.loggers import check_logger
@@ -33,6 +33,7 @@ def train(
     nodes: int = 1,
     logger: str = "csv",
     parameters: Mapping[str, Any] | None = None,
+    trained_on: TrainedOn | None = None,
 ) -> Path:
     """Train a detector; a finished run is returned as it is, an interrupted one goes on where it stopped.
 
@@ -51,6 +52,8 @@ def train(
         nodes: machines; started by ``srun`` or ``torchrun`` on each of them.
         logger: where metrics go besides ``metrics.csv``: ``"csv"``, ``"tensorboard"`` or ``"wandb"``.
         parameters: what else the provenance must record.
+        trained_on: the representation and the window of the data, for the checkpoints; the rest of the record is filled
+            in here.
 
     Returns:
         The path of ``model.ckpt``.
@@ -79,8 +82,8 @@ def train(
         fabric.barrier()
         resume = begin(folder, settings) if fabric.is_global_zero else None
         resume = fabric.broadcast(resume)
-        extra = {"sensor": asdict(sensor), "sequence_length": training.sequence_length}
-        loop = Fit(fabric, folder, model, data, sensor, training, resume, logger, extra)
+        record = replace(trained_on or TrainedOn(), sensor=sensor, sequence_length=training.sequence_length)
+        loop = Fit(fabric, folder, model, data, sensor, training, resume, logger, record)
         loop.run()
         if fabric.is_global_zero:
             save_checkpoint(folder / MODEL, model, **loop.extra)

@@ -36,10 +36,20 @@ COLUMNS = (
 )
 
 
+# Settings that leave the weights of a step as they are: a run goes on with others.
+FREE = frozenset({"workers", "save_every", "validate_every", "patience", "checkpointing"})
+
+
 def is_same_run(folder: Path, parameters: Mapping[str, Any]) -> bool:
-    """Whether the folder holds a training, finished or not, with these parameters."""
+    """Whether the folder holds a training, finished or not, with these parameters, ``FREE`` ones aside."""
     previous = read_json(folder / "provenance.json")
-    return previous is not None and fingerprint(previous["parameters"]) == fingerprint(parameters)
+    return previous is not None and _bound(previous["parameters"]) == _bound(parameters)
+
+
+def _bound(parameters: Mapping[str, Any]) -> str:
+    """The fingerprint of what decides the weights of a step."""
+    training = {k: v for k, v in parameters.get("training", {}).items() if k not in FREE}
+    return fingerprint({**parameters, "training": training})
 
 
 def begin(folder: Path, parameters: Mapping[str, Any]) -> Path | None:

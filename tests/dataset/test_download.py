@@ -8,6 +8,7 @@ import tarfile
 import threading
 import zlib
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     ranges, date, etag = True, None, True
     cut, cuts = None, 10**9
+    odd = None  # (status, headers) of every answer to a GET instead
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -49,6 +51,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def answer(self, with_body):
         server, wanted = self.server, self.headers.get("Range")
+        if server.odd is not None:
+            status, headers = server.odd
+            self.send_response(status)
+            for key, value in headers.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if with_body and status != 204:
+                self.wfile.write(b"odd")
+            return
         content = server.files.get(self.path)
         if content is None:
             self.send_error(404)
@@ -214,6 +225,73 @@ def test_a_missing_file_is_named(server, tmp_path):
         fetch(source, tmp_path, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        ((204, {}), "answers with status 204"),
+        ((206, {"Content-Length": "3", "Content-Range": "bytes 0-2/9"}), "answers with status 206"),
+        ((200, {"Content-Length": "-5"}), "states a length of '-5'"),
+        ((200, {"Content-Length": "three"}), "states a length of 'three'"),
+        ((200, {"Content-Length": "1" + "0" * 40}), "states a length of '1000"),
+        ((200, {"Content-Length": "0"}), "sends an empty file"),
+        (
+            (302, {"Location": "ftp://127.0.0.1/a.tar"}),
+            "redirects to 'ftp://127.0.0.1/a.tar', which is not https",
+        ),
+        ((302, {"Location": "file:///etc/passwd"}), "'file:///etc/passwd' is not allowed"),
+        ((301, {"Location": "http://127.0.0.1:1/a.tar"}), "which is not https; it is not followed"),
+    ],
+)
+def test_odd_answers_are_named_at_once(server, tmp_path, odd, message):
+    source = server.source("a.tar", CONTENT)
+    server.odd = odd
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        fetch(source, tmp_path, progress=False)
+    assert source.url in str(error.value)
+    assert not (tmp_path / "a.tar").exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "a.tar", "ftp://h/a.tar", "file:///etc/passwd", "https://h/", "https://h/..", "http:///a"),
+        *("http://h:x/a", "https://h/a b", "https://h/a\x00b", "https://[/a", "https://h/a\nb"),
+    ],
+)
+def test_bad_addresses_are_named(tmp_path, url):
+    with pytest.raises(InputError, match="is no address of a file"):
+        fetch(Source(url), tmp_path / "new", progress=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_on_the_disk_is_checked(server, tmp_path, monkeypatch):
+    """Another process has written into the part, as two runs without a lock would."""
+    source = server.source("a.ckpt", CONTENT)
+    complete = download._complete
+
+    def scribble(part, bar):
+        complete(part, bar)
+        with open(part.path, "r+b") as file:
+            file.write(b"scribbled")
+
+    monkeypatch.setattr(download, "_complete", scribble)
+    with pytest.raises(InputError, match="is not on the disk as it was fetched"):
+        fetch(source, tmp_path, progress=False)
+    monkeypatch.undo()
+    assert fetch(source, tmp_path, progress=False)[0].read_bytes() == CONTENT
+
+
+def test_two_runs_fetch_one_after_the_other(server, tmp_path):
+    source = server.source("a.ckpt", CONTENT)
+    server.cut, server.cuts = 20_000, 10  # so that one is at it while the other begins
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: fetch(source, tmp_path, progress=False), range(4)))
+    assert {crc32 for _, crc32 in found} == {zlib.crc32(CONTENT)}
+    assert (tmp_path / "a.ckpt").read_bytes() == CONTENT
+    assert names(tmp_path) == ["a.ckpt"]
+    assert sorted(server.asked) == [20_000 * i for i in range(11)], "it is fetched once"
+
+
 # Archives
 
 
@@ -339,6 +417,27 @@ def test_another_archive_than_expected_is_named(sets, tmp_path):
 def test_checkpoints_say_their_crc32(sets, tmp_path):
     found = download_checkpoints(tmp_path, progress=False)
     assert found == {"gen1_small": (tmp_path / "gen1_small.ckpt", zlib.crc32(CONTENT))}
+
+
+def test_checkpoints_are_checked_against_the_first_time(sets, tmp_path):
+    download_checkpoints(tmp_path, progress=False)
+    download_checkpoints(tmp_path, progress=False)
+    assert sets.asked == [0]
+    (tmp_path / "gen1_small.ckpt").write_bytes(CONTENT[::-1])
+    with pytest.raises(InputError, match=f"not {zlib.crc32(CONTENT):08x} as stated"):
+        download_checkpoints(tmp_path, progress=False)
+    download_checkpoints(tmp_path, progress=False)
+    assert (tmp_path / "gen1_small.ckpt").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", "{", '{"val": 3}', '{"val": {"crc32": 5}}', '{"val": {}}', "[" * 99_999]
+)
+def test_a_damaged_record_of_downloads_is_named(sets, tmp_path, record):
+    (tmp_path / "val").mkdir()
+    (tmp_path / "downloads.json").write_text(record)
+    with pytest.raises(InputError, match=r"downloads\.json: cannot be read"):
+        download_set("gen1", tmp_path, progress=False)
 
 
 def test_the_command(sets, tmp_path, capsys):

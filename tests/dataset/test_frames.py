@@ -71,19 +71,50 @@ def test_bytes_in_the_other_order_are_turned(tmp_path):
     np.testing.assert_array_equal(read_all(tmp_path / "a.h5")[0], frames)
 
 
-def test_chunks_that_are_not_there_or_not_compressed(tmp_path):
-    """Chunks that were never written are the fill value, and those that do not compress are stored as they are."""
+def test_chunks_that_do_not_compress_are_stored_as_they_are(tmp_path):
     rng = np.random.default_rng(3)
     frames = rng.integers(0, 256, (T, C, H, W), np.uint8)
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        data = file.create_dataset("data", frames.shape, "u1", chunks=FRAME, fillvalue=9, **COMPRESSION)
-        data[0] = frames[0]
+        data = file.create_dataset("data", frames.shape, "u1", chunks=FRAME, **COMPRESSION)
+        data[:] = frames
         data.id.write_direct_chunk((1, 0, 0, 0), frames[1].tobytes(), filter_mask=1)
-        assert data.id.get_chunk_info(0).filter_mask == 1
+        assert data.id.get_chunk_info(1).filter_mask == 1
     out, direct, _ = read_all(tmp_path / "a.h5")
     assert direct
-    np.testing.assert_array_equal(out[:2], frames[:2])
-    assert (out[2:] == 9).all()
+    np.testing.assert_array_equal(out, frames)
+
+
+@pytest.mark.parametrize("way", [*WAYS, "gzip", "several frames", "no chunks"])
+def test_a_frame_that_was_never_written_is_an_error_and_not_zeros(tmp_path, way):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("data", (T, C, H, W), "u1", **{**WAYS, **OTHERS}[way])
+        if way != "no chunks":
+            data[: T - 1] = 1
+            data[2 : T - 1] = 2
+    if way == "several frames":  # whose last chunk holds frame T − 1 alone
+        assert T % 2 == 1
+    with pytest.raises(ValueError, match="missing"):
+        read_all(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("kind", ["virtual", "external", "other filter"])
+def test_frames_elsewhere_are_refused(tmp_path, kind):
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["data"] = np.ones((T, C, H, W), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        if kind == "virtual":
+            layout = h5py.VirtualLayout((T, C, H, W), "u1")
+            layout[:] = h5py.VirtualSource(tmp_path / "b.h5", "data", (T, C, H, W))
+            file.create_virtual_dataset("data", layout)
+        elif kind == "external":
+            place = [(str(tmp_path / "b.h5"), 0, T * C * H * W)]
+            file.create_dataset("data", (T, C, H, W), "u1", external=place)
+        else:
+            file.create_dataset("data", (T, C, H, W), "u1", chunks=FRAME, scaleoffset=0)
+    with pytest.raises(
+        ValueError, match="lie in other files" if kind != "other filter" else "packed by filter"
+    ):
+        read_all(tmp_path / "a.h5")
 
 
 def shorter(frame):

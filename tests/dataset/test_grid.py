@@ -169,7 +169,7 @@ def test_a_training_records_its_grid_and_an_evaluation_follows_another(tmp_path,
     training = replace(TRAINING, steps=1, validate_every=1)
     path = train(model, data_module(data_dir), tmp_path / "run", sensor=SENSOR, training=training)
     for name in ("model.ckpt", "best.ckpt", "last.ckpt"):
-        assert read_checkpoint(path.with_name(name))["stride_us"] == 50_000
+        assert read_checkpoint(path.with_name(name))["trained_on"]["stride_us"] == 50_000
     arguments = ["evaluate", str(path), "--data", str(slow_set.parent), "--carry", "exact", "--device", "cpu"]
     assert main(arguments) == 0
     plain = capsys.readouterr()

@@ -1,11 +1,17 @@
+import io
 import os
 import pickle
+import struct
+import zipfile
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ssmbook.dataset import Sequence, find_sequences
+from ssmbook.dataset.compression import COMPRESSION
 from ssmbook.dataset.labels import LabelPlan
 from ssmbook.dataset.layout import remove_partial, write_sequence
 from ssmbook.errors import InputError
@@ -124,6 +130,144 @@ def test_label_frames_beyond_the_windows_are_an_error(folder):
     np.save(folder / "event_representations_v2" / NAME / "objframe_idx_2_repr_idx.npy", [2, 5])
     with pytest.raises(InputError, match="do not fit its windows"):
         Sequence(folder, NAME)
+
+
+def npz(**arrays):
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def npy(array, **options):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def header(text):
+    """A npy file of 100 bytes with some header."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + bytes(100)
+
+
+WHOLE = np.array([0, 2])
+LABELS = make_plan().boxes
+DAMAGE = {
+    "labels.npz": [
+        npz(labels=LABELS),
+        npz(labels=np.zeros((2, 2), BOX_DTYPE), objframe_idx_2_label_idx=WHOLE),
+        npz(labels=np.zeros(3), objframe_idx_2_label_idx=WHOLE),
+        npz(labels=LABELS, objframe_idx_2_label_idx=np.array([0, 4])),
+        npz(labels=LABELS, objframe_idx_2_label_idx=np.array([2, 0])),
+        npz(labels=LABELS, objframe_idx_2_label_idx=np.array([-1, 2])),
+        npz(labels=LABELS, objframe_idx_2_label_idx=np.array([0.0, 2.0])),
+        npz(labels=LABELS, objframe_idx_2_label_idx=WHOLE[None]),
+        npy(np.zeros(3)),
+        b"PK\x03\x04" + bytes(200),
+    ],
+    "objframe_idx_2_repr_idx.npy": [
+        npy(np.array([2, 5])),
+        npy(np.array([-1, 4])),
+        npy(np.array([4, 2])),
+        npy(np.array([2**63, 4], np.uint64)),
+        npy(np.array(["2", "4"])),
+        npy(np.array([2.0, 4.0])),
+        npy(np.array(3)),
+        npy(np.array([{}, {}]), allow_pickle=True),
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (10**15,)}\n"),
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000,)}\n"),
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (-12,)}\n"),
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (\n"),
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': ('\n"),
+        header("(" * 9000),
+        header("\x00"),
+    ],
+    "timestamps_us.npy": [
+        npy(np.array([1, 1, 2, 3, 4])),
+        npy(np.zeros((5, 2), int)),
+        npy(np.zeros(5, "M8[us]")),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("victim", "content"), [(name, each) for name, all in DAMAGE.items() for each in all]
+)
+def test_arrays_that_are_not_what_they_should_be_are_named(folder, victim, content):
+    next(p for p in sorted(folder.rglob(victim))).write_bytes(content)
+    with pytest.raises(InputError, match=victim) as error:
+        Sequence(folder, NAME)
+    assert str(error.value).endswith("make or fetch it again")
+
+
+def test_an_archive_that_inflates_is_refused(folder):
+    path = folder / "labels_v2" / "labels.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("labels.npy", "w") as member,
+    ):
+        for _ in range(1100):
+            member.write(bytes(1 << 20))
+    with pytest.raises(InputError, match=r"labels\.npz: cannot be read \(more than 1073741824 bytes"):
+        Sequence(folder, NAME)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_to_arrays_is_an_input_error_or_harmless(folder, data):
+    path = data.draw(st.sampled_from(sorted(p for p in folder.rglob("*.np?"))))
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        changed[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(changed[: data.draw(st.integers(0, len(whole)))])
+    message = str(folder)
+    try:
+        sequence = Sequence(folder, NAME)
+        for i in range(len(sequence.label_frames)):
+            sequence.labels_at(i)
+    except InputError as error:
+        message = str(error)
+    finally:
+        path.write_bytes(whole)
+    assert str(folder) in message
+
+
+def test_labels_are_packed_as_published(folder):
+    """36 bytes: the published script joins arrays, which takes the gap out of the raw files' 40."""
+    stored = np.load(folder / "labels_v2" / "labels.npz")["labels"]
+    raw = np.zeros(1, BOX_DTYPE)
+    assert stored.dtype == np.concatenate([raw, raw]).dtype
+    assert (stored.dtype.itemsize, BOX_DTYPE.itemsize) == (36, 40)
+    assert stored.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("chunk", range(5))
+def test_a_sequence_whose_chunk_is_missing_is_damaged(folder, frames, chunk):
+    path = folder / "event_representations_v2" / NAME / "event_representations.h5"
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("data", frames.shape, "u1", chunks=(1, C, H, W), **COMPRESSION)
+        for i in set(range(5)) - {chunk}:
+            data[i] = frames[i]
+    with pytest.raises(InputError, match=rf"the chunk of frame {chunk} is missing.*make or fetch"):
+        Sequence(folder, NAME).frames(0, 5)
+
+
+@pytest.mark.parametrize("kind", ["link", "huge", "strings", "group"])
+def test_other_things_in_the_place_of_frames_are_refused(folder, kind):
+    path = folder / "event_representations_v2" / NAME / "event_representations.h5"
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        if kind == "link":
+            file["data"] = h5py.ExternalLink("other.h5", "data")
+        elif kind == "huge":
+            file.create_dataset("data", (5, 1 << 20, 1 << 20, 2), "u1", chunks=(1, 1, 1, 1))
+        elif kind == "strings":
+            file.create_dataset("data", (5, C, H, W), "S8")
+        else:
+            file.create_group("data")
+    with pytest.raises(InputError, match="has no dataset 'data' of 5 frames"):
+        Sequence(folder, NAME).frames(0, 5)
 
 
 def test_find_sequences_names_what_is_wrong(tmp_path, folder):

@@ -195,8 +195,6 @@ def test_frames_come_in_order_and_few_windows_wait(threads, monkeypatch):
     sink = FrameSink(
         Windows(ends, window_us=3000),
         StackedHistogram(height=HEIGHT, width=WIDTH),
-        False,
-        (20, HEIGHT, WIDTH),
         written.append,
     )
     with Frames(threads) as frames:
@@ -211,7 +209,7 @@ def test_frames_come_in_order_and_few_windows_wait(threads, monkeypatch):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_frame_that_fails_ends_the_run_with_its_reason(threads):
-    def fail(parts):
+    def fail(window):
         raise InputError("no frame")
 
     sink = SimpleNamespace(

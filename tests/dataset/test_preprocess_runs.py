@@ -22,10 +22,10 @@ from distributed import Client
 
 from ssmbook.cli import main
 from ssmbook.dataset import Sensor, SequencesFailed, estimate, find_sequences, preprocess_sets
-from ssmbook.dataset.processes import ProcessEnded, connect, run_calls
 from ssmbook.dataset.windows import Frames
 from ssmbook.errors import InputError
 from ssmbook.events.formats.dat import DatRecording
+from ssmbook.processes import ProcessEnded, connect, run_calls
 from tests.dataset.test_preprocess import END_US, SENSOR, boxes_at, contents, random_events, run, write_raw
 
 TIMES = range(120_000, END_US, 50_000)

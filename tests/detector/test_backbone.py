@@ -13,7 +13,7 @@ def make(recurrence="s5", mask_token=False, in_channels=3):
         (1, 2),
         in_channels=in_channels,
         recurrence=recurrence,
-        ssm_options={},
+        options={},
         mask_token=mask_token,
     ).double()
     for name, parameter in backbone.named_parameters():
@@ -65,9 +65,9 @@ def test_masked_positions_take_the_learnt_vector():
     stem = stage.norm(stage.downsample(x.flatten(0, 1)).permute(0, 2, 3, 1))
     stem[mask.flatten(0, 1)] = stage.mask_token
     expected = stage.recurrence(
-        stage.grid(stage.window(stem)).flatten(1, 2).transpose(0, 1)  # [N, L, C], as B = 1
+        stage.grid(stage.window(stem)).flatten(1, 2)  # [L, N, C], as B = 1
     )[0]
-    got = run(backbone, x, token_mask=mask)[0][1].flatten(1, 3).transpose(0, 1)
+    got = run(backbone, x, token_mask=mask)[0][1].flatten(1, 3)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
 
 

@@ -41,6 +41,17 @@ def test_ours_come_back_as_they_were(tmp_path, recurrence):
     assert published.config == {**model.config, "carry": "published"}
 
 
+def test_the_gain_of_the_state_comes_back(tmp_path):
+    torch.manual_seed(0)
+    quiet = Detector(**PRESETS["sim-smoke"], recurrence="s4d")
+    torch.manual_seed(0)
+    loud = Detector(**PRESETS["sim-smoke"], recurrence="s4d", state_gain=10)
+    layers = [model.backbone.stages[2].recurrence.layer for model in (quiet, loud)]
+    torch.testing.assert_close(layers[1].kernel.C, 10 * layers[0].kernel.C)
+    save_checkpoint(tmp_path / "model.ckpt", loud)
+    assert load_checkpoint(tmp_path / "model.ckpt").config == {**quiet.config, "state_gain": 10.0}
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     model = Detector(**PRESETS["sim-smoke"])
     save_checkpoint(tmp_path / "model.ckpt", model)

@@ -47,7 +47,7 @@ def in_chunks(model, x, sizes, **kwargs):
 def test_published_networks_have_their_parameter_counts(preset, parameters):
     with torch.device("meta"), pytest.MonkeyPatch.context() as patch:
         # Only shapes are wanted here, and S5's start takes eigenvalues, which the meta device has not.
-        patch.setattr("ssmbook.detector.recurrences.blocks.S5", MetaS5)
+        patch.setattr("ssmbook.detector.recurrences.s5.S5", MetaS5)
         model = Detector(**PRESETS[preset])
     assert sum(p.numel() for p in model.parameters()) == parameters
 
@@ -79,6 +79,26 @@ def test_chunked_is_whole_is_step_by_step(recurrence):
             parts = in_chunks(model, x, sizes)
             assert_same(parts[0], whole[0])
             assert_same(parts[1], whole[1])
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+def test_every_validation_uses_the_weights_of_its_step(recurrence):
+    """Also after the first one: a fused optimiser changes weights without a version that could be looked at."""
+    model, x = make(recurrence=recurrence), counts(2, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, fused=True)
+    for _ in range(2):
+        reloaded = make(recurrence=recurrence)
+        reloaded.load_state_dict(model.state_dict())
+        with torch.no_grad():
+            for chunk in (x, x[:1]):
+                for ours, expected in zip(
+                    model.eval().features(chunk), reloaded.features(chunk), strict=True
+                ):
+                    assert_same(ours, expected, 1e-6)
+        features = model.train().features(x)[0]
+        sum(f.square().mean() for f in features.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 @pytest.mark.parametrize("recurrence", ["s5", "convlstm"])

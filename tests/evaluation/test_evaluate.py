@@ -51,6 +51,21 @@ def test_a_frame_without_ground_truth_is_not_counted():
     assert evaluate_boxes([*truth, noise[:0]], [*truth, noise])["AP"] == pytest.approx(1.0)
 
 
+def test_detections_on_another_clock_are_refused_and_late_ones_within_a_window_are_not():
+    truth = [boxes((5, 5, 40, 40, 0, 1.0), t=t) for t in (1_000_000, 2_000_000)]
+    seconds = [frame.copy() for frame in truth]
+    for frame in seconds:
+        frame["t"] //= 1_000_000
+    with pytest.raises(InputError, match=r"1000000 to 2000000 µs.*1 to 2 µs.*same clock"):
+        evaluate_boxes(truth, seconds)
+    for frame in (late := [frame.copy() for frame in truth]):
+        frame["t"] += 50_000
+    assert evaluate_boxes(truth, late)["AP"] == pytest.approx(1.0)
+    assert (
+        evaluate_boxes([truth[0], truth[1][:0]], [truth[0][:0], seconds[1]])["AP"] == 0.0
+    )  # no frame in common
+
+
 def test_the_filter_keeps_late_and_large_boxes():
     sensor = get_sensor("gen1")
     sizes = boxes((0, 0, 9, 40, 0, 1), (0, 0, 10, 28, 0, 1), (0, 0, 10, 29, 0, 1), (0, 0, 40, 9, 0, 1))

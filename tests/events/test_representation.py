@@ -121,10 +121,12 @@ def test_parts_and_halves_equal_the_whole(name, n, height, width):
     parts = [ev[i:j] for i, j in pairwise(cuts)]
     whole = represent(ev)
     out = np.full(whole.shape, 77, whole.dtype)
-    represent.fill_parts(parts, out)
+    represent.write_frame(parts, 0, out)
     assert np.array_equal(out, whole)
     halved = np.full((len(whole), height // 2, width // 2), 77, whole.dtype)
-    represent.fill_parts(parts, halved, halve=True)
+    half = REPRESENTATIONS[name](height=height, width=width, halve=True)
+    assert half.shape == halved.shape
+    half.write_frame(parts, 0, halved)
     assert np.array_equal(halved, whole[:, 1::2, 1::2])
 
 

@@ -8,8 +8,7 @@ import torch
 from ssmbook.detector.recurrences import make_recurrence, map_states
 from ssmbook.errors import InputError
 from ssmbook.live.export import ExportedStep, export_onnx, export_program
-from ssmbook.live.real import real_layer
-from ssmbook.ssm import S4, S4D, S5
+from ssmbook.ssm import S4, S4D, S5, SelectiveS5
 from tests.detector.test_model import counts, make
 
 HW = (60, 56)  # smaller than the input, so that the step pads
@@ -30,8 +29,9 @@ def trained(**options):
 def mixed():
     """A detector with another recurrence in each stage: as slow to export as one with the same in all."""
     model = trained()
-    for stage, name in zip(model.backbone.stages, ("s5", "s4d", "s4", "convlstm"), strict=True):
+    for stage, name in zip(model.backbone.stages, ("s5-selective", "s4d", "s4", "convlstm"), strict=True):
         stage.recurrence = make_recurrence(name, len(stage.norm.weight))
+        open_gate(stage.recurrence)
     return model
 
 
@@ -58,13 +58,26 @@ def assert_carried(run, start, expected, last, frames, tolerance=1e-4):
         torch.testing.assert_close(torch.as_tensor(state), wanted, rtol=tolerance, atol=tolerance)
 
 
+def open_gate(layer):
+    """With weights in the gate of a selective layer, as if trained."""
+    for name, parameter in layer.named_parameters():
+        if "gate_" in name:
+            torch.nn.init.normal_(parameter)
+    return layer
+
+
 LAYERS = [
     *(
         S5(6, 6, discretization=discretization, **options)
         for discretization in ("bilinear", "zoh")
         for options in ({}, {"bandlimit": 0.5}, {"clip_eigs": True}, {"conj_sym": True})
     ),
+    *(
+        open_gate(SelectiveS5(6, 6, discretization=discretization, bandlimit=0.5))
+        for discretization in ("bilinear", "zoh")
+    ),
     S4D(6, 8),
+    S4D(6, 16, bandlimit=0.05),
     S4(6, 8),
     S4(6, 8, mode="diag"),
 ]
@@ -74,7 +87,7 @@ LAYERS = [
 def test_real_steps_equal_the_layer(layer):
     torch.manual_seed(0)
     layer = layer.double()
-    real = real_layer(layer)
+    real = layer.real_step()
     u = torch.randn(3, 5, 6, dtype=torch.float64)
     for scale in (1.0, 0.1, torch.tensor(2.5, dtype=torch.float64)):
         y, last = layer(u, None, scale)

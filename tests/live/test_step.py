@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ssmbook.detector import RECURRENCES
 from ssmbook.live.step import NetworkStep, tensors_of
 from tests.live.test_stream import SIZE, model_of
 
-RECURRENCES = ["s5", "s4d", "s4", "convlstm", "none"]
 # What waits for the device, or brings values of the host to it.
 FORBIDDEN = ("_local_scalar_dense", "lift_fresh", "nonzero", "masked_select", "bincount", "unique", "equal")
 

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import asdict
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -11,6 +12,7 @@ from ssmbook.cli import main
 from ssmbook.detector import save_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.events import DatWriter, read_boxes, read_coco
+from ssmbook.events.formats.writers import write_events
 from ssmbook.live import StreamingDetector, recorded_frames, synthetic_frames, time_detector
 from ssmbook.live.timing import WARM_UP
 from tests.live.test_stream import SENSOR, SIZE, model_of, random_events
@@ -96,12 +98,32 @@ def test_detect_writes_coco_and_a_video(files, capsys):
         assert (video.n_frames, video.info["duration"]) == (7, 100)
 
 
+def test_detect_takes_the_recordings_size_and_a_part_of_it(files, tmp_path):
+    """The network has no fixed size; boxes of a larger camera lie beyond the one that it was trained for."""
+    _, model = files
+    save_checkpoint(tmp_path / "model.ckpt", model, sensor=asdict(SENSOR))
+    width, height = 3 * SENSOR.width, 2 * SENSOR.height
+    events = random_events(20_000, start_us=5_000_000, end_us=5_400_000)
+    rng = np.random.default_rng(0)
+    events.x[:], events.y[:] = rng.integers(0, width, len(events)), rng.integers(0, height, len(events))
+    write_events(tmp_path / "wide.dat", [events], width, height)
+    command = ["detect", str(tmp_path / "wide.dat"), str(tmp_path / "model.ckpt"), "--confidence", "0.0001"]
+    assert main([*command, "--out", str(tmp_path / "all.csv")]) == 0
+    assert main([*command, "--out", str(tmp_path / "part.csv"), "--start", "5.1s", "--stop", "5300ms"]) == 0
+    whole, part = (pd.read_csv(tmp_path / name) for name in ("all.csv", "part.csv"))
+    assert (whole["x"] > SENSOR.width).any()
+    assert set(whole["class"]) <= set(SENSOR.classes)
+    assert whole["t_us"].between(5_050_000, 5_400_000).all()
+    assert part["t_us"].between(5_150_000, 5_300_000).all()
+    assert main([*command, "--out", str(tmp_path / "no.csv"), "--start", "2s", "--stop", "1s"]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["time", "{}/none.ckpt"], "no such file"),
         (["detect", "{}/a_td.dat", "{}/model.ckpt"], "--out for the boxes, --video"),
-        (["detect", "{}/a_td.dat", "{}/model.ckpt", "--out", "{}/o.txt"], ".npy or .json"),
+        (["detect", "{}/a_td.dat", "{}/model.ckpt", "--out", "{}/o.txt"], ".npy, .json or .csv"),
         (["time", "{}/model.ckpt", "--device", "tpu"], "'tpu'"),
         (["export", "{}/model.ckpt", "{}/x.onnx", "--step-scale", "fast"], "a number or 'input'"),
         (["export", "{}/model.ckpt", "{}/x.onnx"], "does not say for which sensor"),

@@ -1,13 +1,17 @@
 """A small book with every construct of theme/README.md, which the tests build, whole and with faults."""
 
 import base64
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import nbformat
 import pytest
 import yaml
+
+from ssmbook.cli import main
 
 ROOT = Path(__file__).parents[2]
 PIXEL = base64.b64decode(
@@ -84,6 +88,19 @@ def chapter(*cells: nbformat.NotebookNode) -> str:
 
 def code(source: str, *outputs: nbformat.NotebookNode, **metadata: object) -> nbformat.NotebookNode:
     return nbformat.v4.new_code_cell(source, execution_count=1, outputs=list(outputs), metadata=metadata)
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """The book's own pages, built once: of several test processes the first builds, the others wait for it."""
+    build, run = ROOT / "_build", os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    build.mkdir(exist_ok=True)
+    with filelock.FileLock(build / "site.lock"):
+        built = build / "built_by"
+        if not built.exists() or built.read_text() != run:
+            assert main(["site"]) == 0
+            built.write_text(run)
+    return build / "html"
 
 
 @pytest.fixture(scope="session")

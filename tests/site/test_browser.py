@@ -43,15 +43,14 @@ LOOK = """async () => {
 
 
 @pytest.fixture(scope="module")
-def address():
+def address(site):
     """The book's pages, served."""
-    assert main(["site"]) == 0
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *words: object) -> None:
             pass
 
-    handler = functools.partial(Quiet, directory=str(ROOT / "_build" / "html"))
+    handler = functools.partial(Quiet, directory=str(site))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"

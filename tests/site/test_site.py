@@ -166,13 +166,6 @@ def test_links_within_the_pages(tmp_path):
     ]
 
 
-@pytest.fixture(scope="module")
-def site():
-    """The book's own pages."""
-    assert main(["site"]) == 0
-    return ROOT / "_build" / "html"
-
-
 class TestTheBook:
     def test_has_a_page_for_every_chapter_and_part(self, site):
         pages = {path.name for path in site.glob("*.html")}

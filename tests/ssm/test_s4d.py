@@ -185,3 +185,27 @@ def test_a_long_stream_stays_bounded():
             _, state = layer(u, state)
     assert state.isfinite().all()
     assert state.abs().max() < 100
+
+
+@pytest.mark.parametrize("mode", ["held", "once"])
+def test_bandlimit_masks_fast_modes(mode):
+    """As in S5: held, it follows the step; once, it is part of the start."""
+    torch.manual_seed(0)
+    layer = S4D(3, 16, bandlimit=0.1, bandlimit_mode=mode).double()
+    torch.manual_seed(0)
+    free = S4D(3, 16).double()
+    u = torch.randn(2, 6, 3, dtype=torch.float64)
+    A, _, C, step = free.kernel.values()
+    for scale in (1.0, 0.25):
+        limit = scale if mode == "held" else 1.0
+        keep = limit * step[:, None] * A.imag.abs() / (2 * torch.pi) < 0.05
+        assert 0 < keep.sum() < keep.numel()
+        masked = S4D(3, 16).double()
+        masked.load_state_dict(free.state_dict())
+        with torch.no_grad():
+            masked.kernel.C.copy_(torch.view_as_real(C * keep))
+        for s in (scale, torch.full((2, 6), scale, dtype=torch.float64)):
+            expected, state = masked(u, None, s)
+            y, last = layer(u, None, s)
+            torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+            torch.testing.assert_close(last, state, rtol=0, atol=1e-12)

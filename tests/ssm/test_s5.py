@@ -238,32 +238,53 @@ def test_stream_of_an_hour_stays_bounded():
     torch.testing.assert_close(state[0], fixed, rtol=1e-9, atol=1e-12)
 
 
-def test_frozen_layers_notice_every_change():
-    """In evaluation the discretised matrices are kept until a parameter or the scale changes, however."""
-    layer, other = make(bandlimit=0.3).eval(), make(bandlimit=0.3, conj_sym=False)
-    u = torch.randn(N, L, H, dtype=torch.float64)
+@pytest.mark.parametrize("fused", [False, True])
+def test_evaluation_sees_every_step_of_the_optimiser(fused):
+    """A fused optimiser writes parameters without counting a version, and so does ``.data.copy_``."""
+    layer, u = make(bandlimit=0.3), torch.randn(N, L, H, dtype=torch.float64)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.01, fused=fused)
 
-    def expected(scale):
-        other.load_state_dict(layer.state_dict())
-        return other.to(u.dtype)(u.to(other.D.dtype), step_scale=scale)[0]
+    def assert_current():
+        reloaded = make(bandlimit=0.3)
+        reloaded.load_state_dict(layer.state_dict())
+        with torch.no_grad():
+            for x in (u, u[:, :1]):
+                torch.testing.assert_close(layer.eval()(x)[0], reloaded.train()(x)[0], rtol=0, atol=1e-12)
+
+    for _ in range(3):
+        assert_current()
+        layer.train()(u)[0].square().sum().backward()
+        optimizer.step()
+    for parameter in layer.parameters():
+        parameter.data.copy_(parameter.detach() * 1.1)
+        assert_current()
+
+
+def test_frozen_layers_equal_others():
+    layer, other = make(bandlimit=0.3).eval(), make(bandlimit=0.3)
+    layer.freeze()
+    u, state = torch.randn(N, L, H, dtype=torch.float64), torch.randn(N, P, dtype=torch.complex128)
+
+    def assert_equal(scale=1.0):
+        for x in (u, u[:, :1]):
+            for y, expected in zip(layer(x, state, scale), other(x, state, scale), strict=True):
+                torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
 
     with torch.no_grad():
-        for scale in (1.0, 0.5, 0.5, 1.0):
-            torch.testing.assert_close(layer(u, step_scale=scale)[0], expected(scale), rtol=0, atol=1e-12)
-        for name in ("Lambda", "B", "C", "log_step"):
-            layer.get_parameter(name).mul_(1.1)
-            torch.testing.assert_close(layer(u)[0], expected(1.0), rtol=0, atol=1e-12)
-        layer.C = torch.nn.Parameter(layer.C * 2)
-        torch.testing.assert_close(layer(u)[0], expected(1.0), rtol=0, atol=1e-12)
+        for scale in (1.0, 0.5, 0.5, 1.0, torch.tensor(0.3, dtype=torch.float64)):
+            assert_equal(scale)
+        for value in other.parameters():
+            value.mul_(1.1)
+            layer.load_state_dict(other.state_dict())
+            assert_equal()
+        other.B.mul_(2)
+        layer.load_published(dict(other.named_parameters()))
+        assert_equal()
         assert layer.float()(u.float())[0].dtype == torch.float32
         assert layer.double()(u)[0].dtype == torch.float64
-        layer.load_state_dict(make().state_dict())
-        torch.testing.assert_close(layer(u)[0], expected(1.0), rtol=0, atol=1e-12)
     with torch.inference_mode():
-        y = layer(u)[0]
-    assert layer(u)[0].requires_grad
-    torch.testing.assert_close(y, expected(1.0), rtol=0, atol=1e-12)
-    layer(u)[0].sum().backward()
+        layer(u)
+    assert not layer(u)[0].requires_grad
 
 
 def test_nan_gives_nan():

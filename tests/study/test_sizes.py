@@ -5,9 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssmbook.detector import PRESETS, RECURRENCES, Detector
-from ssmbook.live.real import real_layer
-from ssmbook.ssm import S4, S4D, S5
-from ssmbook.study.sizes import frame_flops, layer_flops, sizes_table
+from ssmbook.ssm import S4, S4D, S5, SelectiveS5
+from ssmbook.study.sizes import frame_flops, sizes_table
 from ssmbook.training import learning_rate_for
 
 
@@ -33,15 +32,17 @@ def operations(layer, N):
 
 
 @pytest.mark.parametrize(
-    "layer", [S4D(6, 8), S4(6, 8), S4(6, 8, mode="diag"), S5(6, 10)], ids=["S4D", "S4", "S4 diag", "S5"]
+    "layer",
+    [S4D(6, 8), S4(6, 8), S4(6, 8, mode="diag"), S5(6, 10), SelectiveS5(6, 10)],
+    ids=["S4D", "S4", "S4 diag", "S5", "selective S5"],
 )
 @torch.no_grad()
 def test_layers_cost_what_their_real_steps_do(layer):
     """What one more sequence costs: it has no share in the discretisation. S5's step multiplies B u by Δ̂ (6 P), where
     the equation has B̄ u."""
-    step = real_layer(layer)
+    step = layer.real_step()
     extra = 6 * layer.modes if isinstance(layer, S5) else 0
-    assert operations(step, 3) - operations(step, 2) == layer_flops(layer) + extra
+    assert operations(step, 3) - operations(step, 2) == layer.step_flops() + extra
 
 
 def per_pixel(cost):

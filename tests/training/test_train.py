@@ -15,7 +15,7 @@ import pytest
 import torch
 from training_set import SENSOR, TRAINING, data_module, make_set
 
-from ssmbook.detector import PRESETS, Detector, load_checkpoint
+from ssmbook.detector import PRESETS, Detector, load_checkpoint, save_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.training import read_metrics, train
 from ssmbook.training.loggers import PACKAGES
@@ -159,6 +159,16 @@ def test_a_signal_stops_it_after_the_step(data_dir, tmp_path, monkeypatch, optio
     assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
 
 
+def test_settings_that_leave_the_weights_alone_do_not_begin_a_run_anew(whole, data_dir, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / MODEL).unlink()
+    run(data_dir, folder, replace(TRAINING, save_every=5, validate_every=3, patience=7, checkpointing=True))
+    assert "other parameters" not in capsys.readouterr().err
+    assert not (tmp_path / "run.1").exists()
+    assert_same_weights(whole / MODEL, folder / MODEL)
+
+
 def test_another_training_in_the_same_folder_loses_nothing(whole, data_dir, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
@@ -190,6 +200,56 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_a_state(data_dir, tmp_pa
     run(data_dir, tmp_path / "run")
     run(data_dir, tmp_path / "whole")
     assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
+
+
+def test_logits_that_are_not_finite_give_a_loss_that_says_so():
+    model = Detector(**PRESETS["sim-smoke"])
+    with torch.no_grad():
+        for weight in model.head.parameters():
+            weight.fill_(float("nan"))
+    x = torch.randint(0, 3, (2, 1, 20, 64, 64), dtype=torch.uint8)
+    step = TrainingStep(model, Training())
+    losses, _ = step(x, torch.tensor([[1, 0]]), torch.tensor([[[0.0, 20, 20, 16, 16]]]))
+    assert losses["loss"].isnan()
+
+
+def test_gradients_that_are_not_finite_are_neither_stepped_nor_saved(data_dir, tmp_path, monkeypatch):
+    original = Fit._check_gradients
+
+    def poison(self, batch, buffers):
+        if self.step == 2:
+            next(p for p in self.model.parameters() if p.grad is not None).grad.view(-1)[0] = float("inf")
+        return original(self, batch, buffers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "_check_gradients", poison)
+        with pytest.raises(
+            InputError, match=r"step 3: .*gradients are not in a batch of .*train[01].*last\.ckpt"
+        ):
+            run(data_dir, tmp_path / "run")
+    state = torch.load(tmp_path / "run" / LAST, weights_only=True)
+    assert state["training"]["step"] == 2
+    assert all(weight.isfinite().all() for weight in state["state_dict"].values())
+    run(data_dir, tmp_path / "run")
+    run(data_dir, tmp_path / "whole")
+    assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_there(data_dir, tmp_path, monkeypatch):
+    model = Detector(**PRESETS["sim-smoke"])
+    path = tmp_path / "last.ckpt"
+    save_checkpoint(path, model)
+    before = path.read_bytes()
+
+    def full(content, file):
+        file.write(b"part")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"last\.ckpt: cannot be written \(No space left on device\)"):
+        save_checkpoint(path, model)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_states_are_carried_per_slot_and_begin_anew_where_a_sequence_does(data_dir, tmp_path, monkeypatch):

@@ -9,16 +9,17 @@ Source: Zubić et al., "State Space Models for Event Cameras", CVPR 2024, and RV
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
+from ssmbook.events.representations.base import Representation, first_misplaced, misplaced
 
 _AT_ONCE = 4096
 
@@ -134,45 +135,36 @@ def keep_sums(sums, cutoff, channels):
                 channels[c, row, column] = min(max(sums[row, column], -cutoff), cutoff)
 
 
-@njit(nogil=True, cache=True)
-def first_misplaced(t, x, y, height, width):
-    """Index of the first event outside the frame or earlier than the one before it; −1 without one."""
-    for i in range(len(t)):
-        if x[i] >= width or y[i] >= height or t[i] < t[max(i - 1, 0)]:
-            return i
-    return -1
-
-
 @dataclass(frozen=True)
-class Representation(ABC):
-    """What the two have in common: the frame, the bins, and a way to fill an array."""
+class WindowedRepresentation(Representation):
+    """A representation of a window's events: the frame, the bins, and how an array is filled."""
 
-    name: ClassVar[str]
-    dtype: ClassVar[np.dtype]
+    windowed = True
 
     bins: int = 10
     height: int = 240
     width: int = 304
     count_cutoff: int = 10
+    halve: bool = False
 
     def __post_init__(self) -> None:
         for field in ("bins", "height", "width"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} = {getattr(self, field)}; it must be at least 1")
-        most = np.iinfo(self.dtype).max
-        if not 1 <= self.count_cutoff <= most:
-            raise InputError(f"count_cutoff = {self.count_cutoff}; it must be 1 to {most}")
+        high = np.iinfo(self.dtype).max
+        if not 1 <= self.count_cutoff <= high:
+            raise InputError(f"count_cutoff = {self.count_cutoff}; it must be 1 to {high}")
 
     @property
     def channels(self) -> int:
         return self.bins
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.channels, self.height, self.width
+    def options(self) -> dict[str, Any]:
+        return {"bins": self.bins, "count_cutoff": self.count_cutoff}
 
     def __call__(self, ev: Events) -> np.ndarray:
-        """The window's tensor [channels, height, width]; all zero without events."""
+        """The window's tensor [channels, height, width] (halved if ``halve``); all zero without events."""
         out = np.empty(self.shape, self.dtype)
         self.fill(ev, out)
         return out
@@ -183,30 +175,27 @@ class Representation(ABC):
             ev = Events(ev.t, ev.x, ev.y, ev.p)
         bad = first_misplaced(ev.t, ev.x, ev.y, self.height, self.width)
         if bad >= 0:
-            raise InputError(_misplaced(ev, bad, self.height, self.width))
-        self.fill_parts([ev], out)
+            raise InputError(misplaced(ev, bad, self.height, self.width))
+        self.write_frame([ev], 0, out)
 
-    def fill_parts(self, parts: Sequence[Events], out: np.ndarray, halve: bool = False) -> None:
-        """The same for a window in consecutive parts that are known to be in order and inside the frame.
-
-        Args:
-            parts: as a ``Recording`` with its size gives them; what is not so would write anywhere.
-            out: the frame's array; halved, [channels, height // 2, width // 2].
-            halve: keep pixels 2i + 1 of rows and columns, which is nearest-exact at half size. The bins are
-                those of all events.
-        """
+    def write_frame(self, parts: Sequence[Events], t_us: int, out: np.ndarray) -> None:
         parts = [part for part in parts if len(part)]
         out[:] = 0
         if parts:
             t0 = parts[0].t[0]
-            self._add(parts, t0, max(parts[-1].t[-1] - t0, 1), halve, out)
+            self._add(parts, t0, max(parts[-1].t[-1] - t0, 1), out)
+
+    def advance(self, parts: Sequence[Events]) -> None:
+        raise InputError(f"{self.name} is made of windows; give write_frame the events of one")
+
+    def reset(self) -> None:
+        pass  # each window stands alone
 
     @abstractmethod
-    def _add(self, parts: Sequence[Events], t0: int, span: int, halve: bool, out: np.ndarray) -> None:
+    def _add(self, parts: Sequence[Events], t0: int, span: int, out: np.ndarray) -> None:
         """Fill ``out``, which is zero, with parts that are not empty."""
 
     def folder_name(self, window_ms: float | None = None, window_events: int | None = None) -> str:
-        """The name of its folder in the published layout, for windows by duration or by count."""
         if (window_ms is None) == (window_events is None):
             raise InputError(f"window_ms = {window_ms}, window_events = {window_events}; give one of the two")
         window = f"dt={window_ms:g}" if window_ms is not None else f"ne={window_events}"
@@ -214,7 +203,7 @@ class Representation(ABC):
 
 
 @dataclass(frozen=True)
-class StackedHistogram(Representation):
+class StackedHistogram(WindowedRepresentation):
     """Counts per pixel, time bin and polarity: events of a window → uint8 [2·bins, height, width].
 
     Channel p·bins + b holds the events of polarity p in bin b; a count stays at ``count_cutoff``.
@@ -224,6 +213,8 @@ class StackedHistogram(Representation):
         bins: equal time bins between the window's first and last event.
         height, width: the frame in px; by default Gen1's.
         count_cutoff: 1 to 255.
+        halve: keep pixels 2i + 1 of rows and columns, which is nearest-exact at half size: frames are
+            [2·bins, height // 2, width // 2]. The bins are those of all events.
 
     Raises:
         InputError: an argument is out of range; when called, an event lies outside the frame or is
@@ -237,13 +228,13 @@ class StackedHistogram(Representation):
     def channels(self) -> int:
         return 2 * self.bins
 
-    def _add(self, parts: Sequence[Events], t0: int, span: int, halve: bool, out: np.ndarray) -> None:
+    def _add(self, parts: Sequence[Events], t0: int, span: int, out: np.ndarray) -> None:
         for ev in parts:
-            stacked_histogram_kernel(ev.t, ev.x, ev.y, ev.p, t0, span, halve, self.count_cutoff, out)
+            stacked_histogram_kernel(ev.t, ev.x, ev.y, ev.p, t0, span, self.halve, self.count_cutoff, out)
 
 
 @dataclass(frozen=True)
-class MixedDensityStack(Representation):
+class MixedDensityStack(WindowedRepresentation):
     """Polarity per pixel, summed over ever longer stretches: events of a window → int8 [bins, height, width].
 
     Channel bins − 1 sums ±1 over the whole window, channel bins − 1 − k over its first 2⁻ᵏ.
@@ -252,6 +243,7 @@ class MixedDensityStack(Representation):
     Args:
         bins, height, width: as in StackedHistogram.
         count_cutoff: sums are clamped to ± this, 1 to 127.
+        halve: as in StackedHistogram.
 
     Raises:
         InputError: as in StackedHistogram.
@@ -262,26 +254,17 @@ class MixedDensityStack(Representation):
 
     count_cutoff: int = 32
 
-    def folder_name(self, window_ms: float | None = None, window_events: int | None = None) -> str:
-        return f"{Representation.folder_name(self, window_ms, window_events)}_cutoff={self.count_cutoff}"
+    def polarities(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        whole = frame[-1].astype(np.int64)
+        return np.maximum(-whole, 0), np.maximum(whole, 0)
 
-    def _add(self, parts: Sequence[Events], t0: int, span: int, halve: bool, out: np.ndarray) -> None:
+    def folder_name(self, window_ms: float | None = None, window_events: int | None = None) -> str:
+        return f"{super().folder_name(window_ms, window_events)}_cutoff={self.count_cutoff}"
+
+    def _add(self, parts: Sequence[Events], t0: int, span: int, out: np.ndarray) -> None:
         sums, done = np.zeros(out.shape[1:], np.int32), 0
         for ev in parts:
             done = mixed_density_kernel(
-                ev.t, ev.x, ev.y, ev.p, t0, span, halve, self.count_cutoff, out, sums, done
+                ev.t, ev.x, ev.y, ev.p, t0, span, self.halve, self.count_cutoff, out, sums, done
             )
         keep_sums(sums, self.count_cutoff, out[done:])
-
-
-#: By the names that the published layout gives them.
-REPRESENTATIONS: dict[str, type[Representation]] = {
-    representation.name: representation for representation in (StackedHistogram, MixedDensityStack)
-}
-
-
-def _misplaced(ev: Events, i: int, height: int, width: int) -> str:
-    t, x, y = int(ev.t[i]), int(ev.x[i]), int(ev.y[i])
-    if x >= width or y >= height:
-        return f"event {i} at x={x}, y={y} lies outside the {width} × {height} frame; give the sensor's size"
-    return f"event {i} at {t} µs is earlier than the one before it; make the stamps a running maximum first"

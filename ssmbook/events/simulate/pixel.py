@@ -1,33 +1,53 @@
-"""The pixel of an event camera: it reports when its log intensity has changed by a threshold.
+"""The model of an event camera's pixels and of its readout: parameters, and those of cameras and simulators by name.
 
     ON at t_k if L(t_k) = L_ref + θ_on, OFF if L(t_k) = L_ref − θ_off; then L_ref ← L(t_k).
 
 Source: Lichtsteiner et al., "A 128 × 128 120 dB 15 µs latency asynchronous temporal contrast vision sensor",
-IEEE JSSC 2008, for the principle; thresholds differ from pixel to pixel, a pixel rests after each event, and
-some events have no cause.
+IEEE JSSC 2008, for the principle. The other effects are those of three simulators, each off unless it is asked for:
+
+- ESIM (Rebecq et al., CoRL 2018): log intensity is linear between samples, thresholds differ from event to event;
+- v2e (Hu et al., CVPR workshops 2021): thresholds and noise rates differ from pixel to pixel, a low-pass whose
+  cutoff grows with intensity, leak events, shot noise that falls with intensity, a refractory time;
+- IEBCS (Joubert et al., Frontiers in Neuroscience 2021): latency and its jitter, ON and OFF noise of different
+  rates, an arbiter through which all events must go.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-from numba import njit
+import math
+from dataclasses import dataclass, replace
 
 from ssmbook.errors import InputError
-from ssmbook.events.events import Events
+
+DARK = (
+    20 / 255
+)  # of white: what the cutoff frequency is proportional to besides intensity (v2e: 20 of 255 grey levels)
+SHOT_AT_WHITE = 0.25  # shot noise of a white pixel relative to a black one (v2e)
 
 
 @dataclass(frozen=True)
 class PixelModel:
-    """The sensor's pixels.
+    """The sensor's pixels and its readout.
 
     Args:
-        threshold: mean of θ in log intensity, for both polarities.
-        spread: standard deviation of θ between pixels, relative to it.
-        refractory_us: a crossing within this time after a pixel's last event makes no event.
+        threshold: mean of θ_on in log intensity, and of θ_off unless that is given.
+        spread: standard deviation of θ between pixels, relative to it; no θ is below 20 % of the mean.
+        refractory_us: a crossing within this time after a pixel's last event moves its reference and emits nothing.
         noise_hz: events per second and pixel without a cause.
         hot_share, hot_hz: share of hot pixels, and their rate of causeless events.
+        threshold_off: mean of θ_off; None: as ``threshold``.
+        threshold_noise: standard deviation of θ from event to event, relative to it.
+        cutoff_hz: of a first-order low-pass of log intensity, for a pixel that sees white. At intensity I it is
+            cutoff_hz · (I / I_white + d) / (1 + d) with d = 20 / 255. 0: no low-pass.
+        white: log intensity of white.
+        leak_hz: ON events per second in still light, because the reference falls at leak_hz · θ_on.
+        shot_hz: causeless events per second in the dark, half of them ON; they fall linearly with intensity to a
+            quarter at white.
+        rate_spread: standard deviation between pixels of log10 of the leak and shot noise rates.
+        noise_on: share of ON among the events of ``noise_hz`` and ``hot_hz``.
+        latency_us, jitter_us: mean and standard deviation of an event's delay; no delay is below 0.
+        readout_hz: events per second that the arbiter reads out, one after another. A pixel that waits for its
+            turn emits nothing else. 0: all at once.
     """
 
     threshold: float = 0.25
@@ -36,110 +56,93 @@ class PixelModel:
     noise_hz: float = 0.3
     hot_share: float = 2e-4
     hot_hz: float = 100.0
+    threshold_off: float | None = None
+    threshold_noise: float = 0.0
+    cutoff_hz: float = 0.0
+    white: float = 1.0
+    leak_hz: float = 0.0
+    shot_hz: float = 0.0
+    rate_spread: float = 0.0
+    noise_on: float = 0.5
+    latency_us: float = 0.0
+    jitter_us: float = 0.0
+    readout_hz: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.threshold > 0:
-            raise InputError(f"pixel: threshold is {self.threshold}; it must be above 0")
-        for name in ("spread", "refractory_us", "noise_hz", "hot_share", "hot_hz"):
-            if not getattr(self, name) >= 0:
+        for name in ("threshold", "threshold_off"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"pixel: {name} is {value}; it must be above 0")
+        for name in _NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"pixel: {name} is {getattr(self, name)}; it must be at least 0")
+        for name in ("hot_share", "noise_on"):
+            if getattr(self, name) > 1:
+                raise InputError(f"pixel: {name} is {getattr(self, name)}; it must lie in 0..1")
+        if not math.isfinite(self.white):
+            raise InputError(f"pixel: white is {self.white}; it must be a finite log intensity")
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Means of θ_off and θ_on."""
+        return self.threshold if self.threshold_off is None else self.threshold_off, self.threshold
 
 
-class PixelArray:
-    """The pixels of one sensor, with what they remember.
+_NOT_NEGATIVE = (
+    *(
+        "spread",
+        "refractory_us",
+        "noise_hz",
+        "hot_share",
+        "hot_hz",
+        "threshold_noise",
+        "cutoff_hz",
+        "leak_hz",
+    ),
+    *("shot_hz", "rate_spread", "noise_on", "latency_us", "jitter_us", "readout_hz"),
+)
 
-    Args:
-        pixel: their model.
-        start: log intensity [H, W] at time 0; every pixel's reference lies within a threshold of it, at random,
-            so that pixels do not fire all at once.
-        rng: draws thresholds, references, hot pixels and noise.
-    """
+_V2E = PixelModel(
+    threshold=0.2,
+    spread=0.15,
+    cutoff_hz=300.0,
+    leak_hz=0.01,
+    shot_hz=0.001,
+    rate_spread=0.1,
+    refractory_us=500,
+    noise_hz=0.0,
+    hot_share=0.0,
+)
 
-    def __init__(self, pixel: PixelModel, start: np.ndarray, rng: np.random.Generator) -> None:
-        self.pixel, self.rng, shape = pixel, rng, start.shape
-        spread = 1 + pixel.spread * rng.standard_normal((2, *shape))
-        self.thresholds = (pixel.threshold * np.maximum(spread, 0.2)).astype(np.float32)  # OFF, ON
-        self.level = start.astype(np.float32)
-        self.reference = self.level + (rng.uniform(-0.5, 0.5, shape) * pixel.threshold).astype(np.float32)
-        self.last_us = np.full(shape, -(2**62), np.int64)
-        self.hot = np.flatnonzero(rng.random(shape) < pixel.hot_share)
-
-    def expose(self, levels: np.ndarray, t0_us: int, t1_us: int) -> Events:
-        """Events in [t0, t1) while log intensity goes through ``levels`` [K, H, W] in equal steps, in a straight line
-        between one and the next, from where it was at t0 to the last of them at t1. Sorted by time."""
-        caused = cross(
-            levels,
-            t0_us,
-            t1_us,
-            self.level,
-            self.reference,
-            self.thresholds,
-            self.last_us,
-            self.pixel.refractory_us,
-        )
-        self.level = levels[-1].copy()
-        t, y, x, p = (
-            np.concatenate(columns) for columns in zip(caused, self._noise(t0_us, t1_us), strict=True)
-        )
-        order = np.argsort(t, kind="stable")
-        return Events(t[order], x[order], y[order], p[order])
-
-    def _noise(self, t0_us: int, t1_us: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Events without a cause: t, y, x, p."""
-        rng, size, seconds = self.rng, self.level.size, (t1_us - t0_us) / 1e6
-        anywhere = rng.integers(size, size=rng.poisson(self.pixel.noise_hz * size * seconds))
-        hot = (
-            self.hot[
-                rng.integers(len(self.hot), size=rng.poisson(self.pixel.hot_hz * len(self.hot) * seconds))
-            ]
-            if len(self.hot)
-            else self.hot
-        )
-        where = np.concatenate([anywhere, hot])
-        y, x = np.divmod(where, self.level.shape[1])
-        return rng.integers(t0_us, t1_us, size=len(where)), y, x, rng.integers(0, 2, size=len(where))
-
-
-@njit(cache=True, nogil=True)
-def cross(levels, t0_us, t1_us, level, reference, thresholds, last_us, refractory_us):
-    """All threshold crossings of ``PixelArray.expose``: arrays t, y, x, p in the order of steps and pixels.
-
-    ``reference`` and ``last_us`` are carried on in place; ``level`` is where intensity starts. A crossing in the
-    refractory time moves the reference, and makes no event.
-    """
-    K, H, W = levels.shape
-    size = 4 * H * W
-    t, y, x, p = (
-        np.empty(size, np.int64),
-        np.empty(size, np.int64),
-        np.empty(size, np.int64),
-        np.empty(size, np.int64),
-    )
-    count = 0
-    step = (t1_us - t0_us) / K
-    for k in range(K):
-        start = t0_us + k * step
-        before = level if k == 0 else levels[k - 1]
-        for j in range(H):
-            for i in range(W):
-                b, here = levels[k, j, i], reference[j, i]
-                if here - thresholds[0, j, i] < b < here + thresholds[1, j, i]:
-                    continue  # as nearly all do
-                a = before[j, i]
-                polarity = 1 if b > a else 0
-                theta = thresholds[polarity, j, i] if polarity else -thresholds[polarity, j, i]
-                while a != b and (
-                    (b >= reference[j, i] + theta) if polarity else (b <= reference[j, i] + theta)
-                ):
-                    reference[j, i] += theta
-                    share = min(max((reference[j, i] - a) / (b - a), 0.0), 1.0)
-                    stamp = min(int(start + share * step), t1_us - 1)
-                    if stamp - last_us[j, i] < refractory_us:
-                        continue
-                    last_us[j, i] = stamp
-                    if count == size:
-                        t, y, x, p = (np.append(t, t), np.append(y, y), np.append(x, x), np.append(p, p))
-                        size *= 2
-                    t[count], y[count], x[count], p[count] = stamp, j, i, polarity
-                    count += 1
-    return t[:count], y[:count], x[:count], p[:count]
+#: Pixels by name, for the command line:
+#:
+#: - ``book``: those of the book's sets;
+#: - ``v2e``: its defaults, θ = 0.2 ± 0.03, 300 Hz, leak 0.01 Hz, shot noise 0.001 Hz, refractory time 0.5 ms;
+#: - ``esim``: the defaults of its program, θ = 1 ± 0.021 from event to event, refractory time 0.1 ms;
+#: - ``iebcs``: those of its example for videos, θ = 0.3 ± 0.01, a time constant of 300 µs, latency 100 ± 10 µs,
+#:   refractory time 0.1 ms, with its default noise, 0.1 Hz ON and 0.01 Hz OFF;
+#: - ``davis346-bright``, ``davis346-dim``: v2e's pixel with the noise that was measured on a DAVIS346 in bright and
+#:   in dim light, a leak of about 0.2 Hz and shot noise of about 10 Hz a pixel (Guo and Delbruck, "Low cost and
+#:   latency event camera background activity denoising", IEEE TPAMI 2023), the cutoff in dim light lower, and the
+#:   maximum of 12 million events per second that its maker states.
+PIXELS = {
+    "book": PixelModel(),
+    "v2e": _V2E,
+    "esim": PixelModel(
+        threshold=1.0, spread=0.0, threshold_noise=0.021, refractory_us=100, noise_hz=0.0, hot_share=0.0
+    ),
+    "iebcs": PixelModel(
+        threshold=0.3,
+        spread=0.0,
+        threshold_noise=0.01 / 0.3,
+        cutoff_hz=1 / (2 * math.pi * 300e-6),
+        noise_hz=0.11,
+        noise_on=0.1 / 0.11,
+        hot_share=0.0,
+        latency_us=100.0,
+        jitter_us=10.0,
+        refractory_us=100,
+    ),
+    "davis346-bright": replace(_V2E, leak_hz=0.2, shot_hz=0.0, readout_hz=12e6),
+    "davis346-dim": replace(_V2E, cutoff_hz=30.0, leak_hz=0.2, shot_hz=10.0, readout_hz=12e6),
+}

@@ -42,6 +42,11 @@ def background(height: int, width: int, seed: int) -> np.ndarray:
     return _blur(_blur(street)).astype(np.float32)
 
 
+def wrapped(texture: np.ndarray, width: int) -> np.ndarray:
+    """A texture [H, period] with its first width + 1 columns once more at its end, so that every view is one piece."""
+    return np.concatenate([texture, texture[:, : width + 1]], axis=1)
+
+
 def _value_noise(rng: np.random.Generator, height: int, columns: int, cell: int) -> np.ndarray:
     """Smooth noise in about −1..1, periodic in x, with features of ``cell`` pixels."""
     across = max(columns // cell, 1)
@@ -95,37 +100,55 @@ def _over(below, level, cover):
 
 
 @njit(cache=True, nogil=True)
-def _car(below, x, y, w, h, heading, levels):
-    """Log intensity at (x, y) from the car's bottom centre, y upwards; ``below`` is what lies behind it."""
-    x = x * heading
+def _car(row, left, centre, y, w, h, heading, levels):
+    """Draw a car over one row of pixels, from column ``left`` on: log intensity, float64.
+
+    ``y`` is the height above the wheels' lowest point. Each part is drawn only where it may be: this is where
+    rendering spends its time.
+    """
     body, glass, wheel, stripe = levels
-    value = below
-    # The cabin narrows towards the roof and sits behind the middle.
-    half = (0.36 - 0.12 * max(y / h - 0.55, 0.0) / 0.45) * w
-    cabin = max(abs(x + 0.06 * w) - half, max(0.5 * h - y, y - h))
-    value = _over(value, body + 0.15, _soft(cabin))
-    pane = max(abs(x + 0.06 * w) - half + 0.05 * w, max(0.6 * h - y, y - 0.92 * h))
-    value = _over(value, glass, _soft(max(pane, 0.03 * w - abs(x + 0.06 * w))))
-    value = _over(value, body + 0.3 * (y / h - 0.4), _soft(_box(x, y, -0.5 * w, 0.16 * h, 0.5 * w, 0.6 * h)))
-    value = _over(value, stripe, _soft(_box(x, y, 0.40 * w, 0.36 * h, 0.47 * w, 0.50 * h)))
-    for side in (-1.0, 1.0):
-        distance = math.hypot(x - side * 0.3 * w, y - 0.18 * h)
-        value = _over(value, wheel, _soft(distance - 0.18 * h))
-        value = _over(value, stripe, _soft(distance - 0.07 * h))
-    return value
+    if y > 0.5 * h - 1:
+        # The cabin narrows towards the roof and sits behind the middle.
+        half = (0.36 - 0.12 * max(y / h - 0.55, 0.0) / 0.45) * w
+        roof, frame = max(0.5 * h - y, y - h), max(0.6 * h - y, y - 0.92 * h)
+        for i in range(len(row)):
+            x = (left + i - centre) * heading
+            row[i] = _over(row[i], body + 0.15, _soft(max(abs(x + 0.06 * w) - half, roof)))
+            pane = max(abs(x + 0.06 * w) - half + 0.05 * w, frame)
+            row[i] = _over(row[i], glass, _soft(max(pane, 0.03 * w - abs(x + 0.06 * w))))
+    if y < 0.6 * h + 1:
+        shade = body + 0.3 * (y / h - 0.4)
+        for i in range(len(row)):
+            x = (left + i - centre) * heading
+            row[i] = _over(row[i], shade, _soft(_box(x, y, -0.5 * w, 0.16 * h, 0.5 * w, 0.6 * h)))
+            row[i] = _over(row[i], stripe, _soft(_box(x, y, 0.40 * w, 0.36 * h, 0.47 * w, 0.50 * h)))
+    if y < 0.36 * h + 1:
+        for side in (-1.0, 1.0):
+            for i in range(len(row)):
+                x = (left + i - centre) * heading
+                if abs(x - side * 0.3 * w) < 0.18 * h + 1:
+                    distance = math.hypot(x - side * 0.3 * w, y - 0.18 * h)
+                    row[i] = _over(row[i], wheel, _soft(distance - 0.18 * h))
+                    row[i] = _over(row[i], stripe, _soft(distance - 0.07 * h))
 
 
 @njit(cache=True, nogil=True)
-def _pedestrian(below, x, y, w, h, phase, levels):
-    """Log intensity at (x, y) from between the feet, y upwards; legs and arms swing with ``phase``."""
+def _pedestrian(row, left, centre, y, w, h, phase, levels):
+    """Draw a pedestrian over one row of pixels, as ``_car``, ``y`` from the feet; limbs swing with ``phase``."""
     torso, legs, head, arms = levels
     swing = 0.42 * w * math.sin(phase)
-    value = below
-    for side in (-1.0, 1.0):
-        value = _over(value, legs, _soft(_limb(x, y, 0.0, 0.5 * h, side * swing, 0.04 * h, 0.06 * h)))
-    value = _over(value, torso, _soft(_limb(x, y, 0.0, 0.55 * h, 0.0, 0.72 * h, 0.12 * h)))
-    value = _over(value, arms, _soft(_limb(x, y, 0.0, 0.76 * h, 0.8 * swing, 0.5 * h, 0.035 * h)))
-    return _over(value, head, _soft(math.hypot(x, y - 0.915 * h) - 0.085 * h))
+    for i in range(len(row)):
+        x = left + i - centre
+        if y < 0.56 * h + 1:
+            for side in (-1.0, 1.0):
+                limb = _limb(x, y, 0.0, 0.5 * h, side * swing, 0.04 * h, 0.06 * h)
+                row[i] = _over(row[i], legs, _soft(limb))
+        if 0.43 * h - 1 < y < 0.84 * h + 1:
+            row[i] = _over(row[i], torso, _soft(_limb(x, y, 0.0, 0.55 * h, 0.0, 0.72 * h, 0.12 * h)))
+            arm = _limb(x, y, 0.0, 0.76 * h, 0.8 * swing, 0.5 * h, 0.035 * h)
+            row[i] = _over(row[i], arms, _soft(arm))
+        if y > 0.83 * h - 1:
+            row[i] = _over(row[i], head, _soft(math.hypot(x, y - 0.915 * h) - 0.085 * h))
 
 
 @njit(cache=True, nogil=True)
@@ -133,32 +156,32 @@ def render(texture, shift, table, geometry, pillars, out):
     """Log intensity of one moment.
 
     Args:
-        texture: ``background`` [H, 2W], ``shift``: how far it has moved to the left, in px.
+        texture: ``wrapped`` background [H, 3W + 1], ``shift``: how far it has moved to the left, in px.
         table: ``actor_table`` [A, 7].
         geometry: [A, 4] of this moment, far to near.
         pillars: [O, 4] of this moment: left, width, top, log intensity.
         out: float32 [H, W], filled.
     """
     H, W = out.shape
-    columns = texture.shape[1]
     whole = math.floor(shift)
     part = np.float32(shift - whole)
+    start = whole % (texture.shape[1] - W - 1)
     for j in range(H):
+        left, right = texture[j, start : start + W], texture[j, start + 1 : start + W + 1]
         for i in range(W):
-            left = (i + whole) % columns
-            right = left + 1 if left + 1 < columns else 0
-            out[j, i] = texture[j, left] * (1 - part) + texture[j, right] * part
+            out[j, i] = left[i] * (1 - part) + right[i] * part
     for n in range(len(geometry)):
         x, bottom, h, phase = geometry[n]
         w = table[n, 1] * h
         levels = (table[n, 3], table[n, 4], table[n, 5], table[n, 6])
-        walks = table[n, 0] == PEDESTRIAN
+        first, last = max(int(x - w / 2) - 1, 0), min(int(x + w / 2) + 2, W)
         for j in range(max(int(bottom - h) - 1, 0), min(int(bottom) + 2, H)):
-            for i in range(max(int(x - w / 2) - 1, 0), min(int(x + w / 2) + 2, W)):
-                if walks:
-                    out[j, i] = _pedestrian(out[j, i], i - x, bottom - j, w, h, phase, levels)
-                else:
-                    out[j, i] = _car(out[j, i], i - x, bottom - j, w, h, table[n, 2], levels)
+            row = out[j, first:last].astype(np.float64)
+            if table[n, 0] == PEDESTRIAN:
+                _pedestrian(row, first, x, bottom - j, w, h, phase, levels)
+            else:
+                _car(row, first, x, bottom - j, w, h, table[n, 2], levels)
+            out[j, first:last] = row
     for n in range(len(pillars)):
         left, width, top, level = pillars[n]
         for j in range(max(int(top) - 1, 0), H):

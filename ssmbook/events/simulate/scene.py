@@ -38,6 +38,7 @@ class Scene:
             otherwise the stop comes at any time, also before it enters or after it leaves.
         background_speed: the maximum speed of the background in px/s, to either side.
         contrast: of an actor against its surroundings in log intensity, of either sign.
+        background_contrast: factor on the background's log intensity.
         occluders: how many pillars stand before the actors, both ends included; they move with the background.
         occluder_width: in px.
     """
@@ -61,9 +62,11 @@ class Scene:
     stop_in_view: bool = False
     occluders: tuple[int, int] = (0, 0)
     occluder_width: tuple[float, float] = (6.0, 20.0)
+    background_contrast: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("width", "height", "duration_s", "label_hz", "car_aspect", "pedestrian_aspect"):
+        positive = ("width", "height", "duration_s", "label_hz", "car_aspect", "pedestrian_aspect")
+        for name in (*positive, "background_contrast"):
             if not getattr(self, name) > 0:
                 raise InputError(f"scene: {name} is {getattr(self, name)}; it must be above 0")
         ranges = (
@@ -124,6 +127,24 @@ OCCLUSION_SCENE = replace(
     pedestrian_height=(20.0, 60.0),
     pedestrian_speed=(10.0, 80.0),
     occluders=(1, 2),
+)
+
+
+#: Streets as a car's camera sees them, at the size of ``DETECTOR_SET``.
+DRIVING_SCENE = Scene(
+    width=256,
+    height=192,
+    duration_s=3.0,
+    actors=(1, 4),
+    car_height=(22.0, 44.0),
+    car_speed=(10.0, 90.0),
+    pedestrian_height=(32.0, 64.0),
+    pedestrian_speed=(5.0, 40.0),
+    approach=0.3,
+    stop_probability=0.4,
+    stop_s=(0.3, 1.5),
+    stop_in_view=True,
+    occluders=(0, 2),
 )
 
 

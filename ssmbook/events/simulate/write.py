@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, replace
-from multiprocessing import get_context
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,13 @@ from ssmbook.errors import InputError
 from ssmbook.events.boxes import write_boxes
 from ssmbook.events.events import Events
 from ssmbook.events.formats import DatWriter
-from ssmbook.events.simulate.pixel import PixelArray, PixelModel
-from ssmbook.events.simulate.render import actor_table, background, render
+from ssmbook.events.simulate.array import PixelArray
+from ssmbook.events.simulate.pixel import PixelModel
+from ssmbook.events.simulate.render import actor_table, background, render, wrapped
 from ssmbook.events.simulate.scene import DEMO_SCENE, Scene, Street
 from ssmbook.events.simulate.sets import DEMO_SET, Simulation
-from ssmbook.files import atomic_write
+from ssmbook.files import atomic_write, lock
+from ssmbook.processes import ProcessEnded, run_calls
 from ssmbook.progress import progress_bar
 
 STEP_US = 1000  # between rendered moments
@@ -41,7 +41,8 @@ class SimulatedSequence:
         self.scene, self.pixel = scene, pixel or PixelModel()
         street, self._sensor = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
         self.street = Street(scene, street)
-        self._texture = background(scene.height, scene.width, self.street.texture_seed)
+        texture = scene.background_contrast * background(scene.height, scene.width, self.street.texture_seed)
+        self._texture = wrapped(texture.astype(np.float32), scene.width)
         self._table = actor_table(self.street)
 
     def boxes(self) -> np.ndarray:
@@ -83,34 +84,37 @@ def simulate_set(
         progress: show a bar.
 
     Raises:
-        InputError: ``out_dir`` holds a set with other parameters.
+        InputError: ``out_dir`` holds a set with other parameters, or a process was ended.
     """
     out_dir = Path(out_dir)
-    _claim(out_dir, simulation)
-    jobs = []
+    with lock(out_dir, "simulates into it"):
+        _claim(out_dir, simulation)
+        jobs = list(_missing(out_dir, simulation))
+        bar = progress_bar(total=len(jobs), desc="simulate", unit="sequence", show=progress and bool(jobs))
+        ended = 0
+        with bar:
+            for _, result in run_calls(_write, jobs, workers, client=None):
+                if isinstance(result, ProcessEnded):
+                    ended += 1
+                elif isinstance(result, BaseException):
+                    raise result
+                bar.update()
+    if ended:
+        raise InputError(
+            f"{out_dir}: {ended} of {len(jobs)} sequences are missing, for their processes ended (was there memory "
+            "enough?); the same command makes them"
+        )
+
+
+def _missing(out_dir: Path, simulation: Simulation) -> Iterator[tuple[Path, Scene, PixelModel, int]]:
+    """The arguments of ``_write`` for each sequence that is not there."""
     for number, (split, count) in enumerate(simulation.sequences.items()):
         (out_dir / split).mkdir(exist_ok=True)
-        scene = replace(simulation.scene, label_hz=simulation.label_hz.get(split, simulation.scene.label_hz))
         for i in range(count):
             stem = out_dir / split / f"sim_{split}_{i:04d}"
             if not stem.with_name(f"{stem.name}_bbox.npy").exists():
-                seeds = np.random.SeedSequence((simulation.seed, number, i))
-                own = int(seeds.generate_state(1, np.uint64)[0])
-                jobs.append((stem, scene, simulation.pixel, own))
-    bar = progress_bar(total=len(jobs), desc="simulate", unit="sequence", show=progress and bool(jobs))
-    with bar:
-        if workers == 1 or len(jobs) < 2:
-            for job in jobs:
-                _write(*job)
-                bar.update()
-            return
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"))
-        try:
-            for done in as_completed([pool.submit(_write, *job) for job in jobs]):
-                done.result()
-                bar.update()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+                scene, pixel, seed = simulation.sequence(split, number, i)
+                yield stem, scene, pixel, seed
 
 
 def _write(stem: Path, scene: Scene, pixel: PixelModel, seed: int) -> None:

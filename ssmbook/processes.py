@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, util
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,7 @@ def _end_with(pipe: connection.Connection) -> None:
 
     def wait() -> None:
         connection.wait([pipe])
+        util._run_finalizers(0)  # type: ignore[attr-defined]  # of semaphores, which would be reported as leaked
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

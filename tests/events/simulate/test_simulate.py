@@ -1,9 +1,14 @@
 """The simulator: pixels that do what the equation says, streets that are drawn once, files that are whole."""
 
 import json
+import platform
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 
 from ssmbook.dataset import Sensor
@@ -12,6 +17,8 @@ from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, Events, open_events, read_boxes
 from ssmbook.events.simulate import (
     DEMO_SCENE,
+    DETECTOR_SET,
+    DRIVING_SCENE,
     MEMORY_SCENE,
     MEMORY_SET,
     OCCLUSION_SCENE,
@@ -21,6 +28,7 @@ from ssmbook.events.simulate import (
     SimulatedSequence,
     Simulation,
     Street,
+    Variation,
     simulate_set,
 )
 
@@ -222,6 +230,45 @@ class TestOccluders:
         assert all(left[k] < -width + 1 or left[k] > 2 * 128 - width - 1 for k in jumps)
 
 
+class TestVariation:
+    DRAWN = [DETECTOR_SET.sequence("train", 0, i) for i in range(200)]  # noqa: RUF012
+
+    def test_every_value_lies_in_its_range_and_fills_it(self):
+        variation = DETECTOR_SET.variation
+        for name in ("threshold", "spread", "noise_hz", "cutoff_hz", "leak_hz", "latency_us"):
+            low, high = getattr(variation, name)
+            values = np.array([getattr(pixel, name) for _, pixel, _ in self.DRAWN])
+            assert low <= values.min() < values.max() <= high
+            if name in ("noise_hz", "cutoff_hz"):
+                values, low, high = np.log(values), np.log(low), np.log(high)
+            assert values.min() < low + 0.05 * (high - low)
+            assert values.mean() == pytest.approx((low + high) / 2, abs=0.1 * (high - low))
+
+    def test_objects_scale_and_half_of_the_cameras_stand_still(self):
+        sizes = np.array([scene.car_height[1] / DRIVING_SCENE.car_height[1] for scene, *_ in self.DRAWN])
+        assert 0.7 <= sizes.min() < 0.75
+        assert 1.9 < sizes.max() <= 2.0
+        for scene, *_ in self.DRAWN:
+            size = scene.car_height[0] / DRIVING_SCENE.car_height[0]
+            assert scene.pedestrian_height[1] == pytest.approx(64 * size)
+            assert 0.69 * size <= scene.car_speed[1] / DRIVING_SCENE.car_speed[1] <= 2.51 * size
+            assert scene.background_speed <= 120 * size
+        still = np.mean([scene.background_speed == 0 for scene, *_ in self.DRAWN])
+        assert 0.4 < still < 0.6
+
+    def test_the_seed_decides_and_sequences_differ(self):
+        assert DETECTOR_SET.sequence("train", 0, 3) == self.DRAWN[3]
+        assert len({seed for *_, seed in self.DRAWN}) == 200
+        assert replace(DETECTOR_SET, seed=1).sequence("train", 0, 3) != self.DRAWN[3]
+
+    @pytest.mark.parametrize(
+        "wrong", [{"noise_hz": (0.0, 1.0)}, {"speed": (2.0, 1.0)}, {"leak_hz": (-1.0, 1.0)}]
+    )
+    def test_a_wrong_range_is_named(self, wrong):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            Variation(**wrong)
+
+
 class TestSet:
     SEQUENCES = {"train": 2, "val": 1}  # noqa: RUF012
 
@@ -240,6 +287,33 @@ class TestSet:
 
     def test_workers_change_no_byte(self, tmp_path):
         assert self.make(tmp_path / "one") == self.make(tmp_path / "two", workers=2)
+
+    def test_a_killed_simulation_leaves_no_process_and_its_files_go_with_the_next(self, tmp_path):
+        code = (
+            "from dataclasses import replace\n"
+            "from ssmbook.events.simulate import *\n"
+            "if __name__ == '__main__':\n"
+            "    scene = replace(DEMO_SCENE, width=48, height=32, duration_s=0.3)\n"
+            f"    simulate_set({str(tmp_path)!r}, Simulation(scene, {{'train': 40, 'val': 1}}), workers=2)\n"
+        )
+        script = tmp_path / "script.py"
+        script.write_text(code)
+        run = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while not list(tmp_path.glob("train/*_bbox.npy")) and time.monotonic() < until:
+            time.sleep(0.01)
+        workers = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+        run.wait()
+        assert len(workers) >= 2
+        assert not psutil.wait_procs(workers, timeout=10)[1]
+        (tmp_path / "train" / f".sim_train_0039_td.dat.{run.pid}@{platform.node()}.tmp").write_bytes(b"cut")
+        simulate_set(tmp_path, Simulation(TINY, {"train": 40, "val": 1}), progress=False)
+        assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
+        other = tmp_path / "other"
+        simulate_set(other, Simulation(TINY, {"train": 40, "val": 1}), progress=False)
+        for path in other.rglob("*_*.*"):
+            assert path.read_bytes() == (tmp_path / path.relative_to(other)).read_bytes()
 
     def test_what_is_missing_is_made_again_and_the_rest_kept(self, tmp_path):
         files = self.make(tmp_path)

@@ -14,22 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssmbook.errors import InputError
-from ssmbook.ssm import S4, S4D, S5
 from ssmbook.ssm.kernels.planes import multiply_planes
-from ssmbook.ssm.s4 import S4DPLR
+from ssmbook.ssm.s4 import S4, S4DPLR
+from ssmbook.ssm.s4d import S4D
+from ssmbook.ssm.s5 import S5
+from ssmbook.ssm.selective import SelectiveS5
 
 Scale = float | Tensor
 Pair = tuple[Tensor, Tensor]  # real part, imaginary part
-
-
-def real_layer(layer: nn.Module) -> nn.Module:
-    """The layer's step in real arithmetic; an InputError if it has none."""
-    if isinstance(layer, S5):
-        return RealS5(layer)
-    if isinstance(layer, S4D | S4):
-        return RealS4DPLR(layer) if isinstance(layer.kernel, S4DPLR) else RealDiagonal(layer)
-    raise InputError(f"a {type(layer).__name__} has no step in real arithmetic; S5, S4D and S4 have one")
 
 
 class RealS5(nn.Module):
@@ -68,24 +60,42 @@ class RealS5(nn.Module):
         x = multiply_planes(gain, F.linear(u[:, 0], self.B))  # [N, 2P]
         if state is not None:
             x = x + multiply_planes(Lambda_hat, state)
-        C = self.C
+        seen = x
         if self.bandlimit is not None:
-            keep = step * self.imag.abs() / (2 * math.pi) < self.bandlimit / 2
-            C = C * keep.to(C).repeat(2)
-        return (F.linear(x, C) + self.D * u[:, 0])[:, None], x
+            keep = (step * self.imag.abs() / (2 * math.pi) < self.bandlimit / 2).to(x)
+            seen = x * torch.cat([keep, keep], -1)
+        return (F.linear(seen, self.C) + self.D * u[:, 0])[:, None], x
 
     def _discretize(self, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Λ̂ and Δ̂ as planes [2P]."""
+        """Λ̂ and Δ̂ as planes [2P], or [N, 2P] for steps [N, P]."""
         re, im = step * self.real, step * self.imag  # ΔΛ
         if self.bilinear:
             norm = (1 - re / 2) ** 2 + (im / 2) ** 2
-            inverse = torch.cat([(1 - re / 2) / norm, im / 2 / norm])  # 1 / (1 − ΔΛ/2)
-            return multiply_planes(torch.cat([1 + re / 2, im / 2]), inverse), step.repeat(2) * inverse
+            inverse = torch.cat([(1 - re / 2) / norm, im / 2 / norm], -1)  # 1 / (1 − ΔΛ/2)
+            return multiply_planes(torch.cat([1 + re / 2, im / 2], -1), inverse), torch.cat(
+                [step, step], -1
+            ) * inverse
         size = torch.exp(re)
-        Lambda_hat = torch.cat([size * torch.cos(im), size * torch.sin(im)])
+        Lambda_hat = torch.cat([size * torch.cos(im), size * torch.sin(im)], -1)
         norm = self.real**2 + self.imag**2
         inverse = torch.cat([self.real / norm, -self.imag / norm])  # 1 / Λ
-        return Lambda_hat, multiply_planes(Lambda_hat - torch.cat([torch.ones_like(re), 0 * re]), inverse)
+        return Lambda_hat, multiply_planes(Lambda_hat - torch.cat([torch.ones_like(re), 0 * re], -1), inverse)
+
+
+class RealSelectiveS5(RealS5):
+    """`RealS5` with the step of each sequence from its input, see `ssmbook.ssm.selective`."""
+
+    gate_weight: Tensor
+    gate_bias: Tensor
+
+    def __init__(self, layer: SelectiveS5) -> None:
+        super().__init__(layer)
+        for name in ("gate_weight", "gate_bias"):
+            self.register_buffer(name, getattr(layer, name).detach().clone())
+
+    def forward(self, u: Tensor, state: Tensor | None, step_scale: Scale) -> tuple[Tensor, Tensor]:
+        gate = 2 * torch.sigmoid(F.linear(u[:, 0], self.gate_weight[None]) + self.gate_bias)  # [N, 1]
+        return super().forward(u, state, step_scale * gate)
 
 
 def times(a: Pair, x: Pair) -> Pair:
@@ -115,6 +125,7 @@ class RealSISO(nn.Module):
     def __init__(self, layer: S4D | S4) -> None:
         super().__init__()
         H, M = layer.state_shape
+        self.bandlimit: float | None = getattr(layer.kernel, "bandlimit", None)
         self.state_shape = (2, H, M)
         A, B, C, step = layer.kernel.values()
         parts: dict[str, Any] = {"A": A, "B": B, "C": 2 * C, "step": step[:, None], "D": layer.D.reshape(H)}
@@ -135,6 +146,9 @@ class RealSISO(nn.Module):
         step = self.step * step_scale  # [H, 1]
         x = self.advance(None if state is None else (state[:, 0], state[:, 1]), u[..., None], step)
         C = self.pair("C")
+        if self.bandlimit is not None:
+            keep = (step * self.pair("A")[1].abs() / (2 * math.pi) < self.bandlimit / 2).to(u)
+            C = C[0] * keep, C[1] * keep
         y = (C[0] * x[0] - C[1] * x[1]).sum(-1) + self.D * u  # 2 Re(C x) + D ∘ u
         y = F.glu(F.linear(F.gelu(y), self.weight, self.bias), -1)
         return y[:, None], torch.stack(x, 1)

@@ -1,0 +1,24 @@
+"""S5; as published, modes above half of Nyquist's limit are masked once, at the start."""
+
+from typing import Literal
+
+from ssmbook.detector.recurrences.registry import register
+from ssmbook.detector.recurrences.ssm_block import StateSpaceBlock
+from ssmbook.ssm import S5
+
+
+@register("s5")
+class S5Block(StateSpaceBlock):
+    """Options: those of `S5`."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        bandlimit: float | None = 0.5,
+        bandlimit_mode: Literal["held", "once"] = "once",
+        clip_eigs: bool = False,
+        state_gain: float = 1.0,
+    ) -> None:
+        options = {"bandlimit": bandlimit, "bandlimit_mode": bandlimit_mode, "clip_eigs": clip_eigs}
+        super().__init__(S5(channels, channels, state_gain=state_gain, **options), channels)  # type: ignore[arg-type]

@@ -1,0 +1,103 @@
+"""What a network was trained on: one frozen record, which goes into its checkpoint and comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from ssmbook.dataset.sensor import Sensor
+from ssmbook.errors import InputError
+from ssmbook.events import Representation, get_representation
+
+KEY = "trained_on"  # of a checkpoint; files from before it have some of its facts as keys of their own
+_LOOSE = ("sensor", "sequence_length", "stride_us")
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The data that a network's weights belong to.
+
+    Args:
+        sensor: whose frames; None where it is not known.
+        representation: a name of ``REPRESENTATIONS``.
+        options: the representation's arguments besides the sensor's size; those that are missing follow from the
+            network's number of channels, or are the defaults.
+        window_ms: length of a window; None where it is not known, counts events, or there is none.
+        stride_us: time between the ends of windows; None where it is not known or was not one.
+        sequence_length: windows of a training chunk.
+        rates_hz: at which it was trained, windows a second; empty where ``stride_us`` is all that is known.
+        score: what ranks its detections, see ``to_boxes``.
+
+    Raises:
+        InputError: an unknown representation, or a number that is out of range.
+    """
+
+    sensor: Sensor | None = None
+    representation: str = "stacked_histogram"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    window_ms: float | None = None
+    stride_us: int | None = None
+    sequence_length: int | None = None
+    rates_hz: tuple[float, ...] = ()
+    score: str = "product"
+
+    def __post_init__(self) -> None:
+        get_representation(self.representation)
+        if not isinstance(self.options, Mapping):
+            raise InputError(f"options is {self.options!r}; give the representation's arguments by name")
+        if self.score not in ("product", "class"):
+            raise InputError(f"score is {self.score!r}; it can be product or class")
+        for name in ("window_ms", "stride_us", "sequence_length"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and 0 < value < float("inf")):
+                raise InputError(f"{name} is {value!r}; it must be above 0")
+
+    def represent(self, sensor: Sensor, channels: int) -> Representation:
+        """A new representation for a sensor's frames, with as many channels as a network takes.
+
+        Raises:
+            InputError: it cannot have as many.
+        """
+        kind, options = get_representation(self.representation), dict(self.options)
+        if kind.windowed and "bins" not in options:
+            options["bins"] = max(1, channels // kind.for_sensor(sensor, bins=1).channels)
+        made = kind.for_sensor(sensor, **options)
+        if made.channels != channels:
+            raise InputError(
+                f"{self.representation} has {made.channels} channels, but the model takes {channels}: choose the "
+                "representation that it was trained on"
+            )
+        return made
+
+    def content(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        sensor = None if self.sensor is None else asdict(self.sensor)
+        return {KEY: {**plain, "sensor": sensor, "options": dict(self.options)}}
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], path: object = "the checkpoint") -> TrainedOn:
+        """The record of a checkpoint's content; of files from before it, what they say.
+
+        Raises:
+            InputError: it holds what this version does not know, or values that make no sense.
+        """
+        record = content.get(KEY)
+        if record is None:
+            record = {name: content[name] for name in _LOOSE if content.get(name) is not None}
+        if not isinstance(record, Mapping):
+            raise InputError(
+                f"{path}: its {KEY!r} is a {type(record).__name__}, not a record; write it again"
+            )
+        unknown = sorted(map(str, record.keys() - {f.name for f in fields(cls)}))
+        if unknown:
+            raise InputError(
+                f"{path}: was written by a later version: {KEY!r} holds {', '.join(unknown)}; install that version"
+            )
+        try:
+            sensor = record.get("sensor")
+            values = {**record, "sensor": None if sensor is None else Sensor(**sensor)}
+            return cls(**values)
+        except (InputError, TypeError) as error:
+            raise InputError(f"{path}: its {KEY!r} is damaged: {error}") from None

@@ -1,0 +1,48 @@
+"""S5 as it is defined, for a reader: complex numbers and a loop. Slow; every faster version is tested against it.
+
+x_k = Λ̄_k x_{k−1} + B̄_k u_k,   y_k = Re(C x_k) + D ∘ u_k         (Smith et al. 2023, arXiv 2208.04933, eq. 2)
+"""
+
+import torch
+from torch import Tensor
+
+
+def scan(a: Tensor, bu: Tensor, x0: Tensor | None = None) -> Tensor:
+    """x_k = a_k x_{k−1} + bu_k for a [P] or [N, L, P], bu [N, L, P], x0 [N, P] (None: zeros) → x [N, L, P]."""
+    a = a.expand_as(bu)
+    x = torch.zeros_like(bu[:, 0]) if x0 is None else x0
+    states = []
+    for k in range(bu.shape[1]):
+        x = a[:, k] * x + bu[:, k]
+        states.append(x)
+    return torch.stack(states, 1)
+
+
+def s5(
+    u: Tensor,
+    Lambda: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    log_step: Tensor,
+    x0: Tensor | None = None,
+    step_scale: float | Tensor = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """S5 with the bilinear rule.
+
+    Args:
+        u: [N, L, H].
+        Lambda, B, C: complex [P], [P, H], [H, P].
+        D, log_step: [H], [P].
+        x0: complex [N, P]; None: zeros.
+        step_scale: a number, or [N, L]; of a selective S5 with its gate as a factor.
+
+    Returns:
+        y [N, L, H] and the state after the last step [N, P].
+    """
+    scale = torch.as_tensor(step_scale, dtype=u.dtype, device=u.device).expand(u.shape[:2])
+    step = scale[..., None] * log_step.exp()  # [N, L, P]
+    Lambda_bar = (1 + step * Lambda / 2) / (1 - step * Lambda / 2)
+    Bu = step / (1 - step * Lambda / 2) * (u.to(B.dtype) @ B.T)
+    x = scan(Lambda_bar, Bu, x0)
+    return (x @ C.T).real + D * u, x[:, -1]

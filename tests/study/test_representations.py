@@ -1,0 +1,119 @@
+"""Each representation goes all the way by its name: preprocessed, trained on, evaluated, run live, timed, exported."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from training_set import SENSOR, SIZE, TRAINING, make_set
+
+from ssmbook.cli import main
+from ssmbook.dataset import find_sequences, preprocess
+from ssmbook.detector import PRESETS, Detector, input_sizes, load_checkpoint
+from ssmbook.errors import InputError
+from ssmbook.events import BOX_DTYPE, REPRESENTATIONS, Events, Traces, open_events, read_boxes
+from ssmbook.live import StreamingDetector
+from ssmbook.live.export import _step_and_arguments
+from ssmbook.study.profiles import Arm, Profile
+from ssmbook.study.workspace import Workspace
+
+OTHERS = [name for name in REPRESENTATIONS if name != "stacked_histogram"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """The workspace of a representation, trained for two steps."""
+    folder = tmp_path_factory.mktemp("data")
+    made = make_set(folder)
+    made.rename(folder / "not_it")  # the workspace makes its own
+    training = replace(TRAINING, steps=2, validate_every=2, sampling="random", augment=True)
+    profile = Profile("tiny", SENSOR, "sim-smoke", training, (Arm("s5", "sliding"),))
+    return lambda name: Workspace(profile, folder, workers=1, representation=name)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_all_the_way(workspace, name, tmp_path, capsys):
+    book, kind = workspace(name), REPRESENTATIONS[name]
+    path = book.train()
+    assert name in path.parent.name
+    model = load_checkpoint(path).eval()
+    record = model.trained_on
+    assert (record.representation, record.sensor, record.stride_us) == (name, SENSOR, 50_000)
+    assert record.options == kind.for_sensor(SENSOR).options
+    assert record.window_ms == (50 if kind.windowed else None)
+    assert model.in_channels == kind.for_sensor(SENSOR).channels
+
+    data = book.preprocessed()
+    assert main(["evaluate", str(path), "--data", str(data), "--split", "val", "--device", "cpu"]) == 0
+    recording = next((book.folder / "raw" / "val").glob("*.dat"))
+    out = tmp_path / "a_bbox.npy"
+    assert (
+        main(["detect", str(recording), str(path), "--out", str(out), "--video", str(tmp_path / "a.gif")])
+        == 0
+    )
+    assert read_boxes(out).dtype == BOX_DTYPE
+    assert main(["time", str(path), "--windows", "1", "--recording", str(recording)]) == 0
+    assert main(["time", str(path), "--windows", "1"]) == 0
+    assert "network" in capsys.readouterr().out
+    frame = _step_and_arguments(model, (SIZE, SIZE), 1, 1.0)[1][0]  # with which it is exported
+    assert (frame.shape[1], frame.numpy().dtype) == (model.in_channels, kind.dtype)
+
+    other = preprocess_other(book, tmp_path / "other")
+    assert main(["evaluate", str(path), "--data", str(other), "--split", "val", "--device", "cpu"]) == 2
+    assert "trained" in capsys.readouterr().err
+
+
+def preprocess_other(book, folder):
+    preprocess(book.raw(), folder, SENSOR, "stacked_histogram", splits=["val"], progress=False)
+    return folder
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_frames_of_a_stream_are_those_of_the_set(workspace, name):
+    book = workspace(name)
+    model = book.new_model().eval()
+    (sequence,) = find_sequences(book.preprocessed() / "test")
+    recording = next((book.folder / "raw" / "test").glob("*.dat"))
+    first = int(sequence.timestamps_us[0])
+    stream = StreamingDetector(model, SENSOR, representation=name, first_end_us=first)
+    with open_events(recording) as file:
+        events = file.read(0, 10**9)
+    for _ in range(2):  # and again after a reset
+        frames = {}
+        for i in range(0, len(events), 97):
+            frames |= dict(stream.frames(events[i : i + 97]))
+        frames |= dict(stream.frames(events[:0], now_us=int(sequence.timestamps_us[-1])))
+        for k, end in enumerate(sequence.timestamps_us.tolist()):
+            assert np.array_equal(frames[end], sequence.frames(k, k + 1)[0]), (k, end)
+        stream.reset()
+    sequence.close()
+
+
+def detector(channels):
+    sizes = input_sizes(SIZE, SIZE)
+    return Detector(**{**PRESETS["sim-smoke"], **sizes, "num_classes": 2, "in_channels": channels})
+
+
+def test_traces_stream_at_any_rate():
+    # At 200 Hz each event is pushed once, and what is read is the same function of the past.
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.integers(0, 400_000, 4_000))
+    events = Events(t, *(rng.integers(0, size, 4_000) for size in (SIZE, SIZE, 2)))
+    streams = [
+        StreamingDetector(
+            detector(10), SENSOR, rate_hz=rate, representation="traces", first_end_us=1_000_000 // rate
+        )
+        for rate in (20, 200)
+    ]
+    at_20, at_200 = (
+        dict(pair for i in range(0, 4_000, 61) for pair in stream.frames(events[i : i + 61]))
+        for stream in streams
+    )
+    assert set(at_20) < set(at_200)
+    assert (len(at_20), len(at_200)) == (7, 79)
+    for end, frame in at_20.items():
+        assert np.array_equal(frame, at_200[end])
+    whole = Traces(SIZE, SIZE)
+    whole.push(events[events.t <= 200_000])
+    assert np.array_equal(at_200[200_000], whole.read(200_000))
+    with pytest.raises(InputError, match="traces has 10 channels, but the model takes 20"):
+        StreamingDetector(detector(20), SENSOR, representation="traces")

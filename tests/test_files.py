@@ -1,0 +1,160 @@
+"""Files appear whole or not at all, folders are held by one process at a time, and the dead leave nothing."""
+
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from ssmbook.errors import InputError, one_line, shown
+from ssmbook.files import atomic_write, lock, read_json, write_json
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    (tmp_path / "a").write_bytes(b"before")
+    with suppress(KeyboardInterrupt), atomic_write(tmp_path / "a") as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert (tmp_path / "a").read_bytes() == b"before"
+    with atomic_write(tmp_path / "a") as file:
+        file.write(b"after")
+        assert (tmp_path / "a").read_bytes() == b"before"
+    assert (tmp_path / "a").read_bytes() == b"after"
+    assert names(tmp_path) == ["a"]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
+    code = (
+        "import os, sys; from ssmbook.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file: os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a[1]")])
+    assert killed.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 1
+    (tmp_path / f".a[1].{os.getpid()}@elsewhere.tmp").touch()  # of another machine: it may be alive there
+    with atomic_write(tmp_path / "a[1]") as file:
+        file.write(b"x")
+    assert names(tmp_path) == [f".a[1].{os.getpid()}@elsewhere.tmp", "a[1]"]
+
+
+def test_what_the_system_refuses_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="cannot be written"), atomic_write(tmp_path / "no" / "a"):
+        pass
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with (
+            pytest.raises(InputError, match=r"a: cannot be written \(File too large\); make room"),
+            atomic_write(tmp_path / "a") as file,
+        ):
+            file.write(bytes(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert names(tmp_path) == []
+
+
+def test_json_is_read_back(tmp_path):
+    write_json(tmp_path / "new" / "a.json", {"b": [1, None, "é"]})
+    assert read_json(tmp_path / "new" / "a.json") == {"b": [1, None, "é"]}
+    assert read_json(tmp_path / "none.json") is None
+
+
+HOLD = """
+import sys, time
+from ssmbook.files import lock
+with lock(sys.argv[1], "counts in it"):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def hold(folder, seconds):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), str(seconds)], stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def test_who_comes_second_waits_and_says_for_whom(tmp_path, capfd):
+    with hold(tmp_path / "new", 1.0) as process:
+        start = time.monotonic()
+        with lock(tmp_path / "new", "tests"):
+            assert time.monotonic() - start > 0.3
+        assert f"new: process {process.pid} on " in (said := capfd.readouterr().err)
+        assert "counts in it; waiting for it" in said
+    assert names(tmp_path / "new") == []
+
+
+def test_who_does_not_wait_is_told_who_holds_it(tmp_path):
+    with hold(tmp_path, 60) as process:
+        with (
+            pytest.raises(InputError, match=rf"process {process.pid} on .* counts in it"),
+            lock(tmp_path, "tests", wait=False),
+        ):
+            pass
+        process.kill()
+    with lock(tmp_path, "tests", wait=False):  # a lock ends with its process
+        assert names(tmp_path) == [".lock"]
+    assert names(tmp_path) == []
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from ssmbook.files import lock
+for _ in range(15):
+    with lock(sys.argv[1], "counts"):
+        file = Path(sys.argv[1], "count")
+        n = int(file.read_text())
+        file.write_text(str(n + 1))
+"""
+
+
+def test_no_two_are_inside_at_once(tmp_path):
+    (tmp_path / "count").write_text("0")
+    quiet = {"stderr": subprocess.DEVNULL}
+    processes = [subprocess.Popen([sys.executable, "-c", COUNT, str(tmp_path)], **quiet) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert (tmp_path / "count").read_text() == "45"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(InputError, match="a/b: cannot be written"), lock(tmp_path / "a" / "b", "tests"):
+        pass
+
+
+# Messages
+
+
+def test_a_message_is_one_line_that_prints():
+    error = InputError("a\x1b[31m\nb\ud800é\x00")
+    assert str(error) == "a\\x1b[31m\\nb\\ud800é\\x00"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    long = str(InputError("head" + "x" * 10_000_000 + "remedy"))
+    assert len(long) == 1000
+    assert long.startswith("headx")
+    assert long.endswith("xremedy")
+
+
+def test_values_are_shown_short():
+    assert shown("ab\n") == "'ab\\n'"
+    assert len(shown("x" * 10**7)) == 60
+    assert shown(10**5000) == "a value of type int"
+    nested = []
+    for _ in range(10**5):
+        nested = [nested]
+    assert shown(nested) == "a value of type list"
+    assert one_line("short", 60) == "short"
