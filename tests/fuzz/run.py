@@ -37,10 +37,11 @@ class Outcome:
 
 def fuzz(format, inputs, seed=0, seconds=None, first=0):
     """Read ``inputs`` mutated files, or as many as ``seconds`` allow."""
-    found, start, number = Outcome(format), time.monotonic(), first
+    found, number = Outcome(format), first
     seeds(format)
     with tempfile.TemporaryDirectory(dir=_MEMORY_DISK) as folder:
         _warm(format, Path(folder))
+        start = time.monotonic()
         while number < first + inputs and (seconds is None or time.monotonic() - start < seconds):
             stop = min(number + _BATCH, first + inputs)
             left = None if seconds is None else seconds - (time.monotonic() - start)
