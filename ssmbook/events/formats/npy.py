@@ -13,7 +13,7 @@ from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 from ssmbook.files import as_input_error, shown
 
 _SAMPLE = 10_000
-_MOST_MEMBERS = 1000
+_MAX_MEMBERS = 1000
 
 
 class NpyRecording(Recording):
@@ -92,7 +92,7 @@ class NpzRecording(Recording):
 
     def _find(self, path: Path) -> None:
         assert self._archive is not None
-        names = [name for name in self._archive.namelist()[:_MOST_MEMBERS] if name.endswith(".npy")]
+        names = [name for name in self._archive.namelist()[:_MAX_MEMBERS] if name.endswith(".npy")]
         found = find_columns(name.removesuffix(".npy") for name in names)
         self._table: Table | None = None
         if found is not None:

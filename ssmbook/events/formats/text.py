@@ -102,7 +102,7 @@ class TextRecording(Recording):
             if not data:
                 raise InputError(f"{self.path}: line {line} has no end; write a line for each event")
         if not data.strip():
-            return np.empty((0, 4)), offset + len(data)
+            return np.empty((0, _LONGEST_LINE)), offset + len(data)
         separator = self._separator if self._separator != " " else r"\s+"
         try:
             table = pd.read_csv(
