@@ -35,7 +35,7 @@ book = Workspace(profile, data_dir)
 # %% [markdown]
 # ## A recording
 #
-# `open_events` reads six formats and finds out which one from the content. Stamps come out sorted, polarity as 0 and
+# `open_events` reads many formats and finds out which one from the content. Stamps come out sorted, polarity as 0 and
 # 1, and a recording may be larger than memory. Without a recording of yours, this is the first of the raw set.
 
 # %%

@@ -33,7 +33,7 @@ profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small,
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
 representation: str = ""  # traces, mixeddensity_stack or stacked_histogram; the profile's by default
 checkpoint: str = ""  # a released checkpoint, or one of yours; the profile's trained detectors by default
-score: str = "class"  # what ranks detections: class, as published, or product
+score: str = ""  # what ranks detections: product or class; ours by product, released ones by class by default
 
 # %%
 from itertools import pairwise
@@ -93,7 +93,13 @@ for name, file in files.items():
     results |= {(name, carry): result for carry, result in found.items()}
 table = score_table(results)
 table.index.names = ["model", "carry"]
-_ = write_table(book.tables / "evaluation.csv", table, profile=profile, checkpoint=checkpoint, score=score)
+_ = write_table(
+    book.tables / "evaluation.csv",
+    table,
+    profile=profile,
+    checkpoint=checkpoint,
+    score=score or "by checkpoint",
+)
 table.round(1)
 
 # %% [markdown]
@@ -109,7 +115,13 @@ costs = pd.concat(
     {name: ap_by_precision(file, book.preprocessed(), **options) for name, file in files.items()},
     names=["model"],
 )
-_ = write_table(book.tables / "precision.csv", costs, profile=profile, checkpoint=checkpoint, score=score)
+_ = write_table(
+    book.tables / "precision.csv",
+    costs,
+    profile=profile,
+    checkpoint=checkpoint,
+    score=score or "by checkpoint",
+)
 costs.round(2)
 
 # %% [markdown]

@@ -15,7 +15,7 @@ class InputError(ValueError):
         super().__init__(one_line(str(message), LONGEST))
 
 
-def one_line(text: str, longest: int) -> str:
+def one_line(text: str, longest: int = 100) -> str:
     """Text as one line of at most so many characters: what does not print as escapes, the middle left out."""
     if len(text) > 4 * longest:  # before the work, which is longer for longer text
         text = text[: 2 * longest] + text[-2 * longest :]

@@ -18,13 +18,7 @@ import filelock
 import numpy as np
 import psutil
 
-from ssmbook.errors import InputError
-
-
-def shown(text: str, longest: int = 100) -> str:
-    """A file's own words for a message: control characters made visible, and cut where they are long."""
-    visible = text if text.isprintable() else text.encode("unicode_escape").decode()
-    return visible if len(visible) <= longest else f"{visible[:longest]}…"
+from ssmbook.errors import InputError, one_line
 
 
 def existing_file(path: str | os.PathLike[str], what: str) -> Path:
@@ -34,7 +28,7 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
         InputError: there is none; the message says to give ``what``.
     """
     path = Path(path)
-    name = shown(str(path), 300)
+    name = one_line(str(path), 300)
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -170,7 +164,7 @@ def as_input_error(fault: str) -> Iterator[None]:
     except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        words = shown((str(error) or type(error).__name__).splitlines()[0], 200)
+        words = one_line((str(error) or type(error).__name__).splitlines()[0], 200)
         raise InputError(f"{fault} ({words}); fetch or write it again") from None
 
 

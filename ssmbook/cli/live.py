@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from ssmbook.cli.values import literal, size, time_us
@@ -137,6 +138,8 @@ def _detect(options: argparse.Namespace) -> None:
         with video as show:
             windows, boxes = detect_recording(stream, recording, show=show, start_us=start, stop_us=stop)
         seconds = time.monotonic() - began
+        if str(recording.faults):
+            print(f"{options.recording}: {recording.faults}", file=sys.stderr)
     if options.out and options.out.endswith(".csv"):
         _write_csv(options.out, boxes, sensor.classes)
     elif options.out and options.out.endswith(".json"):

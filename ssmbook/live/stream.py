@@ -29,7 +29,7 @@ from ssmbook.progress import progress_bar
 
 PIECE = 1 << 16  # events of a recording that are pushed at once
 LONGEST_GAP_US = 60_000_000  # a jump of the stamps by more is taken for a fault, not for a quiet minute
-MOST_HELD = 1 << 25  # events, about 450 MB: more in a window come from a clock that stands still
+MAX_HELD = 1 << 25  # events, about 450 MB: more in a window come from a clock that stands still
 
 
 #: Takes a window's frame [channels, height, width], its end in µs, and its boxes.
@@ -88,7 +88,7 @@ class EventWindows:
             InputError: the first stamp is below 0, the clock went back (the last event is late by more than 0.1 s),
                 jumped ahead by more than a minute, or stands still while events come; nothing was taken.
         """
-        if self.held + len(events) > MOST_HELD:
+        if self.held + len(events) > MAX_HELD:
             raise InputError(
                 f"{self.held + len(events):,} events wait for the clock to pass {self.next_end_us} µs; give shorter "
                 "windows, or reset the stream if the clock stands still"

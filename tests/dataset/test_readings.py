@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from ssmbook.dataset.estimate import estimate
 
 from ssmbook.dataset import Sensor, find_sequences, preprocess, preprocess_sets
+from ssmbook.dataset.estimation import estimate
 from ssmbook.dataset.windows import Readings
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, Traces

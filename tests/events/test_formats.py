@@ -341,6 +341,12 @@ def test_a_recording_without_events(kind, tmp_path):
         assert list(recording.windows(10)) == []
 
 
+def test_text_without_events(tmp_path):
+    (tmp_path / "a.csv").write_text("frame7,x,y,polarity,timestamp\n")
+    with open_events(tmp_path / "a.csv") as recording:
+        assert list(recording.blocks()) == []
+
+
 @pytest.mark.parametrize("kind", ["evt2", "rows", "dat", "evt3"])
 def test_size_of_the_caller(kind, tmp_path):
     path = write(tmp_path / "a", kind, random_events(np.random.default_rng(0)))

@@ -17,19 +17,28 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the mutations (default: 0)")
     parser.add_argument("--only", type=int, help="write the bytes of this input to a file, and read nothing")
     parser.add_argument("--out", default="input", help="that file (default: input)")
+    parser.add_argument(
+        "--report", type=Path, help="also write the table into this file, between its markers"
+    )
     options = parser.parse_args()
     if options.only is not None:
         Path(options.out).write_bytes(mutated(options.format, options.seed, options.only))
         return 0
-    print("| format | inputs | gave events | refused | faults | s |\n|---|---|---|---|---|---|")
+    table = ["| format | inputs | gave events | refused | faults | s |", "|---|---|---|---|---|---|"]
+    print("\n".join(table))
     failed = False
     for format in FORMATS if options.format == "all" else (options.format,):
         found = fuzz(format, options.inputs, options.seed)
         counts = f"{found.inputs:,} | {found.read:,} | {found.refused:,} | {len(found.faults):,}"
-        print(f"| {format} | {counts} | {found.seconds:.0f} |", flush=True)
+        table.append(f"| {format} | {counts} | {found.seconds:.0f} |")
+        print(table[-1], flush=True)
         for fault in found.faults[:5]:
             print(f"    {fault}", file=sys.stderr)
         failed = failed or bool(found.faults)
+    if options.report:
+        before, mark, rest = options.report.read_text().partition("<!-- fuzz: begin -->")
+        after = rest[rest.index("<!-- fuzz: end -->") :]
+        options.report.write_text(f"{before}{mark}\n" + "\n".join(table) + f"\n{after}")
     return 1 if failed else 0
 
 

@@ -179,7 +179,7 @@ def test_stale_events_among_others_are_dropped_and_counted():
 
 
 def test_a_clock_that_stands_still_is_told(monkeypatch):
-    monkeypatch.setattr("ssmbook.live.stream.MOST_HELD", 1000)
+    monkeypatch.setattr("ssmbook.live.stream.MAX_HELD", 1000)
     cut = EventWindows(5000, 5000)
     still = Events(np.full(400, 7), np.zeros(400, int), np.zeros(400, int), np.zeros(400, int))
     list(cut.push(still))

@@ -63,7 +63,7 @@ def test_pivot_takes_means_and_spreads_over_seeds(study):
 
 def test_the_study_has_all_that_it_compares():
     profile = get_profile("study")
-    assert profile.variants == ("s5", "s5-held", "s5-h2", "s4d", "s4", "convlstm", "none")
+    assert profile.variants == ("s5", "s5-held", "s5-h2", "s5-selective", "s4d", "s4", "convlstm", "none")
     assert len(profile.seeds) == 3
     assert {(arm.way, arm.follow, arm.carry) for arm in profile.arms if arm.variant == "s4"} == {
         (way, follow, carry)

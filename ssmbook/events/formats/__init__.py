@@ -7,11 +7,11 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 from ssmbook.events.formats.dat import DatWriter
 from ssmbook.events.formats.header import read_header
 from ssmbook.events.formats.recording import Recording
-from ssmbook.files import existing_file, shown
+from ssmbook.files import existing_file
 
 __all__ = ["FORMATS", "DatWriter", "Recording", "open_events"]
 
@@ -103,7 +103,7 @@ def open_events(
         )
     if header.encoding not in _ENCODINGS:
         raise InputError(
-            f"{path}: encoded as {shown(header.encoding or '', 40)}; convert it to EVT2, EVT3, DAT or HDF5"
+            f"{path}: encoded as {one_line(header.encoding or '', 40)}; convert it to EVT2, EVT3, DAT or HDF5"
         )
     return _reader(_ENCODINGS[header.encoding])(path, width, height)
 

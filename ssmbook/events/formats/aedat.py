@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
-from ssmbook.files import shown
 
 _LONGEST_HEADER = 1 << 20
 _PACKET = struct.Struct("<HHIIIIII")
@@ -126,7 +125,7 @@ class Aedat31Recording(Recording):
         lines, self._data = read_lines(path)
         said = next((line for line in lines if line.lower().startswith("#format:")), "#Format: RAW")
         if "raw" not in said.lower():
-            raise InputError(f"{path}: AEDAT 3.1 in {shown(said[1:], 80)}; export it uncompressed (RAW)")
+            raise InputError(f"{path}: AEDAT 3.1 in {one_line(said[1:], 80)}; export it uncompressed (RAW)")
         sensor = _sensor(lines)
         width = sensor_size(path, sensor and sensor[1], width, "width")
         height = sensor_size(path, sensor and sensor[2], height, "height")

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 from ssmbook.events.formats.checks import LARGEST_STAMP_US
-from ssmbook.files import shown
 
 _NAMES = {
     "t": re.compile(
@@ -121,7 +120,7 @@ class Table:
         self._fields = fields if fields is not None and len(shape) == 1 else None
         if self._fields is None and not (dtype.names is None and len(shape) == 2 and shape[1] == 4):
             raise InputError(
-                f"an array {shape} of {shown(str(dtype))}; give one with fields t, x, y, p or columns t, x, y, p"
+                f"an array {shape} of {one_line(str(dtype))}; give one with fields t, x, y, p or columns t, x, y, p"
             )
         if self._fields is None and dtype.kind not in "uif":
             raise InputError(f"columns hold {dtype}; give numbers")

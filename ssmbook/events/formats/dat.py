@@ -12,12 +12,12 @@ from typing import Self
 import numpy as np
 from numba import njit
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 from ssmbook.events.events import Events
 from ssmbook.events.formats.checks import laps
 from ssmbook.events.formats.header import read_header
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
-from ssmbook.files import atomic_write, shown
+from ssmbook.files import atomic_write
 
 _CD_TYPES = (0x00, 0x0C)
 _EVENT_BYTES = 8
@@ -69,7 +69,7 @@ class DatRecording(Recording):
 
 def _check_kind(path: Path, version: str, kind: bytes, offset: int) -> None:
     if version != "2":
-        raise InputError(f"{path}: DAT of version {shown(version, 20)}; convert it to version 2")
+        raise InputError(f"{path}: DAT of version {one_line(version, 20)}; convert it to version 2")
     if len(kind) < 2:
         raise InputError(f"{path}: ends at byte {offset}, behind its header; fetch it again")
     if kind[0] not in _CD_TYPES or kind[1] != _EVENT_BYTES:

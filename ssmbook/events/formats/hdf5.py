@@ -13,12 +13,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 from ssmbook.events.formats.checks import LARGEST_STAMP_US
 from ssmbook.events.formats.columns import Table, as_events, find_columns, find_scale, stated_scale
 from ssmbook.events.formats.hdf5_columns import Column, find
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
-from ssmbook.files import as_input_error, shown
+from ssmbook.files import as_input_error
 
 #: Where events may lie: ours and DSEC's, Metavision's, MVSEC's, M3ED's, and loose in the file.
 _PLACES = (
@@ -156,7 +156,7 @@ def _opened(path: Path) -> h5py.File:
                 f"{path}: another process is writing it; read it once that one has closed it (after a crash of it: "
                 "h5clear -s FILE)"
             ) from None
-        words = shown((str(error) or "OSError").splitlines()[0], 200)
+        words = one_line((str(error) or "OSError").splitlines()[0], 200)
         raise InputError(f"{path}: not a readable HDF5 file ({words}); fetch or write it again") from None
 
 
@@ -166,7 +166,7 @@ def _contents(file: h5py.File) -> str:
 
     def note(name: str, what: object) -> bool | None:
         if isinstance(what, h5py.Dataset):
-            names.append(f"{shown(name, 60)} {what.shape}")
+            names.append(f"{one_line(name, 60)} {what.shape}")
         return True if len(names) > _LISTED else None
 
     file.visititems(note)

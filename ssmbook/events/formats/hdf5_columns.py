@@ -15,8 +15,7 @@ import numpy as np
 from numba import njit
 from numcodecs import blosc, zstd
 
-from ssmbook.errors import InputError
-from ssmbook.files import shown
+from ssmbook.errors import InputError, one_line
 
 _DEFLATE, _SHUFFLE, _FLETCHER, _LZF, _BLOSC, _ZSTD, _ECF = 1, 2, 3, 32000, 32001, 32015, 0x8ECF
 _DECODED = (_DEFLATE, _SHUFFLE, _FLETCHER, _LZF, _BLOSC, _ZSTD)
@@ -111,7 +110,7 @@ class Column:
                     f"tool: metavision_file_to_dat -i FILE"
                 )
             if code not in _DECODED:
-                words = shown(label.decode(errors="replace"), 40) or "no name"
+                words = one_line(label.decode(errors="replace"), 40) or "no name"
                 raise InputError(
                     f"{self.name} is stored with filter {code} ({words}), which is not read; rewrite it: "
                     "h5repack -f GZIP=1 IN OUT"
@@ -162,7 +161,7 @@ class Column:
         except (InputError, MemoryError):
             raise
         except Exception as error:  # what the decoders raise over damaged bytes
-            raise InputError(f"{name} is damaged ({shown(str(error))}); fetch or write it again") from None
+            raise InputError(f"{name} is damaged ({one_line(str(error))}); fetch or write it again") from None
         if len(data) != wanted:
             raise InputError(f"{name} holds {len(data)} bytes, not {wanted}; fetch or write it again")
         return np.frombuffer(data, self.dtype).reshape(-1, *self.shape[1:])
@@ -181,12 +180,12 @@ def _number_type(name: str, dataset: h5py.Dataset) -> np.dtype:
         else:
             whole = isinstance(member, h5py.h5t.TypeFloatID) and member.get_size() in (2, 4, 8)
         if not whole:
-            raise InputError(f"{name} holds {shown(str(dataset.dtype), 60)}; give plain numbers")
+            raise InputError(f"{name} holds {one_line(str(dataset.dtype), 60)}; give plain numbers")
     dtype = np.dtype(dataset.dtype)
     if dtype.kind == "b":
         dtype = np.dtype(np.uint8)
     if dtype.itemsize != kind.get_size() or dtype.hasobject:
-        raise InputError(f"{name} holds {shown(str(dtype), 60)}; give plain numbers")
+        raise InputError(f"{name} holds {one_line(str(dtype), 60)}; give plain numbers")
     return dtype
 
 

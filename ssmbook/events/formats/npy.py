@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 from ssmbook.events.formats.columns import Table, as_events, find_columns, find_scale, stated_scale
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
-from ssmbook.files import as_input_error, shown
+from ssmbook.files import as_input_error
 
 _SAMPLE = 10_000
-_MOST_MEMBERS = 1000
+_MAX_MEMBERS = 1000
 
 
 class NpyRecording(Recording):
@@ -92,7 +92,7 @@ class NpzRecording(Recording):
 
     def _find(self, path: Path) -> None:
         assert self._archive is not None
-        names = [name for name in self._archive.namelist()[:_MOST_MEMBERS] if name.endswith(".npy")]
+        names = [name for name in self._archive.namelist()[:_MAX_MEMBERS] if name.endswith(".npy")]
         found = find_columns(name.removesuffix(".npy") for name in names)
         self._table: Table | None = None
         if found is not None:
@@ -112,7 +112,7 @@ class NpzRecording(Recording):
         else:
             held = ", ".join(names[:12]) or "no arrays"
             raise InputError(
-                f"{path}: holds {shown(held)}; give an npz with arrays t, x, y, p or one of events"
+                f"{path}: holds {one_line(held)}; give an npz with arrays t, x, y, p or one of events"
             )
         self._count = self._members[0].shape[0]
 

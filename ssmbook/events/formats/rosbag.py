@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
-from ssmbook.files import as_input_error, shown
+from ssmbook.files import as_input_error
 
 _TYPES = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
 _MAGIC_1 = b"#ROSBAG V2.0\n"
@@ -68,7 +68,7 @@ class RosbagRecording(Recording):
                     f"{self.path}: events in {_PACKED}; convert it with event_camera_tools: "
                     "ros2 run event_camera_tools bag_to_raw -b BAG -o OUT.raw -t TOPIC"
                 )
-            kinds = shown(", ".join(sorted(set(topics.values()))), 150) or "none"
+            kinds = one_line(", ".join(sorted(set(topics.values()))), 150) or "none"
             raise InputError(
                 f"{self.path}: no topic of events among its types ({kinds}); give a bag with {_TYPES[0]}"
             )

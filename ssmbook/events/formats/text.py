@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 from ssmbook.events.formats.columns import as_events, find_columns, find_order, find_scale, stated_scale
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
-from ssmbook.files import shown
 
 _SAMPLE_BYTES = 1 << 16
 _LONGEST_LINE = 1000
@@ -74,7 +73,9 @@ class TextRecording(Recording):
         sample = self._parsed(self._first, self._line, _SAMPLE_BYTES)[0]
         found = find_columns(names) if names else None
         if names and found is None:
-            raise InputError(f"{self.path}: its columns are {shown(', '.join(names))}; name them t, x, y, p")
+            raise InputError(
+                f"{self.path}: its columns are {one_line(', '.join(names))}; name them t, x, y, p"
+            )
         try:
             if found is not None:
                 self._columns, stated = (
@@ -102,14 +103,14 @@ class TextRecording(Recording):
             if not data:
                 raise InputError(f"{self.path}: line {line} has no end; write a line for each event")
         if not data.strip():
-            return np.empty((0, 4)), offset + len(data)
+            return np.empty((0, _LONGEST_LINE)), offset + len(data)
         separator = self._separator if self._separator != " " else r"\s+"
         try:
             table = pd.read_csv(
                 io.BytesIO(data), sep=separator, header=None, comment="#", dtype=np.float64, engine="c"
             )
         except Exception as error:  # pandas raises several kinds, with lines counted from this piece
-            words = shown(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            words = one_line(str(error).splitlines()[0] if str(error) else type(error).__name__)
             raise InputError(
                 f"{self.path}: line {line} or one after it: {words}; write four numbers a line"
             ) from None

@@ -56,7 +56,7 @@ def write_events(
     if width is None or height is None:
         if format not in ("npy", "csv"):
             raise InputError(
-                f"{path}: {format} holds the sensor's size, and the recording does not say it; give it"
+                f"{path}: {format} holds the sensor's size, and the recording does not say it; give it, as 640x480"
             )
         width = height = 1 << 16
     counted = _Counted(path, blocks, width, height)

@@ -43,6 +43,7 @@ class PixelArray:
             pixel.leak_hz * self.thresholds[1].astype(np.float64) * factors
         )  # log intensity per second
         self._cutoff = Cutoff(pixel) if pixel.cutoff_hz else None
+        self._buffer = np.zeros((0, *shape), np.float32)
         self._deviations = np.zeros(0, np.float32)
         if pixel.threshold_noise:
             normals = rng.standard_normal(_NORMALS)
@@ -90,7 +91,11 @@ class PixelArray:
         decay, ramp = self._cutoff.coefficients(step_s)
         start_s = (t0_us - self._start_us) / 1e6
         table = (self._cutoff.low, self._cutoff.per_unit, decay, ramp)
-        return front_end(levels, self.light, self.response, *table, self._leak, start_s, step_s)
+        if len(self._buffer) < len(levels):  # kept, for fresh memory costs as much as the low-pass
+            self._buffer = np.empty(levels.shape, np.float32)
+        out = self._buffer[: len(levels)]
+        front_end(levels, self.light, self.response, *table, self._leak, start_s, step_s, out)
+        return out
 
     def _noise(self, t0_us: int, t1_us: int) -> Columns:
         """Events without a cause: t, y, x, p."""

@@ -49,10 +49,11 @@ class SimulatedSequence:
         """All labels, ``BOX_DTYPE``."""
         return self.street.boxes()
 
-    def frames(self, times_us: np.ndarray) -> np.ndarray:
-        """Log intensity [T, H, W] float32 at times [T] in µs."""
+    def frames(self, times_us: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Log intensity [T, H, W] float32 at times [T] in µs; in ``out`` if it is given."""
         t = np.asarray(times_us) / 1e6
-        out = np.empty((len(t), self.scene.height, self.scene.width), np.float32)
+        if out is None:
+            out = np.empty((len(t), self.scene.height, self.scene.width), np.float32)
         moments = self.street.background_x(t), self.street.geometry(t), self.street.pillars(t)
         for image, shift, geometry, pillars in zip(out, *moments, strict=True):
             render(self._texture, shift, self._table, geometry, pillars, image)
@@ -65,10 +66,11 @@ class SimulatedSequence:
         """
         end = self.scene.duration_us
         pixels = PixelArray(self.pixel, self.frames(np.zeros(1))[0], self._sensor)
+        buffer = self.frames(np.zeros(max(round(CHUNK_US / STEP_US), 1)))
         for t0 in range(0, end, CHUNK_US):
             t1 = min(t0 + CHUNK_US, end)
             steps = max(round((t1 - t0) / STEP_US), 1)
-            yield pixels.expose(self.frames(np.linspace(t0, t1, steps + 1)[1:]), t0, t1)
+            yield pixels.expose(self.frames(np.linspace(t0, t1, steps + 1)[1:], buffer[:steps]), t0, t1)
 
 
 def simulate_set(
