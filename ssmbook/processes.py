@@ -59,7 +59,7 @@ def _on_this_machine(
     def one(each: tuple) -> Any:
         pool = idle.get()
         try:
-            return pool.submit(call, *each).result()
+            return pool.submit(_called, call, each).result()
         except BrokenProcessPool:
             pool = new_pool()
             raise ProcessEnded("its process ended; was there memory enough?") from None
@@ -81,6 +81,14 @@ def _on_this_machine(
         theirs.close()
 
 
+def _called(call: Callable[..., Any], each: tuple) -> Any:
+    try:
+        return call(*each)
+    finally:
+        # Imports have made semaphores, which work without their names; nobody would remove these at the end.
+        util._run_finalizers(0)  # type: ignore[attr-defined]
+
+
 def _end_with(pipe: connection.Connection) -> None:
     """End this process when the other end of a pipe closes: with the run, or with the process that started it.
 
@@ -89,7 +97,6 @@ def _end_with(pipe: connection.Connection) -> None:
 
     def wait() -> None:
         connection.wait([pipe])
-        util._run_finalizers(0)  # type: ignore[attr-defined]  # of semaphores, which would be reported as leaked
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
