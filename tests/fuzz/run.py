@@ -20,7 +20,7 @@ SECONDS, MEMORY = 10, 1 << 30  # for an input
 # The rosbags package reserves, but does not fill, up to the 4 GiB that a forged length can say.
 RESERVED = {"rosbag1": 5 << 30}
 _BATCH = 500
-# A file that is written anew thousands of times waits for the disk each time.
+# Thousands of short-lived files need no disk.
 _MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
