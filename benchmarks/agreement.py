@@ -17,8 +17,9 @@ from plain import PlainDetector, plain_like
 from ssmbook.detector import Detector
 from ssmbook.live.step import NetworkStep, tensors_of
 from ssmbook.ssm import S5
-from ssmbook.ssm.kernels.dispatch import scan_loop, scan_planes
+from ssmbook.ssm.kernels.dispatch import scan_planes
 from ssmbook.ssm.kernels.planes import from_planes, to_planes
+from ssmbook.ssm.plain import scan
 
 KERNEL_SHAPES = [(1, 1, 1), (3, 2, 5), (7, 33, 40), (2, 300, 65), (64, 21, 48)]
 TRANSITIONS = ("shared", "per sequence", "per step")
@@ -36,7 +37,7 @@ def check_kernels(device: str, shapes: list[tuple[int, int, int]] = KERNEL_SHAPE
         sizes = a_shape, (N, L, P), (N, P), (N, L, P)
         a, b, x0, dx = (torch.randn(*size, dtype=torch.complex128, device=device) for size in sizes)
         a = 0.95 * a / a.abs().clamp(min=1)
-        expected = with_gradients(lambda a, b, x0, r=reverse: scan_loop(a, b, x0, r), (a, b, x0), dx)
+        expected = with_gradients(lambda a, b, x0, r=reverse: scan(a, b, x0, r), (a, b, x0), dx)
         got = with_gradients(planes_scan(dtype, time_major, reverse), (a, b, x0), dx)
         worst = max(float((g - e).abs().max() / e.abs().max()) for g, e in zip(got, expected, strict=True))
         rows.append(

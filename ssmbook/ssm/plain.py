@@ -7,15 +7,20 @@ import torch
 from torch import Tensor
 
 
-def scan(a: Tensor, bu: Tensor, x0: Tensor | None = None) -> Tensor:
-    """x_k = a_k x_{k−1} + bu_k for a [P] or [N, L, P], bu [N, L, P], x0 [N, P] (None: zeros) → x [N, L, P]."""
+def scan(a: Tensor, bu: Tensor, x0: Tensor | None = None, reverse: bool = False) -> Tensor:
+    """x_k = a_k x_{k−1} + bu_k, step by step: of any dtype, on any device.
+
+    a [P], [N, 1, P] or [N, L, P]; bu [N, L, P]; x0 [N, P] (None: zeros) → x [N, L, P]. With ``reverse`` it runs from
+    the last step to the first.
+    """
     a = a.expand_as(bu)
     x = torch.zeros_like(bu[:, 0]) if x0 is None else x0
+    steps = range(bu.shape[1])
     states = []
-    for k in range(bu.shape[1]):
+    for k in reversed(steps) if reverse else steps:
         x = a[:, k] * x + bu[:, k]
         states.append(x)
-    return torch.stack(states, 1)
+    return torch.stack(states[::-1] if reverse else states, 1)
 
 
 def s5(

@@ -1,98 +1,126 @@
-import math
+"""Box files: what is written reads back; older field names and types are understood; bad ones are named."""
+
+import os
 
 import numpy as np
 import pytest
-import torch
 
-from ssmbook.detector import nms
-from ssmbook.detector.boxes import anchor_grid, box_iou, corners, decode
-
-
-def test_anchors_go_level_by_level_and_row_by_row():
-    anchors = anchor_grid((16, 24), (8, 16)).tolist()
-    fine = [[column, row, 8] for row in range(2) for column in range(3)]
-    assert anchors == [*fine, [0, 0, 16]]
+from ssmbook.errors import InputError
+from ssmbook.events import BOX_DTYPE, read_boxes, write_boxes
 
 
-def test_decode_scales_by_the_stride():
-    anchors = torch.tensor([[2.0, 1.0, 8.0], [0.0, 3.0, 16.0]])
-    raw = torch.tensor([[0.5, 0.25, 0.0, math.log(2)], [0.0, -1.0, 1.0, 0.0]])
-    expected = [[20.0, 10.0, 8.0, 16.0], [0.0, 32.0, 16 * math.e, 16.0]]
-    torch.testing.assert_close(decode(raw, anchors), torch.tensor(expected))
-    torch.testing.assert_close(decode(raw.expand(3, 5, 2, 4), anchors)[2, 4], torch.tensor(expected))
+def some_boxes(n=5):
+    boxes = np.zeros(n, BOX_DTYPE)
+    for k, name in enumerate(BOX_DTYPE.names):
+        boxes[name] = np.arange(n) * (k + 1) + 0.5 * (BOX_DTYPE[name].kind == "f")
+    return boxes
 
 
-def test_corners():
-    assert corners(torch.tensor([10.0, 20.0, 4.0, 6.0])).tolist() == [8, 17, 12, 23]
+def test_dtype_is_that_of_the_raw_files(conformance):
+    assert BOX_DTYPE.itemsize == 40
+    for name in ("raw_gen1/val/seq_val_bbox.npy", "raw_gen4/val/seq_val_bbox.npy"):
+        raw = np.load(conformance(name))
+        assert raw.dtype == BOX_DTYPE
+        boxes = read_boxes(conformance(name))
+        assert len(boxes) > 10
+        assert boxes.tolist() == raw.tolist()
 
 
-def random_boxes(n, generator):
-    return torch.cat(
-        [torch.rand(n, 2, generator=generator) * 60, torch.rand(n, 2, generator=generator) * 30 + 1], -1
+@pytest.mark.parametrize("n", [0, 5])
+def test_round_trip(n, tmp_path):
+    write_boxes(tmp_path / "a_bbox.npy", some_boxes(n))
+    assert os.listdir(tmp_path) == ["a_bbox.npy"]
+    read = read_boxes(tmp_path / "a_bbox.npy")
+    assert read.dtype == BOX_DTYPE
+    assert read.tolist() == some_boxes(n).tolist()
+
+
+def test_other_names_types_and_order(tmp_path):
+    fields = [("ts", "<u8"), ("confidence", "<f8"), ("x", "<f8"), ("y", "<f4"), ("w", "<i2"), ("h", ">f4")]
+    raw = np.zeros(2, [*fields, ("class_id", "u1"), ("track_id", "<i8"), ("valid", "?")])
+    raw["ts"], raw["confidence"], raw["w"], raw["class_id"], raw["track_id"] = (
+        [7, 9],
+        0.25,
+        12,
+        [0, 2],
+        [4, 1],
     )
+    raw["x"], raw["h"] = [-1.5, 2.5], 3.5
+    np.save(tmp_path / "a_bbox.npy", raw)
+    boxes = read_boxes(tmp_path / "a_bbox.npy")
+    assert boxes.dtype == BOX_DTYPE
+    assert boxes.tolist() == [(7, -1.5, 0.0, 12.0, 3.5, 0, 4, 0.25), (9, 2.5, 0.0, 12.0, 3.5, 2, 1, 0.25)]
 
 
-def slow_iou(a, b):
-    """Of two boxes x1, y1, x2, y2, as numpy scalars."""
-    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
-    shared = width * height
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+def test_missing_tracks_and_confidences_have_defaults(tmp_path):
+    names = [name for name in BOX_DTYPE.names if name not in ("track_id", "class_confidence")]
+    np.save(tmp_path / "a_bbox.npy", some_boxes()[names])
+    boxes = read_boxes(tmp_path / "a_bbox.npy")
+    assert boxes["track_id"].tolist() == [0] * 5
+    assert boxes["class_confidence"].tolist() == [1] * 5
+    assert boxes[names].tolist() == some_boxes()[names].tolist()
 
 
-def test_iou_equals_the_slow_one_and_its_bounds():
-    generator = torch.Generator().manual_seed(0)
-    a, b = random_boxes(20, generator).double(), random_boxes(30, generator).double()
-    iou = box_iou(a[:, None], b)
-    expected = [[slow_iou(x, y) for y in corners(b).numpy()] for x in corners(a).numpy()]
-    np.testing.assert_allclose(iou, expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(box_iou(a, a), torch.ones(20, dtype=torch.float64))
-    assert 0 < (iou == 0).sum() < iou.numel()
-    assert box_iou(torch.zeros(4), torch.zeros(4)) == 0
+@pytest.mark.parametrize(
+    ("field", "value", "dtype"),
+    [
+        ("x", np.nan, "f4"),
+        ("h", np.inf, "f4"),
+        ("class_id", -1, "i4"),
+        ("t", 2**63, "u8"),
+        ("track_id", 2**32, "i8"),
+    ],
+)
+def test_values_that_no_box_has(field, value, dtype, tmp_path):
+    raw = some_boxes().astype(
+        [(name, dtype if name == field else BOX_DTYPE[name]) for name in BOX_DTYPE.names]
+    )
+    raw[field][3] = value
+    np.save(tmp_path / "a_bbox.npy", raw)
+    with pytest.raises(InputError, match=rf"a_bbox\.npy: box 3 has {field} = "):
+        read_boxes(tmp_path / "a_bbox.npy")
 
 
-def slow_nms(prediction, confidence, iou):
-    """One frame [A, 5 + classes], box by box."""
-    rows = []
-    for p, box in zip(prediction.numpy(), corners(prediction).numpy(), strict=True):
-        label = int(np.argmax(p[5:]))
-        if p[4] * p[5 + label] >= np.float32(confidence):
-            rows.append(np.array([*box, p[4], p[5 + label], label], np.float32))
-    rows.sort(key=lambda r: -(r[4] * r[5]))
-    kept = []
-    for row in rows:
-        if all(row[6] != k[6] or slow_iou(row[:4], k[:4]) <= iou for k in kept):
-            kept.append(row)
-    return np.array(kept, np.float32).reshape(-1, 7)
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 8)), "not a flat structured array"),
+        (np.zeros(3, [("t", "i8"), ("x", "f4")]), "without a field y; it has t, x"),
+        (np.zeros(3, [(name, "S4" if name == "w" else "f4") for name in BOX_DTYPE.names]), "field w holds"),
+        (np.array([{"t": 1}]), "not a readable npy file"),
+    ],
+)
+def test_foreign_arrays(array, message, tmp_path):
+    np.save(tmp_path / "a_bbox.npy", array)
+    with pytest.raises(InputError, match=message):
+        read_boxes(tmp_path / "a_bbox.npy")
 
 
-@pytest.mark.parametrize(("A", "classes"), [(1, 1), (40, 2), (150, 3)])
-@pytest.mark.parametrize(("confidence", "iou"), [(0.001, 0.45), (0.2, 0.65), (0.5, 0.0)])
-def test_nms_equals_the_slow_one(A, classes, confidence, iou):
-    generator = torch.Generator().manual_seed(A)
-    scores = torch.rand(4, A, 1 + classes, generator=generator)
-    predictions = torch.cat([random_boxes(4 * A, generator).view(4, A, 4), scores], -1)
-    got = nms(predictions, confidence, iou)
-    assert len(got) == 4
-    for frame, detections in zip(predictions, got, strict=True):
-        np.testing.assert_array_equal(detections, slow_nms(frame, confidence, iou))
+def test_unreadable_files(tmp_path):
+    path = tmp_path / "a_bbox.npy"
+    with pytest.raises(InputError, match="no such file"):
+        read_boxes(path)
+    with pytest.raises(InputError, match="is a folder"):
+        read_boxes(tmp_path)
+    write_boxes(path, some_boxes())
+    whole = path.read_bytes()
+    for content, message in (
+        (b"", "is empty"),
+        (b"no npy", "not a readable"),
+        (whole[:-9], "not a readable"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            read_boxes(path)
+    with open(path, "wb") as file:
+        np.savez(file, boxes=some_boxes())
+    with pytest.raises(InputError, match="not a flat structured array"):
+        read_boxes(path)
 
 
-def test_nms_keeps_the_order_of_the_leading_axes():
-    predictions = torch.rand(2, 3, 10, 7)
-    nested = nms(predictions, 0.1)
-    flat = [nms(frame, 0.1)[0] for frame in predictions.flatten(0, 1)]
-    assert len(nested) == 6
-    assert all(torch.equal(a, b) for a, b in zip(nested, flat, strict=True))
-
-
-def test_nms_of_nothing():
-    assert [d.shape for d in nms(torch.zeros(2, 5, 7))] == [(0, 7), (0, 7)]
-    assert [d.shape for d in nms(torch.full((1, 5, 7), torch.nan))] == [(0, 7)]
-    assert nms(torch.zeros(0, 5, 7)) == []
-
-
-def test_nms_of_equal_scores_keeps_the_first():
-    box = torch.tensor([10.0, 10, 8, 8, 1, 0.5])
-    predictions = torch.stack([box, box + torch.tensor([1.0, 0, 0, 0, 0, 0]), box])
-    assert nms(predictions)[0][:, 0].tolist() == [6.0]
+def test_write_refuses_other_arrays_and_places(tmp_path):
+    with pytest.raises(InputError, match="give a flat array of BOX_DTYPE"):
+        write_boxes(tmp_path / "a_bbox.npy", np.zeros((2, 8)))
+    with pytest.raises(InputError, match="cannot be written"):
+        write_boxes(tmp_path / "missing" / "a_bbox.npy", some_boxes())
+    assert os.listdir(tmp_path) == []

@@ -6,8 +6,9 @@ import torch
 from ssmbook.errors import InputError
 from ssmbook.ssm import diagonal_scan
 from ssmbook.ssm.kernels import numba as scan_numba
-from ssmbook.ssm.kernels.dispatch import _scan_planes_loop, diagonal_ssm, scan_loop, scan_planes
+from ssmbook.ssm.kernels.dispatch import _scan_planes_loop, diagonal_ssm, scan_planes
 from ssmbook.ssm.kernels.planes import from_planes, to_planes
+from ssmbook.ssm.plain import scan
 
 SHAPES = [(1, 1, 1), (3, 1, 5), (2, 7, 3), (5, 4, 33), (70, 6, 64)]
 
@@ -38,7 +39,7 @@ def test_diagonal_scan_equals_the_loop(shape, per_step, with_state, reverse):
     a, bu = transitions("per step" if per_step else "shared", N, L, P), random_complex(N, L, P)
     x0 = random_complex(N, P) if with_state else None
     arguments = [x for x in (a, bu, x0) if x is not None]
-    x, expected = diagonal_scan(a, bu, x0, reverse), scan_loop(a, bu, x0, reverse)
+    x, expected = diagonal_scan(a, bu, x0, reverse), scan(a, bu, x0, reverse)
     torch.testing.assert_close(x, expected, rtol=0, atol=1e-12)
     for ours, theirs in zip(gradients(x, arguments), gradients(expected, arguments), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
@@ -55,7 +56,7 @@ def test_planes_equal_complex(kind, time_major, backend):
     if time_major:
         b_planes = b_planes.transpose(0, 1).contiguous().transpose(0, 1)
     x = from_planes(backend(to_planes(a), b_planes, x0, False))
-    expected = scan_loop(a, b, x0)
+    expected = scan(a, b, x0)
     torch.testing.assert_close(x, expected, rtol=0, atol=1e-12)
     for ours, theirs in zip(gradients(x, [a, b, x0]), gradients(expected, [a, b, x0]), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)

@@ -11,8 +11,8 @@ if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined
 
 from ssmbook.ssm.kernels import triton as scan_triton  # noqa: E402
-from ssmbook.ssm.kernels.dispatch import scan_loop  # noqa: E402
 from ssmbook.ssm.kernels.planes import from_planes, to_planes  # noqa: E402
+from ssmbook.ssm.plain import scan  # noqa: E402
 
 
 def random_complex(*shape, scale=1.0):
@@ -46,7 +46,7 @@ def test_equals_the_loop(shape, kind, time_major, reverse):
     if time_major:
         planes = planes.transpose(0, 1).contiguous().transpose(0, 1)
     x = from_planes(scan_triton.scan_planes(to_planes(a), planes, x0, reverse))
-    expected = scan_loop(a, b, x0, reverse)
+    expected = scan(a, b, x0, reverse)
     torch.testing.assert_close(x, expected, rtol=0, atol=1e-12)
     for ours, theirs in zip(gradients(x, [a, b, x0]), gradients(expected, [a, b, x0]), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
@@ -55,7 +55,7 @@ def test_equals_the_loop(shape, kind, time_major, reverse):
 def test_without_a_state():
     a, b = random_complex(3, scale=0.7), random_complex(2, 4, 3)
     x = from_planes(scan_triton.scan_planes(to_planes(a), to_planes(b), None, False))
-    torch.testing.assert_close(x, scan_loop(a, b), rtol=0, atol=1e-12)
+    torch.testing.assert_close(x, scan(a, b), rtol=0, atol=1e-12)
 
 
 def test_nan_stays_in_its_sequence():

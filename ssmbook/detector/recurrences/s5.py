@@ -1,6 +1,6 @@
 """S5; as published, modes above half of Nyquist's limit are masked once, at the start."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ssmbook.detector.recurrences.registry import register
 from ssmbook.detector.recurrences.ssm_block import StateSpaceBlock
@@ -10,6 +10,8 @@ from ssmbook.ssm import S5
 @register("s5")
 class S5Block(StateSpaceBlock):
     """Options: those of `S5`."""
+
+    kind: ClassVar[type[S5]] = S5
 
     def __init__(
         self,
@@ -21,4 +23,5 @@ class S5Block(StateSpaceBlock):
         state_gain: float = 1.0,
     ) -> None:
         options = {"bandlimit": bandlimit, "bandlimit_mode": bandlimit_mode, "clip_eigs": clip_eigs}
-        super().__init__(S5(channels, channels, state_gain=state_gain, **options), channels)  # type: ignore[arg-type]
+        layer = self.kind(channels, channels, state_gain=state_gain, **options)  # type: ignore[arg-type]
+        super().__init__(layer, channels)

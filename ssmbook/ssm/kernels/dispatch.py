@@ -1,4 +1,4 @@
-"""The linear recurrence of a diagonal state-space layer: one oracle, and backends chosen by device.
+"""The linear recurrence of a diagonal state-space layer: backends by device. The oracle is `ssmbook.ssm.plain.scan`.
 
     x_k = a ∘ x_{k−1} + b_k,   k = 0 … L − 1,   x_{−1} = x0
 
@@ -16,23 +16,8 @@ from ssmbook.ssm.kernels.planes import from_planes, multiply_planes, to_planes
 from ssmbook.ssm.kernels.rows import flat, is_time_major, unflat
 
 
-def scan_loop(a: Tensor, b: Tensor, x0: Tensor | None = None, reverse: bool = False) -> Tensor:
-    """The oracle: x_k = a_k x_{k−1} + b_k, step by step. Any dtype (complex or not), device and transform.
-
-    a [P], [N, 1, P] or [N, L, P]; b [N, L, P]; x0 [N, P]; returns x [N, L, P]. With ``reverse`` it runs from
-    the last step to the first.
-    """
-    L = b.shape[1]
-    x_k, x = x0, [b[:, 0]] * L
-    for k in reversed(range(L)) if reverse else range(L):
-        a_k = a if a.ndim == 1 else a[:, min(k, a.shape[1] - 1)]
-        x_k = b[:, k] if x_k is None else a_k * x_k + b[:, k]
-        x[k] = x_k
-    return torch.stack(x, 1)
-
-
 def _scan_planes_loop(a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
-    """`scan_loop` on planes; real arithmetic only, so that it compiles and exports."""
+    """`ssmbook.ssm.plain.scan` on planes; real arithmetic only, so that it compiles and exports."""
     L = b.shape[1]
     x_k, x = None if x0 is None else to_planes(x0), [b[:, 0]] * L
     for k in reversed(range(L)) if reverse else range(L):
@@ -60,7 +45,7 @@ def uses_triton(x: Tensor) -> bool:
 
 
 def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None = None, reverse: bool = False) -> Tensor:
-    """`scan_loop` on planes: a [2P], [N, 1, 2P] or [N, L, 2P]; b, x [N, L, 2P]; x0 complex [N, P]."""
+    """`ssmbook.ssm.plain.scan` on planes: a [2P], [N, 1, 2P] or [N, L, 2P]; b, x [N, L, 2P]; x0 complex [N, P]."""
     if uses_numba(b):
         from ssmbook.ssm.kernels import numba as scan_numba
 
