@@ -109,3 +109,19 @@ def test_lint_and_types():
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
         run = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "without"),
+    [
+        ("from ssmbook.evaluation import evaluate_boxes", {"torch", "pandas", "lightning", "matplotlib"}),
+        ("from ssmbook.live import StreamingDetector", {"lightning", "matplotlib"}),
+        ("from ssmbook.study import PROFILES", {"torch", "lightning"}),
+        ("import ssmbook.cli", {"torch", "numpy"}),
+    ],
+)
+def test_imports_load_what_they_need(line, without):
+    """In a process of its own: what is imported there and what is not."""
+    code = f"{line}\nimport sys\nprint(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not without & set(run.stdout.split())

@@ -98,6 +98,7 @@ def _detect(options: argparse.Namespace) -> None:
 
     from ssmbook.detector import input_sizes, load_checkpoint
     from ssmbook.events import open_events, write_boxes, write_coco
+    from ssmbook.events.boxes import write_csv
     from ssmbook.live import StreamingDetector, box_video, detect_recording
 
     if not options.out and not options.video:
@@ -141,7 +142,7 @@ def _detect(options: argparse.Namespace) -> None:
         if str(recording.faults):
             print(f"{options.recording}: {recording.faults}", file=sys.stderr)
     if options.out and options.out.endswith(".csv"):
-        _write_csv(options.out, boxes, sensor.classes)
+        write_csv(options.out, boxes, sensor.classes)
     elif options.out and options.out.endswith(".json"):
         write_coco(options.out, boxes, stream.sensor.classes, *stream.sensor.frame_size)
     elif options.out:
@@ -152,17 +153,6 @@ def _detect(options: argparse.Namespace) -> None:
         f"{written}: {len(boxes)} boxes in {windows} windows; {shown_s:.2f} s of recording in {seconds:.2f} s "
         f"({shown_s / max(seconds, 1e-9):.2g} × real time)"
     )
-
-
-def _write_csv(path: str, boxes: Any, classes: Any) -> None:
-    """Boxes as lines of t_us, x, y, w, h, class, score."""
-    from ssmbook.files import atomic_write
-
-    lines = ["t_us,x,y,w,h,class,score"]
-    for t, x, y, w, h, kind, _, score in boxes.tolist():
-        lines.append(f"{t},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{classes[kind]},{score:.4f}")
-    with atomic_write(path) as file:
-        file.write(("\n".join(lines) + "\n").encode())
 
 
 def _time(options: argparse.Namespace) -> None:

@@ -140,25 +140,14 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _cut(recording: Recording, start: int | None, stop: int | None, from_zero: bool) -> Iterator[Events]:
     """The blocks of a recording between two times."""
-    import numpy as np
-
     from ssmbook.events import Events
     from ssmbook.progress import progress_bar
 
     zero: int | None = None
     with progress_bar(desc="convert", unit="event", unit_scale=True, leave=False) as bar:
-        for block in recording.blocks():
+        for block in recording.between(start, stop):
             bar.update(len(block))
-            if start is not None or stop is not None:
-                ends = (-(1 << 62) if start is None else start, 1 << 62 if stop is None else stop)
-                i, j = np.searchsorted(block.t, np.array(ends))
-                done = stop is not None and int(block.t[-1]) >= stop
-                block = block[i:j]
-            else:
-                done = False
             if len(block) and from_zero:
                 zero = int(block.t[0]) if zero is None else zero
                 block = Events(block.t - zero, block.x, block.y, block.p)
             yield block
-            if done:
-                return

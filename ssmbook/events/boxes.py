@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,12 @@ def _checked(path: Path, name: str, values: np.ndarray) -> np.ndarray:
         row = outside[0]
         raise InputError(f"{path}: box {row} has {name} = {values[row]}; mend or drop that box")
     return values
+
+
+def write_csv(path: str | os.PathLike[str], boxes: np.ndarray, classes: Sequence[str]) -> None:
+    """Write BOX_DTYPE [N] as lines of t_us, x, y, w, h, class name, score, under a header; whole or not at all."""
+    lines = ["t_us,x,y,w,h,class,score"]
+    for t, x, y, w, h, class_id, _, score in boxes.tolist():
+        lines.append(f"{t},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{classes[class_id]},{score:.4f}")
+    with atomic_write(path) as file:
+        file.write(("\n".join(lines) + "\n").encode())

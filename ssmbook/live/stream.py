@@ -305,13 +305,8 @@ def _pieces(
 ) -> Iterator[tuple[Events, int | None]]:
     """A recording piece by piece, so that the bar moves; after its end nothing more can come."""
     end_us = 0
-    for block in recording.blocks():
-        first = 0 if start_us is None else int(np.searchsorted(block.t, start_us))
-        last = len(block) if stop_us is None else int(np.searchsorted(block.t, stop_us))
-        if first < last:
-            end_us = int(block.t[last - 1])
-        for k in range(first, last, PIECE):
-            yield block[k : min(k + PIECE, last)], None
-        if last < len(block):
-            break
+    for block in recording.between(start_us, stop_us):
+        end_us = int(block.t[-1]) if len(block) else end_us
+        for k in range(0, len(block), PIECE):
+            yield block[k : k + PIECE], None
     yield Events.empty(), end_us

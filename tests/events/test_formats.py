@@ -299,6 +299,17 @@ def test_reading_at_any_time(t, tmp_path):
                 recording.read(0, bad)
 
 
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [(None, None), (6, None), (None, 6), (5, 7), (7, 7), (7, 6), (0, 5), (8, 9), (-(2**62), 2**62)],
+)
+def test_a_part_in_blocks_is_the_part_that_is_read(start, stop, tmp_path):
+    with open_events(write(tmp_path / "a", "dat", GOOD)) as recording:
+        parts = Events.concatenate([Events.empty(), *recording.between(start, stop)])
+        low, high = (-(2**70) if start is None else start), (2**70 if stop is None else stop)
+        assert_same(parts, recording.read(low, max(low, high)))
+
+
 def test_times_are_known_after_closing(tmp_path):
     with open_events(write(tmp_path / "a", "evt3", GOOD)) as recording:
         list(recording.blocks())

@@ -112,6 +112,15 @@ class Recording(ABC):
             yield block
             k += 1
 
+    def between(self, start_us: int | None, stop_us: int | None) -> Iterator[Events]:
+        """The events with start_us ≤ t < stop_us as blocks, which may be empty; None: no limit. Reads no further."""
+        for block in self.blocks():
+            first = 0 if start_us is None else int(np.searchsorted(block.t, start_us))
+            last = len(block) if stop_us is None else int(np.searchsorted(block.t, stop_us))
+            yield block[first : max(first, last)]
+            if last < len(block):
+                return
+
     def read(self, t0_us: int, t1_us: int) -> Events:
         """The events with t0_us ≤ t < t1_us, read from the last block known to start before t0_us."""
         t0, t1 = self._time(t0_us), self._time(t1_us)
