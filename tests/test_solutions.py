@@ -34,7 +34,12 @@ class TestSolutions:
         environment = {**os.environ, "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
         before = children_seconds()
         run = subprocess.run(
-            [sys.executable, str(path)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+            [sys.executable, str(path)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert run.returncode == 0, run.stderr
         assert children_seconds() - before < SECONDS
