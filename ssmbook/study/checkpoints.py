@@ -12,12 +12,14 @@ from ssmbook.dataset import EvaluationStreams, Sensor, Sequence, describe, find_
 from ssmbook.detector import Detector, TrainedOn, find_preset, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
+from ssmbook.detector.presets import preset_sensor
 from ssmbook.detector.recurrences import REGISTRY
 from ssmbook.errors import InputError
 from ssmbook.evaluation.protocol import METRICS, prophesee_filter
 from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.events import get_representation
-from ssmbook.study.profiles import PROFILES
+from ssmbook.study.profiles import published_training
+from ssmbook.training.settings import Training
 
 #: The published mAP of state-space models was measured with chunks that each start from zero.
 CARRIES = {name: ("published", "exact") for name, kind in REGISTRY.items() if kind.has_time_scale}
@@ -185,18 +187,15 @@ def _sensor_and_length(
     path: str | Path, record: TrainedOn, preset: str, sensor: str | Sensor
 ) -> tuple[Sensor, int]:
     """Whose protocol, and how many windows make a chunk."""
-    length = record.sequence_length if preset not in PROFILES else None
-    if length is None:
-        lengths = {
-            p.sensor: p.training.sequence_length for p in PROFILES.values() if isinstance(p.sensor, str)
-        }
-        length = lengths.get(preset.partition("-")[0], 21)
+    released = preset_sensor(preset)
+    published = published_training(released) or Training()
+    length = record.sequence_length if not released and record.sequence_length else published.sequence_length
     if sensor:
         return get_sensor(sensor), length
     if record.sensor is not None:
         return record.sensor, length
     if preset:
-        return get_sensor(preset.partition("-")[0]), length
+        return get_sensor(released or preset), length
     raise InputError(f"{path} does not say for which sensor it was trained; name it")
 
 

@@ -12,9 +12,10 @@ from training_set import SENSOR, TRAINING, make_set
 from ssmbook import plots
 from ssmbook.cli import main
 from ssmbook.detector import PRESETS, Detector, load_checkpoint
+from ssmbook.detector.recurrences import get_recurrence
 from ssmbook.errors import InputError
 from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms
-from ssmbook.study.profiles import Arm, all_arms
+from ssmbook.study.profiles import STUDY_RATES_HZ, VARIANTS, Arm, all_arms
 from ssmbook.study.rates import cells_of
 from ssmbook.training.objective import TrainingStep, s5_layers
 from ssmbook.training.settings import Training
@@ -63,16 +64,26 @@ def test_pivot_takes_means_and_spreads_over_seeds(study):
 
 def test_the_study_has_all_that_it_compares():
     profile = get_profile("study")
-    assert profile.variants == ("s5", "s5-held", "s5-h2", "s5-selective", "s4d", "s4", "convlstm", "none")
+    assert set(profile.variants) == set(VARIANTS)
     assert len(profile.seeds) == 3
-    assert {(arm.way, arm.follow, arm.carry) for arm in profile.arms if arm.variant == "s4"} == {
-        (way, follow, carry)
-        for way in ("held", "true", "sliding")
+    main = {
+        (a.variant, a.mode): set(a.rates_hz)
+        for a in profile.arms
+        if a.follow and a.carry == "exact" and len(a.rates_hz) > 2
+    }
+    for model in ("s5", "s5-selective"):
+        assert main[model, "sliding"] == {*STUDY_RATES_HZ, 1000.0}
+        assert main[model, "traces"] == set(STUDY_RATES_HZ)
+    assert {(arm.mode, arm.follow, arm.carry) for arm in all_arms("s4")} == {
+        (mode, follow, carry)
+        for mode in ("held", "true", "sliding")
         for follow in (True, False)
         for carry in ("exact", "published")
     }
+    for name, variant in VARIANTS.items():
+        assert variant.has_time_scale == get_recurrence(variant.recurrence).has_time_scale, name
     assert [arm.name for arm in all_arms("none")] == [
-        f"none, {way}, step_scale 1, exact carry" for way in ("held", "true", "sliding")
+        f"none, {mode}, step_scale 1, exact carry" for mode in ("held", "true", "sliding")
     ]
     book = Workspace(profile)
     held, h2 = book.new_model("s5-held"), book.training("s5-h2")
