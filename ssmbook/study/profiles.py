@@ -223,7 +223,7 @@ _DEMO = Training(
 )
 
 # Chunks that begin in the middle of a sequence's past teach what to remember.
-_MEMORY = replace(_DEMO, steps=600, validate_every=300)
+_MEMORY = replace(_DEMO, steps=600, validate_every=300, burn_in=40)
 
 PROFILES = {
     profile.name: profile

@@ -235,7 +235,6 @@ def _prepare(workspace: Workspace, models: list[Trained]) -> None:
     """Make the sets that models need, each representation's from one reading of the raw set."""
     places = {model.workspace.profile.representation: model.workspace for model in models}
     for name, place in places.items():
-        place.prepare([(BASE_MS, BASE_MS)])
         own = [model for model in models if model.workspace.profile.representation == name]
         place.prepare(sorted({cell.inputs for model in own for cell in model.cells}), ("test",))
 
