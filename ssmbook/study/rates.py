@@ -21,7 +21,7 @@ knows it again on another machine by the fingerprint of all that decides it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -156,17 +156,20 @@ def cells_of(workspace: Workspace, arms: Iterable[Arm] | None = None) -> list[Ce
 
 
 def models_of(workspace: Workspace, arms: Iterable[Arm] | None = None) -> list[Trained]:
-    """The models of a profile or of some arms with their cells, in the order of the arms, each with all its seeds."""
-    groups: dict[tuple, list[Cell]] = {}
-    for cell in cells_of(workspace, arms):
-        groups.setdefault(
-            (cell.arm.variant, cell.workspace.profile.representation, cell.workspace.seeds), []
-        ).append(cell)
-    order = list(dict.fromkeys(key[:2] for key in groups))
-    return [
-        Trained(groups[key][0].workspace, key[0], tuple(groups[key]))
-        for key in sorted(groups, key=lambda key: order.index(key[:2]))
-    ]
+    """The models of a profile or of some arms with their cells.
+
+    In the order of the arms, each with all its seeds; one whose arms do not follow each other stands there again.
+    """
+    models = []
+    together = groupby(
+        workspace.profile.arms if arms is None else arms, lambda arm: (arm.variant, arm.mode == "traces")
+    )
+    for (variant, _), some in together:
+        cells = cells_of(workspace, tuple(some))
+        for seed in workspace.seeds:
+            own = tuple(cell for cell in cells if cell.workspace.profile.training.seed == seed)
+            models.append(Trained(own[0].workspace, variant, own))
+    return models
 
 
 def run_arms(
@@ -260,7 +263,7 @@ def known_results(workspace: Workspace, models: list[Trained]) -> dict[int, list
         if all(key in rows for key in keys) and len({rows[key]["weights"] for key in keys}) == 1:
             known[number] = [
                 {
-                    "metrics": {name: rows[key][name] for name in (*METRICS, "AP_common")},
+                    "metrics": _in_order(rows[key]),
                     "rest": rest.get(key, []),
                     "weights": rows[key]["weights"],
                 }
@@ -318,7 +321,7 @@ def _kept(cell: Cell, weights: str) -> Path:
 def _measure(cell: Cell, weights: str, device: str, progress: bool) -> dict[str, Any]:
     path = _kept(cell, weights)
     if (known := read_json(path)) is not None:
-        return known["result"]
+        return {**known["result"], "metrics": _in_order(known["result"]["metrics"])}
     place, arm = cell.workspace, cell.arm
     batch_size = 16 if device.startswith("cuda") else 0  # small chunks leave a GPU idle
     streams = place.streams("test", *cell.inputs, batch_size)
@@ -336,12 +339,17 @@ def _measure(cell: Cell, weights: str, device: str, progress: bool) -> dict[str,
     common = ap_every(evaluation, 1 / lowest_rate(place.profile.arms))
     rest = ap_by_rest(evaluation, REST_S)
     result = {
-        "metrics": {**evaluation.metrics, "AP_common": common},
+        "metrics": _in_order({**evaluation.metrics, "AP_common": common}),
         "rest": rest.to_dict("records"),
         "weights": weights[:12],
     }
     write_json(path, {"result": result, "provenance": provenance(cell=cell.row(), weights=weights)})
     return result
+
+
+def _in_order(metrics: Mapping[Any, Any]) -> dict[str, float]:
+    """Metrics in the order of the tables; a file has them by name."""
+    return {name: metrics[name] for name in (*METRICS, "AP_common") if name in metrics}
 
 
 def ap_every(result: Evaluation, seconds: float) -> float:
