@@ -13,13 +13,14 @@ gen4-*     1 Mpx ("gen4")        GPU nodes, with papermill or the command line
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ssmbook.dataset import Sensor
 from ssmbook.dataset.grid import BASE_HZ
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 from ssmbook.events.simulate import DEMO_SCENE, DEMO_SET, MEMORY_SET, Simulation
 from ssmbook.training.settings import Training
 
@@ -281,9 +282,19 @@ def training_for(preset: str) -> Training:
 
 
 def get_profile(name: str | Profile) -> Profile:
-    """The profile of that name; an InputError that lists the names if there is none. A profile as it is."""
+    """The profile of that name or in that YAML file (``read_profile``); a profile as it is.
+
+    Raises:
+        InputError: there is none; the message has the nearest name, or all.
+    """
     if isinstance(name, Profile):
         return name
-    if name not in PROFILES:
-        raise InputError(f"there is no profile {name!r}; the profiles are {', '.join(PROFILES)}")
-    return PROFILES[name]
+    if name in PROFILES:
+        return PROFILES[name]
+    if name.endswith((".yaml", ".yml")):
+        from ssmbook.study.profile_files import read_profile
+
+        return read_profile(name)
+    near = difflib.get_close_matches(name, PROFILES, 1)
+    hint = f"is it {near[0]}?" if near else f"the profiles are {', '.join(PROFILES)}"
+    raise InputError(f"there is no profile {shown(name)}; {hint} Or give the YAML file of one")

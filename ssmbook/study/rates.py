@@ -46,7 +46,7 @@ from ssmbook.study.profiles import Arm
 from ssmbook.study.tables import read_table, write_table
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.provenance import fingerprint, provenance
-from ssmbook.training.run_folder import FREE
+from ssmbook.training.run_folder import FREE, MODEL
 
 RATES_CSV, REST_CSV = "rates.csv", "rest.csv"
 #: Seconds since an object last moved, from which to which the table of objects at rest counts.
@@ -156,20 +156,35 @@ def cells_of(workspace: Workspace, arms: Iterable[Arm] | None = None) -> list[Ce
 
 
 def models_of(workspace: Workspace, arms: Iterable[Arm] | None = None) -> list[Trained]:
-    """The models of a profile or of some arms with their cells.
+    """The models of a profile or of some arms with their cells, in the order in which they are computed.
 
-    In the order of the arms, each with all its seeds; one whose arms do not follow each other stands there again.
+    Arms of one input that follow each other are done seed by seed, so that a study that is broken off compares models
+    of equal seeds; a model whose arms stand in two places is there twice.
     """
     models = []
-    together = groupby(
-        workspace.profile.arms if arms is None else arms, lambda arm: (arm.variant, arm.mode == "traces")
-    )
-    for (variant, _), some in together:
-        cells = cells_of(workspace, tuple(some))
-        for seed in workspace.seeds:
-            own = tuple(cell for cell in cells if cell.workspace.profile.training.seed == seed)
-            models.append(Trained(own[0].workspace, variant, own))
+    for _, part in groupby(
+        workspace.profile.arms if arms is None else arms, lambda arm: arm.mode == "traces"
+    ):
+        groups: dict[tuple[int, str], list[Cell]] = {}
+        for cell in cells_of(workspace, tuple(part)):
+            groups.setdefault((cell.workspace.profile.training.seed, cell.arm.variant), []).append(cell)
+        models += [Trained(own[0].workspace, variant, tuple(own)) for (_, variant), own in groups.items()]
     return models
+
+
+def collect_arms(workspace: Workspace) -> pd.DataFrame:
+    """The tables of what was computed so far, here or elsewhere, written without computing anything: ``run_arms``."""
+    models = models_of(workspace)
+    found = known_results(workspace, models)
+    for number, model in enumerate(models):
+        file = model.workspace.run(model.variant) / MODEL
+        if number not in found and file.exists():
+            weights = hashlib.sha256(file.read_bytes()).hexdigest()
+            results = [_read_kept(_kept(cell, weights)) for cell in model.cells]
+            if None not in results:
+                found[number] = [result for result in results if result is not None]
+    _write(workspace, models, found)
+    return pd.DataFrame(_rows(cells_of(workspace), models, found))
 
 
 def run_arms(
@@ -318,10 +333,15 @@ def _kept(cell: Cell, weights: str) -> Path:
     return folder / f"{fingerprint([weights, cell.fingerprint])}.json"
 
 
+def _read_kept(path: Path) -> dict[str, Any] | None:
+    known = read_json(path)
+    return None if known is None else {**known["result"], "metrics": _in_order(known["result"]["metrics"])}
+
+
 def _measure(cell: Cell, weights: str, device: str, progress: bool) -> dict[str, Any]:
     path = _kept(cell, weights)
-    if (known := read_json(path)) is not None:
-        return {**known["result"], "metrics": _in_order(known["result"]["metrics"])}
+    if (known := _read_kept(path)) is not None:
+        return known
     place, arm = cell.workspace, cell.arm
     batch_size = 16 if device.startswith("cuda") else 0  # small chunks leave a GPU idle
     streams = place.streams("test", *cell.inputs, batch_size)
