@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ssmbook.evaluation.streaming import Evaluation as Evaluation
     from ssmbook.evaluation.streaming import StreamingEvaluator as StreamingEvaluator
     from ssmbook.evaluation.streaming import evaluate as evaluate
+    from ssmbook.evaluation.streaming import every_window as every_window
     from ssmbook.evaluation.streaming import to_boxes as to_boxes
 
 _HOMES = {
@@ -24,6 +25,7 @@ _HOMES = {
     "ap_by_rest": "breakdown",
     "ap_by_size": "breakdown",
     "evaluate": "streaming",
+    "every_window": "streaming",
     "evaluate_boxes": "protocol",
     "save_boxes": "box_files",
     "score_boxes": "protocol",
