@@ -6,9 +6,9 @@ outermost:
 
     evaluate(model, streams, sensor, trained_us=50_000, intervene=[HoldInput(50_000)])
 
-At 200 Hz this is an input of 20 Hz under a state that steps at 200 Hz; ``HoldState(50_000)`` is the opposite, a state of
-20 Hz under the fast input. The moments of the slow clock are those at which a window ends at a multiple of the period,
-or is the first one after it.
+At 200 Hz this is an input of 20 Hz under a state that steps at 200 Hz; ``HoldState(50_000)`` is the opposite, a state
+of 20 Hz under the fast input. A slow clock ticks at the multiples of its period, for the first window that ends there
+or later; labels may lie between its ticks, so score such runs at all moments (``streaming_ap``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every step is detected in, and interventions change what it is given: both against plain loops over single windows."""
+"""Every step is detected in, and interventions change what it is given: against plain loops over single windows."""
 
 import numpy as np
 import pytest
