@@ -65,6 +65,30 @@ def precision_table(
     views = len(ignored)
     precision = np.full((len(IOU), len(RECALL), classes, views), -1.0)
     recall = np.full((len(IOU), classes, views), -1.0)
+    kind, order = match_detections(truth, found, ignored, outside, IOU)
+    found_class, score = found.class_id[order], found.score[order]
+    for c in range(classes):
+        chosen = np.flatnonzero(found_class == c)
+        chosen = chosen[np.argsort(-score[chosen], kind="stable")]
+        for v in range(views):
+            count = int((~ignored[v, truth.class_id == c]).sum())
+            if count:
+                precision[:, :, c, v], recall[:, c, v] = _curve(kind[v][:, chosen], count, RECALL)
+    return precision, recall
+
+
+def match_detections(
+    truth: Boxes, found: Boxes, ignored: np.ndarray, outside: np.ndarray, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each detection is, RIGHT, WRONG or NEITHER.
+
+    Args:
+        truth, found, ignored, outside: see ``precision_table``.
+        thresholds [T]: of the IoU.
+
+    Returns:
+        kind [V, T, K], and the K detections that it is of, as indices; the 100 best of each class in each frame.
+    """
     truth_order = np.lexsort((truth.frame, truth.class_id))
     found_order = np.lexsort((-found.score, found.frame, found.class_id))
     key = np.int64(max(truth.frame.max(initial=0), found.frame.max(initial=0)) + 1)
@@ -77,18 +101,9 @@ def precision_table(
     found_span = np.searchsorted(found_key, np.append(groups, np.iinfo(np.int64).max))
     ignored, outside = ignored[:, truth_order], outside[:, found_order]
     kind = _match(
-        truth.xywh[truth_order], found.xywh[found_order], truth_span, found_span, ignored, outside, IOU
+        truth.xywh[truth_order], found.xywh[found_order], truth_span, found_span, ignored, outside, thresholds
     )
-    truth_class, found_class = truth.class_id[truth_order], found.class_id[found_order]
-    score = found.score[found_order]
-    for c in range(classes):
-        chosen = np.flatnonzero(found_class == c)
-        chosen = chosen[np.argsort(-score[chosen], kind="stable")]
-        for v in range(views):
-            count = int((~ignored[v, truth_class == c]).sum())
-            if count:
-                precision[:, :, c, v], recall[:, c, v] = _curve(kind[v][:, chosen], count, RECALL)
-    return precision, recall
+    return kind, found_order
 
 
 def _rank_in_group(keys: np.ndarray) -> np.ndarray:
@@ -110,7 +125,7 @@ def _match(truth, found, truth_span, found_span, ignored, outside, thresholds): 
         g0, g1 = truth_span[group], truth_span[group + 1]
         d0, d1 = found_span[group], found_span[group + 1]
         n = g1 - g0
-        iou = _overlaps(truth[g0:g1], found[d0:d1])
+        iou = overlaps(truth[g0:g1], found[d0:d1])
         order = np.empty(n, np.int64)
         for v in range(views):
             place = 0  # those that count come first
@@ -141,7 +156,7 @@ def _match(truth, found, truth_span, found_span, ignored, outside, thresholds): 
 
 
 @njit(cache=True)
-def _overlaps(truth, found):  # pragma: no cover
+def overlaps(truth, found):  # pragma: no cover
     """IoU of boxes x, y, w, h: [D, G]."""
     iou = np.zeros((len(found), len(truth)))
     for d in range(len(found)):

@@ -146,7 +146,7 @@ def streaming_evaluation(
         times = np.unique(boxes["t"])
         if every_ms is not None and len(times):
             times = np.arange(times[0], times[-1] + 1, 1000 * every_ms).astype(np.int64)
-        known = known_us(own.times_us, _of(latency_ms, name), _of(compute_ms, name))
+        known = known_us(own.times_us, of_sequence(latency_ms, name), of_sequence(compute_ms, name))
         all_truth += boxes_at(boxes, times)
         all_found += newest(own, known, times)
         names += [name] * len(times)
@@ -186,5 +186,6 @@ def newest(steps: Steps, known: np.ndarray, times_us: np.ndarray) -> list[np.nda
     return found
 
 
-def _of(value: Latency, name: str) -> float | np.ndarray:
+def of_sequence(value: Latency, name: str) -> float | np.ndarray:
+    """A time for all sequences, or that of one of them [K]."""
     return value[name] if isinstance(value, Mapping) else value
