@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ssmbook.evaluation.average_precision import precision_table
-from ssmbook.evaluation.protocol import counted
+from ssmbook.evaluation.protocol import counted, mean_of_known
 from ssmbook.evaluation.streaming import Evaluation
 from ssmbook.events import BOX_DTYPE
 
@@ -26,7 +26,7 @@ def ap_by_size(result: Evaluation, edges_px: Sequence[float]) -> pd.DataFrame:
     """AP of boxes whose diagonal in pixels lies in [edge, next edge), and so on.
 
     Returns:
-        One row per interval: from, to, boxes, AP, AP_50, recall_50 (the highest that is reached); −1 where
+        One row per interval: from, to, boxes, AP, AP_50, recall_50 (the highest that is reached); NaN where
         there is no box.
     """
     truth, found, _ = counted(result.ground_truth, result.detections, result.sensor, result.sensor.downsample)
@@ -77,7 +77,7 @@ def _table(
     rows = []
     for v, (low, high) in enumerate(pairwise(edges)):
         parts = {"AP": precision[..., v], "AP_50": precision[0, ..., v], "recall_50": recall[0, :, v]}
-        means = {name: float(p[p > -1].mean()) if (p > -1).any() else -1.0 for name, p in parts.items()}
+        means = {name: mean_of_known(part) for name, part in parts.items()}
         rows.append({"from": low, "to": high, "boxes": int((~ignored[v]).sum()), **means})
     return pd.DataFrame(rows)
 

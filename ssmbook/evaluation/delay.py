@@ -150,7 +150,7 @@ def _delay_us(boxes: np.ndarray, steps: Steps, known: np.ndarray, onset: int, th
     found = newest(steps, known, moments)
     for t, there, rows in zip(moments.tolist(), boxes_at(boxes, moments), found, strict=True):
         rows = rows[(rows["class_id"] == boxes["class_id"][0]) & (rows["class_confidence"] >= threshold)]
-        if len(rows) and overlaps(_xywh(there), _xywh(rows)).max() >= IOU_CORRECT:
+        if len(rows) and overlaps(_xywh(there), _xywh(rows), np.zeros(1, bool)).max() >= IOU_CORRECT:
             return float(t - onset)
     return float("nan")
 

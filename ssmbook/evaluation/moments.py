@@ -80,7 +80,8 @@ def boxes_at(boxes: np.ndarray, times_us: np.ndarray) -> list[np.ndarray]:
         places.append(there)
     place = np.concatenate(places)
     order = np.argsort(place, kind="stable")
-    joined, starts = np.concatenate(rows)[order], place[order].searchsorted(np.arange(len(times_us) + 1))
+    joined = np.concatenate(rows).astype(BOX_DTYPE)[order]  # concatenating drops the padding between fields
+    starts = place[order].searchsorted(np.arange(len(times_us) + 1))
     return [joined[i:j] for i, j in pairwise(starts)]
 
 

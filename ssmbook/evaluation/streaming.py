@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from ssmbook.evaluation.protocol import Scores, score_boxes
 from ssmbook.events import BOX_DTYPE
 from ssmbook.progress import progress_bar
 
+SCORES = ("product", "class")
+
 
 def to_boxes(
     detections: Sequence[torch.Tensor | np.ndarray], t_us: Sequence[int] | np.ndarray, score: str = "product"
@@ -36,8 +38,7 @@ def to_boxes(
     Returns:
         One array of ``BOX_DTYPE`` per frame.
     """
-    if score not in ("product", "class"):
-        raise InputError(f"score is {score!r}; it can be 'product' or 'class'")
+    _check_score(score)
     if len(detections) != len(t_us):
         raise InputError(f"{len(detections)} frames of detections, but {len(t_us)} times")
     frames = []
@@ -53,6 +54,11 @@ def to_boxes(
         boxes["class_confidence"] = objectness * class_score if score == "product" else class_score
         frames.append(boxes)
     return frames
+
+
+def _check_score(score: str) -> None:
+    if score not in SCORES:
+        raise InputError(f"score is {score!r}; it can be 'product' or 'class'")
 
 
 class Steps(NamedTuple):
@@ -78,11 +84,31 @@ class Evaluation:
     sensor: Sensor
     score: str = "product"  # what ranked the detections, see ``to_boxes``
     steps: dict[str, Steps] = field(default_factory=dict)  # by sequence: of all frames, labelled or not
+    other: list[np.ndarray] = field(
+        default_factory=list
+    )  # of each frame's detections: the score that did not rank
 
     @property
     def metrics(self) -> dict[str, float]:
         """``AP`` and its kin in 0..1, as ``evaluate_boxes`` gives them."""
         return self.scores.metrics
+
+    def ranked_by(self, score: str) -> Evaluation:
+        """The same detections ranked by another score, see ``to_boxes``, without running the network again.
+
+        It has no ``steps``.
+        """
+        _check_score(score)
+        if score == self.score:
+            return self
+        if len(self.other) != len(self.detections):
+            raise InputError(f"this evaluation holds one score alone; evaluate with score={score!r}")
+        detections = [boxes.copy() for boxes in self.detections]
+        for boxes, confidence in zip(detections, self.other, strict=True):
+            boxes["class_confidence"] = confidence
+        scores = score_boxes(self.ground_truth, detections, self.sensor, self.sensor.downsample)
+        own = [boxes["class_confidence"] for boxes in self.detections]
+        return replace(self, scores=scores, detections=detections, score=score, steps={}, other=own)
 
 
 class StreamingEvaluator:
@@ -141,10 +167,14 @@ class StreamingEvaluator:
         if len(batch.frames) == 0:
             return []
         rows = nms(self.model.predict(features), self.confidence, self.iou)
-        times = batch.times_us.tolist()
-        boxes = to_boxes([r.cpu() for r in rows], times, self.score)
+        rows, times = [r.cpu() for r in rows], batch.times_us.tolist()
+        boxes = to_boxes(rows, times, self.score)
+        class_score = [r[:, 5].float().numpy() for r in rows]
+        other = (
+            class_score if self.score == "product" else [(r[:, 4] * r[:, 5]).float().numpy() for r in rows]
+        )
         names = [batch.sequences[slot] for slot in batch.frames[:, 1].tolist()]
-        self.frames += map(_Frame, names, times, batch.labels, boxes)
+        self.frames += map(_Frame, names, times, batch.labels, boxes, other)
         return boxes
 
     def result(self) -> Evaluation:
@@ -167,14 +197,14 @@ class StreamingEvaluator:
         labelled = [f for f in frames if len(f.truth)]
         if not labelled:
             raise InputError("no labelled frame was evaluated: the split is empty")
-        names, truth, found = ([getattr(f, n) for f in labelled] for n in ("sequence", "truth", "found"))
+        names, _, truth, found, other = map(list, zip(*labelled, strict=True))
         height, width = max(size for _, size in parts)
         scores = score_boxes(truth, found, self.sensor, self.sensor.downsample)
         steps = {}
         for name, group in groupby(frames, key=lambda f: f.sequence):
-            _, times, _, boxes = zip(*group, strict=True)
+            _, times, _, boxes, _ = zip(*group, strict=True)
             steps[name] = Steps(np.array(times, np.int64), list(boxes))
-        return Evaluation(scores, truth, found, names, height, width, self.sensor, self.score, steps)
+        return Evaluation(scores, truth, found, names, height, width, self.sensor, self.score, steps, other)
 
 
 class _Frame(NamedTuple):
@@ -184,6 +214,7 @@ class _Frame(NamedTuple):
     t_us: int
     truth: np.ndarray
     found: np.ndarray
+    other: np.ndarray  # [K], the score that does not rank
 
 
 def every_window(streams: EvaluationStreams) -> Iterator[Batch]:
