@@ -168,10 +168,10 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     """Average precision × 100 by the Prophesee protocol. The mAP that is published for S5-ViT was measured with
-    chunks that each start from zero and detections ranked by class score alone: expect it in the row "published".
-    Our own checkpoints are ranked by objectness times class score; the table names the score. In the row "exact" the
-    state is carried through each recording. The set's grid (windows of 50 ms, one every 50 ms, 125 ms, …) is found
-    and shown; with --follow, a state-space model's time scale follows it."""
+    chunks that each start from zero and detections ranked by class score alone: expect it in the row "published",
+    "class". Our own checkpoints are ranked by objectness times class score, "product", which stands beside it. In the
+    row "exact" the state is carried through each recording. The set's grid (windows of 50 ms, one every 50 ms, 125 ms,
+    …) is found and shown; with --follow, a state-space model's time scale follows it."""
     from ssmbook.evaluation.box_files import save_boxes
     from ssmbook.study.checkpoints import describe_steps, evaluate_checkpoint, score_table
 
@@ -192,7 +192,6 @@ def _evaluate(options: argparse.Namespace) -> None:
         precision=options.precision,
     )
     table = score_table(results)
-    table.insert(0, "score", [result.score for result in results.values()])
     table.index.name = "carry"
     print(table.round(2).to_string(na_rep="–"))
     for way, result in results.items():

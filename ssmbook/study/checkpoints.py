@@ -212,15 +212,29 @@ def ap_by_precision(path: str | Path, data_dir: str | Path, **options: Any) -> p
         name: evaluate_checkpoint(path, data_dir, carry="exact", precision=name, **options)["exact"]
         for name in PRECISIONS
     }
-    table = score_table(results)[list(METRICS)]
+    table = pd.DataFrame({name: {m: 100 * r.metrics[m] for m in METRICS} for name, r in results.items()}).T
     ap = table["AP"].to_numpy()
     table.insert(1, "AP − fp32", ap - ap[0])  # PRECISIONS begins with fp32
     return table.rename_axis("precision")
 
 
 def score_table(results: dict[str, Evaluation]) -> pd.DataFrame:
-    """AP × 100 of evaluations by name: COCO's metrics, and AP of each class."""
-    rows = {name: {**r.metrics, **r.scores.per_class} for name, r in results.items()}
-    table = pd.DataFrame(rows).T
-    table.columns = pd.Index([*METRICS, *(f"AP {name}" for name in table.columns[len(METRICS) :])])
-    return 100 * table.where(table >= 0)
+    """AP × 100 of evaluations by name: the score that ranked, COCO's metrics, and AP of each class.
+
+    One that is ranked by the class score, as published figures are, has a second row beside it in which the same
+    detections are ranked by the product, as the book's own are. NaN where there is nothing to find.
+    """
+    shown = [
+        (name, result.ranked_by(score))
+        for name, result in results.items()
+        for score in dict.fromkeys((result.score, "product"))
+    ]
+    rows = [
+        {"score": r.score}
+        | {name: 100 * value for name, value in r.metrics.items()}
+        | {f"AP {name}": 100 * value for name, value in r.scores.per_class.items()}
+        for _, r in shown
+    ]
+    names = [name for name, _ in shown]
+    index = pd.MultiIndex.from_tuples(names) if names and isinstance(names[0], tuple) else pd.Index(names)
+    return pd.DataFrame(rows, index=index)
