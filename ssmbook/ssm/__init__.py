@@ -5,6 +5,7 @@ from ssmbook.ssm.response import frequency_response
 from ssmbook.ssm.s4 import S4
 from ssmbook.ssm.s4d import S4D
 from ssmbook.ssm.s5 import S5, discretize
+from ssmbook.ssm.s6 import S6
 from ssmbook.ssm.selective import SelectiveS5
 from ssmbook.ssm.sequence import SequenceLayer
 
@@ -12,6 +13,7 @@ __all__ = [
     "S4",
     "S4D",
     "S5",
+    "S6",
     "SelectiveS5",
     "SequenceLayer",
     "diagonal_scan",

@@ -38,17 +38,24 @@ def copy_parameters(layer: nn.Module, arrays: Arrays) -> None:
 
 
 def check_sequence(
-    u: Tensor, width: int, dtype: torch.dtype, state: Tensor | None, state_shape: tuple[int, ...]
+    u: Tensor,
+    width: int,
+    dtype: torch.dtype,
+    state: Tensor | None,
+    state_shape: tuple[int, ...],
+    state_dtype: torch.dtype | None = None,
 ) -> None:
-    """InputError unless u is [N, L ≥ 1, width] of ``dtype`` and state None or complex [N, *state_shape]."""
+    """InputError unless u is [N, L ≥ 1, width] of ``dtype`` and state None or [N, *state_shape] of ``state_dtype``
+    (None: complex)."""
     if u.ndim != 3 or u.shape[2] != width or u.shape[1] < 1:
         raise InputError(f"u must be [N, L, {width}] with L ≥ 1, not {list(u.shape)}")
     if u.dtype != dtype:
         raise InputError(f"u must be {dtype} like the parameters, not {u.dtype}")
     expected = [u.shape[0], *state_shape]
-    if state is not None and (list(state.shape) != expected or state.dtype != dtype.to_complex()):
+    state_dtype = state_dtype or dtype.to_complex()
+    if state is not None and (list(state.shape) != expected or state.dtype != state_dtype):
         raise InputError(
-            f"state must be {dtype.to_complex()} {expected} to go with u {list(u.shape)}, "
+            f"state must be {state_dtype} {expected} to go with u {list(u.shape)}, "
             f"not {state.dtype} {list(state.shape)}"
         )
 
