@@ -1,6 +1,7 @@
 """State-space layers with a carried state; they know nothing of events or boxes."""
 
 from ssmbook.ssm.kernels.dispatch import diagonal_scan
+from ssmbook.ssm.layer import StateSpaceLayer
 from ssmbook.ssm.response import frequency_response
 from ssmbook.ssm.s4 import S4
 from ssmbook.ssm.s4d import S4D
@@ -16,6 +17,7 @@ __all__ = [
     "S6",
     "SelectiveS5",
     "SequenceLayer",
+    "StateSpaceLayer",
     "diagonal_scan",
     "discretize",
     "frequency_response",

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssmbook.errors import InputError
-from ssmbook.ssm.inputs import check_gain, check_scale, check_sequence
+from ssmbook.ssm.inputs import check_gain
 from ssmbook.ssm.kernels.dispatch import selective_scan
+from ssmbook.ssm.layer import StateSpaceLayer
 
 
-class S6(nn.Module):
+class S6(StateSpaceLayer):
     """Mamba's selective layer with a carried state.
 
     Args:
@@ -31,6 +32,8 @@ class S6(nn.Module):
     [R + 2N, H] (V, W_B, W_C), dt_proj.weight [H, R] and dt_proj.bias [H], with R = ⌈H/16⌉. The start is the published
     one: A_n = −n, D = 1, softplus(b) between 1e-3 and 1e-1.
     """
+
+    is_complex = False
 
     def __init__(self, width: int, state_width: int = 16, *, state_gain: float = 1.0) -> None:
         super().__init__()
@@ -61,41 +64,12 @@ class S6(nn.Module):
         low, B, C = self.x_proj(u).split([self.rank, self.state_width, self.state_width], -1)
         return F.softplus(self.dt_proj(low)), B, C
 
-    def forward(
-        self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """Run a sequence, or the next chunk of one.
-
-        Args:
-            u: input [N, L, H] in the dtype of the parameters; under autocast it is cast to that.
-            state: real [N, H, state_width] from the call before; None starts from zero.
-            step_scale: factor on Δ, above 0: a number, [N], or [N, L] for irregular windows.
-
-        Returns:
-            y [N, L, H] and the state after the last step.
-
-        Raises:
-            InputError: shapes or dtypes that do not fit, a step_scale ≤ 0.
-        """
-        if torch.is_autocast_enabled(u.device.type):
-            u = u.to(self.D.dtype)
-        check_sequence(u, self.width, self.D.dtype, state, self.state_shape, self.D.dtype)
-        scale = check_scale(step_scale, u)
+    def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(scale, Tensor) and scale.ndim:
             scale = (scale if scale.ndim == 2 else scale[:, None])[..., None]  # [N, L, 1] or [N, 1, 1]
-        with torch.autocast(u.device.type, enabled=False):
-            step, B, C = self.selected(u)
-            y, last = selective_scan(u, scale * step, -self.A_log.exp(), B, C, state)
-            return y + self.D * u, last
-
-    def step(
-        self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """One step: u [N, H] → y [N, H] and the next state; step_scale is a number or [N]."""
-        if u.ndim != 2:
-            raise InputError(f"a step takes u [N, {self.width}], not {list(u.shape)}")
-        y, state = self(u[:, None], state, step_scale)
-        return y[:, 0], state
+        step, B, C = self.selected(u)
+        y, last = selective_scan(u, scale * step, -self.A_log.exp(), B, C, x0)
+        return y + self.D * u, last
 
     def real_step(self) -> nn.Module:
         """The layer itself, whose arithmetic is real."""

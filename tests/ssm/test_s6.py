@@ -11,7 +11,7 @@ from ssmbook.ssm.kernels.dispatch import selective_scan
 N, L, H, S = 3, 7, 20, 5  # of rank 2
 SCALES = {
     "number": 0.5,
-    "sequence": torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64),
+    "sequence": torch.tensor([[0.5], [1.0], [2.0]], dtype=torch.float64),
     "step": torch.linspace(0.2, 2, N * L, dtype=torch.float64).view(N, L),
 }
 
@@ -33,7 +33,6 @@ def equations(layer, u, x0, scale):
     """Algorithm 2, with each matrix by its name."""
     V, W_B, W_C = layer.x_proj.weight.split([2, S, S])
     scale = torch.as_tensor(scale, dtype=u.dtype)
-    scale = scale[:, None] if scale.ndim == 1 else scale
     step = (
         F.softplus(u @ V.T @ layer.dt_proj.weight.T + layer.dt_proj.bias)
         * scale.expand(u.shape[:2])[..., None]
