@@ -20,7 +20,7 @@ class SequenceLayer(nn.Module):
     """Norm, state-space layer, activation, dropout and residual; the state passes through.
 
     Args:
-        layer: the state-space layer: ``layer(u, state, step_scale) → (y, state)``, `S5`, `S4D` or `S4`.
+        layer: the state-space layer: ``layer(u, state, step_scale) → (y, state)``, a `StateSpaceLayer`.
         width: H, its width.
         activation: "full_glu" (as the paper's long-range experiments), "half_glu1", "half_glu2" or "gelu".
         dropout: probability, of whole features over a sequence (the same ones at every step).
@@ -48,9 +48,12 @@ class SequenceLayer(nn.Module):
         if activation != "gelu":
             self.gate = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, state: Any = None, step_scale: float | Tensor = 1.0) -> tuple[Tensor, Any]:
-        """x [N, L, H] → y [N, L, H] and the layer's state; state and step_scale as the layer takes them."""
-        z, state = self.layer(self.norm(x) if self.prenorm else x, state, step_scale)
+    def forward(
+        self, x: Tensor, state: Any = None, step_scale: float | Tensor = 1.0, **pieces: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        """x [N, L, H] → y [N, L, H] and the layer's state; state, step_scale, lengths and resets as the layer takes
+        them."""
+        z, state = self.layer(self.norm(x) if self.prenorm else x, state, step_scale, **pieces)
         y = x + self._drop(self._activate(z))
         return y if self.prenorm else self.norm(y), state
 

@@ -1,6 +1,7 @@
 """The recurrence of a stage: what runs over time at every pixel by itself. One file each, and a registry."""
 
 from ssmbook.detector.recurrences.convlstm import ConvLSTM
+from ssmbook.detector.recurrences.mamba import MambaBlock
 from ssmbook.detector.recurrences.none import NoRecurrence
 from ssmbook.detector.recurrences.registry import (
     REGISTRY,
@@ -18,12 +19,13 @@ from ssmbook.detector.recurrences.ssm_block import SSMBlock, StateSpaceBlock
 from ssmbook.detector.recurrences.states import detach_states, map_states, over_pixels, reset_states
 
 #: The recurrences of the library, in the order of the tables.
-RECURRENCES = ("s5", "s5-selective", "s4d", "s4", "convlstm", "none")
+RECURRENCES = ("s5", "s5-selective", "s4d", "s4", "mamba", "convlstm", "none")
 
 __all__ = [
     "RECURRENCES",
     "REGISTRY",
     "ConvLSTM",
+    "MambaBlock",
     "NoRecurrence",
     "Recurrence",
     "S4Block",
