@@ -4,11 +4,12 @@
     python benchmarks/detector.py --preset sim-tiny --length 5 --repeats 3
 
 The plain formulation is `ssmbook.detector.plain`. The limit is the matrix products, convolutions and attention kernels
-that ours runs, by themselves, on buffers that are there already. A training step is forward, loss and backward, for
-L frames of batch 1 with four labelled ones. Streaming is one frame of batch 1 with its state, network only: ours as
-`StreamingDetector` runs it, on a GPU as a CUDA graph, and there the limit is one too. Times are the best of
-interleaved rounds. Peak memory is that of a training step above what was held before, on a CPU each in a process of
-its own.
+that ours runs, by themselves, on buffers that are there already. A training step is forward, loss and backward,
+for L frames of batch 1 with four labelled ones; with burn-in 0–40, after the 20 frames of its past that are drawn
+on average, against one without: a ratio above 1 is what it costs, and half of that in a mixed batch. Streaming is
+one frame of batch 1 with its state, network only: ours as `StreamingDetector` runs it, on a GPU as a CUDA graph,
+and there the limit is one too. Times are the best of interleaved rounds. Peak memory is that of a training step
+above what was held before, on a CPU each in a process of its own.
 """
 
 import argparse
@@ -23,10 +24,15 @@ import torch
 from measuring import Run, alone, best_ms, circumstances, exact_float32, peak_mb, write_results
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ssmbook.dataset import Batch
+from ssmbook.dataset.sequences import Past
 from ssmbook.detector import PRESETS, Detector, plain
 from ssmbook.detector import plain_loss as objective
 from ssmbook.errors import InputError
 from ssmbook.live.step import NetworkStep, record_graph
+from ssmbook.training.burn_in import run_past
+from ssmbook.training.objective import TrainingStep
+from ssmbook.training.settings import Training
 
 KINDS = ("plain", "ours", "checkpointing")  # the last is ours with checkpointing=True
 HEAVY = ("mm", "addmm", "bmm", "baddbmm", "convolution", "scaled_dot_product", "linear")  # of the limit
@@ -98,6 +104,21 @@ def plain_training(model: Detector, L: int, device: str) -> Run:
         maps, _ = other.features(x)
         other.loss({i: m[step, slot] for i, m in maps.items()}, targets)["loss"].backward()
         other.model.zero_grad(set_to_none=True)
+
+    return run
+
+
+def burn_in_training(model: Detector, L: int, past: int, device: str) -> Run:
+    """A training step of random chunks of batch 1, each after ``past`` frames without gradient."""
+    x, frames, targets = chunk(model, L, device)
+    slots = Past(chunk(model, past, device)[0], [0], [past]) if past else None
+    batch = Batch(x, targets, frames, torch.ones(1), [], torch.zeros(0), [""], torch.zeros(0), slots)
+    step = TrainingStep(model, Training())
+
+    def run() -> None:
+        losses, _ = step(x, frames, targets, run_past(model, batch, None))
+        losses["loss"].backward()
+        model.zero_grad(set_to_none=True)
 
     return run
 
@@ -254,6 +275,7 @@ def measure_chunks(
     """The rows of a training step and of the backbone."""
     label = f"training step, L = {length}"
     yield from both_precisions(label, lambda kind: training_of(kind, preset, length, device), device, repeats)
+    yield measure_burn_in(device, preset, length, repeats)
     if memory:
         peaks = {kind: alone(device, peak_of, kind, preset, length, device) for kind in KINDS}
         for kind in KINDS[1:]:
@@ -263,6 +285,16 @@ def measure_chunks(
     yield from both_precisions(
         label, lambda kind: backbone_of(kind, preset, length, device), device, repeats, KINDS[:2]
     )
+
+
+def measure_burn_in(device: str, preset: str, length: int, repeats: int) -> dict[str, Any]:
+    """The row of burn-in: a step with the mean past of 0–40 frames against one without."""
+    model = network(preset, device)
+    runs = {
+        name: burn_in_training(model, length, past, device) for name, past in (("without", 0), ("ours", 20))
+    }
+    times = best_ms(runs, repeats, device)
+    return {"row": "burn-in 0–40 / without", **times, "ratio": times["ours"] / times["without"]}
 
 
 def measure_streaming(device: str, preset: str, repeats: int) -> Iterator[dict[str, Any]]:

@@ -50,4 +50,5 @@ def data_module(data_dir: Path, training: Training = TRAINING, processes: int = 
         training.batch_size // training.accumulate // processes,
         seed=training.seed,
         sampling=training.sampling,
+        burn_in=training.burn_in,
     )

@@ -22,6 +22,7 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("steps", int, "optimiser steps"),
     ("batch_size", int, "chunks of one step, over all devices; the learning rate follows as √batch"),
     ("sequence_length", int, "windows of a chunk"),
+    ("burn_in", int, "a random chunk starts after 0 to BURN_IN windows of its past, run without gradient"),
     ("accumulate", int, "batches, one after another, that make a step"),
     ("learning_rate", float, "the maximum of the cycle"),
     ("precision", str, "fp32 (without TF32), bf16 or fp16"),

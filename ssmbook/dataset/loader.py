@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from ssmbook.dataset.grid import stride_of
 from ssmbook.dataset.layout import find_sequences
-from ssmbook.dataset.schedule import EvaluationStreams, TrainingSchedule, split_slots
+from ssmbook.dataset.schedule import EvaluationStreams, TrainingSchedule, check_burn_in, split_slots
 from ssmbook.dataset.sequences import Batch, Chunks, as_it_is, check_counts
 from ssmbook.errors import InputError
 
@@ -35,6 +35,8 @@ class EventDataModule(L.LightningDataModule):
             and ``Batch.first`` says where the next one starts; ``"mixed"``: both, in different slots, random
             ones first.
         random_share: of the slots in a mixed batch, rounded; at least one of each kind.
+        burn_in: windows; each random chunk comes with 0 to as many of its sequence's windows before it, drawn
+            uniformly and cut where the sequence begins: ``Batch.past``. 0: none does.
         weighted: draw random chunks with replacement, by the sum over their boxes of 1 / (boxes of that class).
 
     With several ranks, each has its own ``batch_size`` slots, and training chunks and evaluated sequences are
@@ -59,10 +61,12 @@ class EventDataModule(L.LightningDataModule):
         sampling: str = "random",
         random_share: float = 0.5,
         weighted: bool = False,
+        burn_in: int = 0,
     ) -> None:
         super().__init__()
         check_counts(sequence_length=sequence_length, batch_size=batch_size)
         split_slots(batch_size, sampling, random_share)
+        check_burn_in(burn_in, sampling)
         if workers < 0:
             raise InputError(f"workers is {workers}; it must be at least 0")
         self.data_dir = Path(data_dir)
@@ -75,6 +79,7 @@ class EventDataModule(L.LightningDataModule):
         self.sampling = sampling
         self.random_share = random_share
         self.weighted = weighted
+        self.burn_in = burn_in
         self.stride_us: int | None = None
         self._schedule: TrainingSchedule | None = None
         self._seen = 0
@@ -92,6 +97,7 @@ class EventDataModule(L.LightningDataModule):
             random_share=self.random_share,
             weighted=self.weighted,
             augment=self.augment,
+            burn_in=self.burn_in,
             seed=self.seed,
             rank=rank,
             ranks=ranks,
@@ -110,17 +116,27 @@ class EventDataModule(L.LightningDataModule):
         Raises:
             InputError: it comes from a module with other settings, whose batches are others.
         """
+        given = {"burn_in": 0, **state_dict}  # earlier states do not name it
         for name, value in self._settings().items():
-            if state_dict.get(name) != value:
+            if given.get(name) != value:
                 raise InputError(
-                    f"training had {name} = {state_dict.get(name)!r}, not {value!r}; go on with the same, or anew"
+                    f"training had {name} = {given.get(name)!r}, not {value!r}; go on with the same, or anew"
                 )
         self._seen = state_dict["seen"]
         if self._schedule is not None:
             self._schedule.seen = self._seen
 
     def _settings(self) -> dict[str, Any]:
-        names = ("sequence_length", "batch_size", "augment", "seed", "sampling", "random_share", "weighted")
+        names = (
+            "sequence_length",
+            "batch_size",
+            "augment",
+            "seed",
+            "sampling",
+            "random_share",
+            "weighted",
+            "burn_in",
+        )
         return {**{name: getattr(self, name) for name in names}, "ranks": _rank_of_ranks()[1]}
 
     def val_dataloader(self) -> DataLoader[Batch]:

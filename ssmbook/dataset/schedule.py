@@ -100,6 +100,7 @@ class TrainingSchedule(DistributedSampler):
         random_share: float = 0.5,
         weighted: bool = False,
         augment: bool = True,
+        burn_in: int = 0,
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
@@ -108,7 +109,8 @@ class TrainingSchedule(DistributedSampler):
         super().__init__(sequences, num_replicas=ranks, rank=rank, seed=seed)  # type: ignore[arg-type]
         check_counts(length=length)
         self.slots = split_slots(batch_size, sampling, random_share)
-        self.augment = augment
+        check_burn_in(burn_in, sampling)
+        self.augment, self.burn_in = augment, burn_in
         self.seen = seen
         randoms, streams = self.slots
         self.chunks = random_chunks(sequences, length) if randoms else []
@@ -137,13 +139,17 @@ class TrainingSchedule(DistributedSampler):
             else:
                 order = rng.choice(len(self.chunks), len(self.chunks), p=self.weights / self.weights.sum())
             seeds = rng.integers(2**63, size=len(self.chunks))
+            pasts = rng.integers(
+                self.burn_in + 1, size=len(self.chunks)
+            )  # last: order and seeds stay as without
             # A set smaller than one batch repeats itself.
-            order, seeds = (np.resize(v, max(len(v), together)) for v in (order, seeds))
+            order, seeds, pasts = (np.resize(v, max(len(v), together)) for v in (order, seeds, pasts))
             for step in range(begin % self.batches, self.batches):
                 span = slice(step * together + self.rank * count, step * together + (self.rank + 1) * count)
+                drawn = (v[span].tolist() for v in (order, seeds, pasts))
                 yield [
-                    self.chunks[i]._replace(seed=seed if self.augment else None)
-                    for i, seed in zip(order[span].tolist(), seeds[span].tolist(), strict=True)
+                    key._replace(seed=seed if self.augment else None, past=min(past, key.start))
+                    for key, seed, past in ((self.chunks[i], *more) for i, *more in zip(*drawn, strict=True))
                 ]
             begin = 0
 
@@ -177,6 +183,16 @@ def split_slots(batch_size: int, sampling: str, random_share: float) -> tuple[in
         )
     randoms = min(max(1, round(batch_size * random_share)), batch_size - 1)
     return randoms, batch_size - randoms
+
+
+def check_burn_in(burn_in: int, sampling: str) -> None:
+    """An error where no chunk could have such a past."""
+    if burn_in < 0:
+        raise InputError(f"burn_in is {burn_in}; it must be at least 0 windows")
+    if burn_in and sampling == "stream":
+        raise InputError(
+            f"burn_in is {burn_in}, but sampling 'stream' has no random chunks; leave it at 0 or take random or mixed"
+        )
 
 
 class EvaluationStreams(Dataset):

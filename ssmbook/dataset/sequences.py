@@ -28,6 +28,7 @@ class ChunkKey(NamedTuple):
     first: a new sequence starts here.
     seed: of the augmentation; None: as it is.
     stream: draw the augmentation of streams, not that of random chunks.
+    past: as many windows before ``start`` come along, see ``Past``.
     """
 
     sequence: int
@@ -36,6 +37,7 @@ class ChunkKey(NamedTuple):
     first: bool = True
     seed: int | None = None
     stream: bool = False
+    past: int = 0
 
 
 class Chunk(NamedTuple):
@@ -50,6 +52,19 @@ class Chunk(NamedTuple):
     sequence: str  # its name
 
 
+class Past(NamedTuple):
+    """The windows right before the chunks of S slots of a batch, at most P, augmented as the chunks are.
+
+    x [P, S, C, H, W]: column s ends where the chunk of its slot starts; zeros come before shorter pasts.
+    slots: S numbers of slots, those with the longest past first.
+    lengths: S window counts, 1 to P, decreasing.
+    """
+
+    x: torch.Tensor
+    slots: list[int]
+    lengths: list[int]
+
+
 class Batch(NamedTuple):
     """B chunks of L windows; M of the L · B frames are labelled, with at most G boxes each.
 
@@ -62,6 +77,7 @@ class Batch(NamedTuple):
     sequences: name of each slot's sequence; "" where the slot has run out.
     elapsed_us [L, B]: from the end of the window before to that of this one, int64, always on the CPU; a
         sequence's first window and padding have its stride, or 0 where a sequence has but one window.
+    past: what comes before the chunks that start from a past; None where none does.
     """
 
     x: torch.Tensor
@@ -72,13 +88,15 @@ class Batch(NamedTuple):
     times_us: torch.Tensor
     sequences: list[str]
     elapsed_us: torch.Tensor
+    past: Past | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The batch with what the network needs on a device."""
         x, targets, frames, first = (
             v.to(device, non_blocking=non_blocking) for v in (self.x, self.targets, self.frames, self.first)
         )
-        return self._replace(x=x, targets=targets, frames=frames, first=first)
+        past = self.past and self.past._replace(x=self.past.x.to(device, non_blocking=non_blocking))
+        return self._replace(x=x, targets=targets, frames=frames, first=first, past=past)
 
     def step_scale(self, base_us: float) -> torch.Tensor:
         """[L, B]: time since the window before in units of ``base_us``, the stride that was trained with.
@@ -228,14 +246,34 @@ class Chunks(Dataset):
         self.length = length
         self.most = most
         self._recent: OrderedDict[int, None] = OrderedDict()
-        self._pool = FramePool()
+        self._pool, self._past_pool = (
+            FramePool(),
+            FramePool(),
+        )  # frames of one batch after another differ in size
 
     def __getitem__(self, keys: list[ChunkKey | None]) -> Batch:
         model = self._opened(next((key.sequence for key in keys if key is not None), 0))
         shape = self.length, len(keys), *model.shape
         x = self._pool.take(shape, model.dtype)
         chunks = [self._read(key, x[:, b]) for b, key in enumerate(keys)]
-        return _batch(x, chunks)
+        return _batch(x, chunks)._replace(past=self._read_past(keys))
+
+    def _read_past(self, keys: list[ChunkKey | None]) -> Past | None:
+        """What comes before the chunks, moved as they are."""
+        with_past = [(b, key) for b, key in enumerate(keys) if key is not None and key.past]
+        if not with_past:
+            return None
+        with_past.sort(key=lambda entry: -entry[1].past)
+        longest, sequence = with_past[0][1].past, self._opened(with_past[0][1].sequence)
+        x = self._past_pool.take((longest, len(with_past), *sequence.shape), sequence.dtype)
+        for s, (_, key) in enumerate(with_past):
+            sequence, stop = self._opened(key.sequence), min(key.start + self.length, key.stop)
+            labels = label_chunk(sequence, key.start, stop, x[:0, s]).labels
+            transforms = draw_for(key, labels, *sequence.shape[1:])
+            frames = _one_by_one(sequence, key.start - key.past, key.start)
+            x[: longest - key.past, s] = 0
+            move_frames(frames, transforms, x[longest - key.past :, s].numpy())
+        return Past(x, [b for b, _ in with_past], [key.past for _, key in with_past])
 
     def _read(self, key: ChunkKey | None, out: torch.Tensor) -> Chunk | None:
         if key is None:

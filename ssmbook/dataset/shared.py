@@ -33,7 +33,7 @@ class FramePool:
         The memory is free again when the last tensor in it is gone: here, or in the process that they were sent to.
         """
         size = HEADER + math.prod(shape) * dtype.itemsize
-        fitting = [memory for memory in self._memories if len(memory) == size]
+        fitting = [memory for memory in self._memories if len(memory) >= size]
         free = [memory for memory in fitting if _holder(memory) == 0]
         memory = free[0] if free else _new_memory(size)
         given_up = {id(m) for m in free[1 + SPARE :]}
@@ -68,7 +68,8 @@ class _Sendable(torch.Tensor):
 def _frames_in(memory: torch.Tensor, shape: tuple[int, ...], dtype: np.dtype, number: int) -> torch.Tensor:
     """The tensor in some memory, which is free when the tensor and its views are gone, if ``number`` holds it then."""
     # A tensor from an array holds that very array, and so do its views: their end is the array's.
-    array = memory.numpy()[HEADER:].view(dtype).reshape(shape)
+    end = HEADER + math.prod(shape) * dtype.itemsize
+    array = memory.numpy()[HEADER:end].view(dtype).reshape(shape)
     weakref.finalize(array, _release, memory, number).atexit = False
     return torch.from_numpy(array)
 

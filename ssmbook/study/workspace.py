@@ -176,6 +176,7 @@ class Workspace:
             workers=settings.workers,
             augment=settings.augment,
             sampling=settings.sampling,
+            burn_in=settings.burn_in,
             seed=settings.seed,
         )
 

@@ -24,6 +24,7 @@ from ssmbook.detector.recurrences import map_states
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import StreamingEvaluator
 from ssmbook.progress import progress_bar
+from ssmbook.training.burn_in import run_past
 from ssmbook.training.loggers import make_loggers
 from ssmbook.training.objective import TrainingStep, optimizer_and_schedule
 from ssmbook.training.panels import Panels
@@ -46,7 +47,8 @@ class Fit:
     """One training on one process; processes step together.
 
     A step draws ``accumulate`` batches, adds up their gradients, clips them by value and moves the weights.
-    States are carried per stream slot, reset where a sequence begins, and cut off from their graph.
+    States are carried per stream slot, reset where a sequence begins, and cut off from their graph; a random
+    chunk's state is that after its past, where it has one.
 
     Args:
         fabric: launched; says which process this is, and where it computes.
@@ -143,6 +145,7 @@ class Fit:
             windows += batch.x.shape[0] * batch.x.shape[1]
             carried = None if states is None or batch.first.all() else reset_states(states, batch.first)
             on_device = batch.to(self.fabric.device, non_blocking=True)
+            carried = run_past(self.model, on_device, carried, self.training.precision)
             with self._no_sync(part < parts - 1):
                 losses, states = self.module(on_device.x, on_device.frames, on_device.targets, carried)
                 self._check(losses, batch, buffers)

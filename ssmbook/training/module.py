@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from ssmbook.dataset import Batch, Sensor, get_sensor
 from ssmbook.detector import Detector, reset_states
 from ssmbook.evaluation.streaming import StreamingEvaluator
+from ssmbook.training.burn_in import run_past
 from ssmbook.training.objective import TrainingStep, optimizer_and_schedule
 from ssmbook.training.settings import Training
 
@@ -41,6 +42,7 @@ class DetectionTraining(L.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         new = self._states is None or bool(batch.first.all())
         carried = None if new else reset_states(self._states, batch.first)
+        carried = run_past(self.step.model, batch, carried, self.settings.precision)
         losses, self._states = self.step(batch.x, batch.frames, batch.targets, carried)
         shown = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(shown, batch_size=len(batch.first))

@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 
 from ssmbook.dataset import EventDataModule, Sensor, get_sensor
+from ssmbook.dataset.schedule import check_burn_in
 from ssmbook.detector import Detector, TrainedOn, save_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
 from ssmbook.errors import InputError
@@ -112,6 +113,12 @@ def _check(model: Detector, training: Training, logger: str) -> None:
             raise InputError(f"{name} is {getattr(training, name)}; it must be at least 1")
     if not 0 <= training.mask_ratio < 1:
         raise InputError(f"mask_ratio is {training.mask_ratio}; it must be at least 0 and below 1")
+    check_burn_in(training.burn_in, training.sampling)
+    if training.burn_in and model.carry == "published":
+        raise InputError(
+            f"burn_in is {training.burn_in}, but carry='published' starts every chunk from zero; set burn_in to 0 or "
+            "make the model with carry='exact'"
+        )
     if training.mask_ratio and not model.config["mask_token"]:
         raise InputError(
             "mask_ratio needs a model with a vector for masked tokens: make it with mask_token=True"

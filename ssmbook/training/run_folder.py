@@ -48,7 +48,9 @@ def is_same_run(folder: Path, parameters: Mapping[str, Any]) -> bool:
 
 def _bound(parameters: Mapping[str, Any]) -> str:
     """The fingerprint of what decides the weights of a step."""
-    training = {k: v for k, v in parameters.get("training", {}).items() if k not in FREE}
+    given = parameters.get("training", {})
+    # burn_in is left out at 0: the provenance of earlier runs has none.
+    training = {k: v for k, v in given.items() if k not in FREE and (k, v) != ("burn_in", 0)}
     return fingerprint({**parameters, "training": training})
 
 

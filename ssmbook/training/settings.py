@@ -20,6 +20,9 @@ class Training:
     augment: bool = True  # flip and zoom, as published
     mask_ratio: float = 0.0  # share of the first stage's tokens that a learnt vector replaces in training
     sampling: str = "mixed"  # half of each batch random chunks, half streams; or random, stream
+    burn_in: int = (
+        0  # at most so many windows of its sequence's past run, without gradient, before a random chunk
+    )
     precision: str = "fp32"  # without TF32; or bf16, fp16
     checkpointing: bool = False  # keep less for the gradients and compute it again: see ``Detector``
     validate_every: int = 10_000  # steps

@@ -43,6 +43,10 @@ def assert_same(a, b):
     for one, two in zip(a, b, strict=True):
         for key in ("x", "targets", "frames", "first", "times_us"):
             assert torch.equal(getattr(one, key), getattr(two, key)), key
+        assert (one.past is None) == (two.past is None)
+        if one.past is not None:
+            assert torch.equal(one.past.x, two.past.x)
+            assert one.past[1:] == two.past[1:]
 
 
 def test_training_batches_have_the_shapes(data_dir):
@@ -63,9 +67,10 @@ def test_the_seed_decides_every_batch(data_dir):
 
 
 def test_workers_change_no_batch(data_dir):
-    here, there = (module(data_dir, workers=n, sampling="mixed") for n in (0, 2))
+    here, there = (module(data_dir, workers=n, sampling="mixed", burn_in=3) for n in (0, 2))
     batches = there.train_dataloader()
     whole = [*here.train_dataloader()]
+    assert any(batch.past is not None for batch in whole)
     assert_same([next(iter(batches))], whole[:1])
     assert there.state_dict()["seen"] == 1, "what workers have read ahead by now does not count"
     assert_same(list(batches), whole[1:])
@@ -78,18 +83,20 @@ def test_epochs_differ(data_dir):
     assert any(not torch.equal(a.x, b.x) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("sampling", ["random", "stream", "mixed"])
-def test_training_goes_on_at_the_very_batch(data_dir, sampling):
+@pytest.mark.parametrize(
+    ("sampling", "burn_in"), [("random", 0), ("random", 3), ("stream", 0), ("mixed", 0), ("mixed", 3)]
+)
+def test_training_goes_on_at_the_very_batch(data_dir, sampling, burn_in):
     """Interrupted anywhere, also in the middle of an epoch: the state in, the rest of the batches out."""
-    loader = module(data_dir, sampling=sampling).train_dataloader()
+    loader = module(data_dir, sampling=sampling, burn_in=burn_in).train_dataloader()
     whole = [*loader, *loader, *loader]
     for seen in (0, 1, len(loader), len(loader) + 1):
-        interrupted = module(data_dir, sampling=sampling)
+        interrupted = module(data_dir, sampling=sampling, burn_in=burn_in)
         for _ in itertools.islice(_forever(interrupted.train_dataloader()), seen):
             pass
         state = interrupted.state_dict()
         assert state["seen"] == seen
-        resumed = module(data_dir, sampling=sampling)
+        resumed = module(data_dir, sampling=sampling, burn_in=burn_in)
         resumed.load_state_dict(state)
         rest = resumed.train_dataloader()
         assert_same(list(itertools.islice(_forever(rest), 2)), whole[seen : seen + 2])
@@ -102,6 +109,13 @@ def test_another_setting_cannot_go_on(data_dir):
     state = module(data_dir, seed=1).state_dict()
     with pytest.raises(InputError, match="training had seed = 1, not 0"):
         module(data_dir).load_state_dict(state)
+    state = module(data_dir).state_dict()
+    with pytest.raises(InputError, match="training had burn_in = 0, not 3"):
+        module(data_dir, burn_in=3).load_state_dict(state)
+    del state["burn_in"]  # as in states that earlier versions saved
+    module(data_dir).load_state_dict(state)
+    with pytest.raises(InputError, match="training had burn_in = 0, not 3"):
+        module(data_dir, burn_in=3).load_state_dict(state)
 
 
 def _forever(loader):

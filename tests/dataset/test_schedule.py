@@ -69,8 +69,8 @@ def test_an_epoch_holds_each_random_chunk_once(sequences, ranks):
 
 def test_ranks_share_the_batches_of_one(sequences):
     """Two ranks with three slots each draw what one rank with six draws."""
-    together = take(TrainingSchedule(sequences, 3, 6), 12)
-    parts = [take(TrainingSchedule(sequences, 3, 3, rank=rank, ranks=2), 12) for rank in range(2)]
+    together = take(TrainingSchedule(sequences, 3, 6, burn_in=5), 12)
+    parts = [take(TrainingSchedule(sequences, 3, 3, burn_in=5, rank=rank, ranks=2), 12) for rank in range(2)]
     assert [a + b for a, b in zip(*parts, strict=True)] == together
     together = take(TrainingSchedule(sequences, 3, 6, sampling="stream"), 40)
     parts = [
@@ -91,6 +91,43 @@ def test_without_augmentation_no_key_has_a_seed(sequences):
     for sampling in ("random", "stream", "mixed"):
         schedule = TrainingSchedule(sequences, 3, 4, sampling=sampling, augment=False)
         assert {key.seed for keys in take(schedule, 5) for key in keys} == {None}
+
+
+# Burn-in
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("burn_in", [0, 9])
+def test_the_draws_of_an_epoch(sequences, weighted, burn_in):
+    """Order and seeds by themselves, as they are without burn-in; then the pasts, cut where a sequence begins."""
+    schedule = TrainingSchedule(sequences, 3, 4, weighted=weighted, burn_in=burn_in, seed=5)
+    chunks = random_chunks(sequences, 3)
+    weights = class_weights(sequences, chunks)
+    for epoch in range(2):
+        rng = np.random.default_rng((5, epoch))
+        if weighted:
+            order = rng.choice(len(chunks), len(chunks), p=weights / weights.sum())
+        else:
+            order = rng.permutation(len(chunks))
+        seeds = rng.integers(2**63, size=len(chunks))
+        pasts = rng.integers(burn_in + 1, size=len(chunks))
+        wanted = [
+            chunks[i]._replace(seed=int(seed), past=int(min(past, chunks[i].start)))
+            for i, seed, past in zip(order, seeds, pasts, strict=True)
+        ]
+        assert [key for keys in take(schedule, len(schedule)) for key in keys] == wanted[: 4 * len(schedule)]
+
+
+def test_every_length_of_past_is_drawn_equally_often_and_for_random_chunks_alone(sequences):
+    schedule = TrainingSchedule(sequences, 3, 8, sampling="mixed", burn_in=4)
+    keys = [key for batch in take(schedule, 2000) for key in batch]
+    assert {key.past for key in keys if key.stream} == {0}
+    found = Counter(key.past for key in keys if not key.stream and key.start >= 4)
+    total = found.total()
+    for past in range(5):
+        # Six standard deviations of a binomial count.
+        assert found[past] == pytest.approx(total / 5, abs=6 * (total * 0.2 * 0.8) ** 0.5)
+    assert sorted(found) == [0, 1, 2, 3, 4]
 
 
 # Class weights
@@ -197,7 +234,8 @@ def test_mixed_batches_are_split_by_share(sequences, batch_size, share, split):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("seen", [0, 1, 7, 40, 171])
 def test_a_schedule_goes_on_at_any_batch(sequences, sampling, weighted, seen):
-    options = {"sampling": sampling, "weighted": weighted, "seed": 5}
+    burn_in = 0 if sampling == "stream" else 5
+    options = {"sampling": sampling, "weighted": weighted, "seed": 5, "burn_in": burn_in}
     whole = take(TrainingSchedule(sequences, 4, 4, **options), seen + 25)
     assert take(TrainingSchedule(sequences, 4, 4, **options, seen=seen), 25) == whole[seen:]
     other = take(TrainingSchedule(sequences, 4, 4, **{**options, "seed": 6}), 25)
@@ -217,6 +255,8 @@ def test_what_was_read_ahead_does_not_count(sequences):
         ({"sampling": "both"}, "sampling is 'both'; it can be random, stream, mixed"),
         ({"sampling": "mixed", "batch_size": 1}, "batch_size is 1"),
         ({"sampling": "mixed", "random_share": 1.0}, "random_share 1.0"),
+        ({"burn_in": -1}, "burn_in is -1"),
+        ({"burn_in": 5, "sampling": "stream"}, "burn_in is 5, but sampling 'stream' has no random chunks"),
         ({"length": 0}, "length is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
     ],

@@ -113,6 +113,29 @@ def test_batches_of_keys_equal_chunks_side_by_side(sequences):
         assert_same_batch(reader[keys], make_batch(chunks))
 
 
+def test_a_past_ends_where_its_chunk_starts_and_is_moved_with_it(sequences):
+    """The slow way reads past and chunk as one and moves them by the chunk's transforms."""
+    reader = Chunks(sequences, 3)
+    for seed in (None, *range(8)):
+        ends = [key for key in random_chunks(sequences, 3) if key.sequence == 1 and key.start >= 7][:3]
+        chunks = [key._replace(seed=seed, past=past) for key, past in zip(ends, (2, 0, 7), strict=True)]
+        keys = [*chunks, None, ChunkKey(3, 4, 7, stream=True)]
+        batch = reader[keys]
+        assert_same_batch(batch, reader[[key and key._replace(past=0) for key in keys]])
+        assert (batch.past.slots, batch.past.lengths) == ([2, 0], [7, 2])
+        assert batch.past.x.shape == (7, 2, C, H, W)
+        for s, slot in enumerate(batch.past.slots):
+            key = keys[slot]
+            chunk = read_chunk(sequences[1], key.start, 3)
+            whole = read_chunk(sequences[1], key.start - key.past, key.past + 3)
+            moved = move_chunk(whole, draw_for(key, chunk.labels, H, W)).x
+            assert torch.equal(batch.past.x[7 - key.past :, s], moved[: key.past])
+            assert not batch.past.x[: 7 - key.past, s].any()
+            assert torch.equal(batch.x[:, slot], moved[key.past :])
+    assert reader[[ends[0]]].past is None
+    assert batch.to("meta").past.x.device.type == "meta"
+
+
 def assert_same_batch(one, two):
     for key in ("x", "targets", "frames", "first", "times_us", "elapsed_us"):
         assert torch.equal(getattr(one, key), getattr(two, key)), key

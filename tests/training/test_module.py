@@ -11,10 +11,10 @@ from ssmbook.detector import PRESETS, Detector, load_checkpoint
 from ssmbook.training import DetectionTraining, train
 
 
-@pytest.mark.parametrize("sampling", ["random", "mixed"])
-def test_equals_the_training_loop(tmp_path, sampling):
+@pytest.mark.parametrize(("sampling", "burn_in"), [("random", 0), ("mixed", 0), ("mixed", 4)])
+def test_equals_the_training_loop(tmp_path, sampling, burn_in):
     data_dir = make_set(tmp_path)
-    training = replace(TRAINING, sampling=sampling)
+    training = replace(TRAINING, sampling=sampling, burn_in=burn_in)
 
     def model():
         torch.manual_seed(0)

@@ -137,6 +137,8 @@ def test_a_killed_training_ends_with_the_same_weights(whole, data_dir, tmp_path,
         ({"accumulate": 2, "batch_size": 4}, 1, signal.SIGINT),
         ({"precision": "bf16", "mask_ratio": 0.3}, 3, signal.SIGTERM),
         ({"batch_size": 1, "sampling": "stream"}, 4, signal.SIGTERM),  # before a validation
+        ({"burn_in": 4}, 3, signal.SIGTERM),
+        ({"burn_in": 4, "sampling": "random", "accumulate": 2}, 2, signal.SIGINT),
     ],
     ids=str,
 )
@@ -342,6 +344,7 @@ def test_it_stops_early_when_validation_rises_no_more(data_dir, tmp_path):
         ({"precision": "fp8"}, "fp8.*fp32, bf16, fp16"),
         ({"steps": 0}, "steps is 0"),
         ({"mask_ratio": 1.0}, "mask_ratio is 1.0"),
+        ({"burn_in": -2}, "burn_in is -2"),
     ],
 )
 def test_wrong_settings_are_named(data_dir, tmp_path, options, words):
