@@ -16,7 +16,7 @@ from ssmbook.detector.presets import input_sizes
 from ssmbook.detector.recurrences import options_of
 from ssmbook.detector.trained_on import TrainedOn
 from ssmbook.errors import InputError
-from ssmbook.ssm.inputs import as_scale
+from ssmbook.ssm.inputs import as_scale, check_axes
 
 Features = dict[int, Tensor]
 
@@ -117,8 +117,8 @@ class Detector(nn.Module):
         Args:
             x: frames [L, B, in_channels, H, W], uint8, int8 or float, no larger than ``input_hw``.
             states: what the previous chunk returned; None starts from zero.
-            step_scale: time between frames in units of that in training, a number, [B] or [L, B]; S5
-                multiplies its Δ by it.
+            step_scale: time between frames in units of that in training, a number, [B] or [L, B]; a state-space
+                layer multiplies its Δ by it. Where B = L, [1, B] or [L, 1] say which axis is meant.
             token_mask: bool [L, B, h/4, w/4], (h, w) = ``input_hw``, true where the learnt vector takes the
                 place of the stem's output.
             frames: [M, 2] of (l, b); only these frames' features are returned.
@@ -126,7 +126,7 @@ class Detector(nn.Module):
         Returns:
             Features {1..4: [L, B, C, h, w]} (with ``frames`` [M, C, h, w]), and the states after the last
             frame, one per stage: S5 complex [B, P, h, w], S4D and S4 complex [B, C · 32, h, w] (32 modes for
-            each feature), ConvLSTM (h, c), each [B, C, h, w], none None.
+            each feature), Mamba real [B, C · 16, h, w], ConvLSTM (h, c), each [B, C, h, w], none None.
 
         Raises:
             InputError: shapes that do not fit the model or each other.
@@ -213,9 +213,11 @@ class Detector(nn.Module):
                 f"x must be [L, B, {self.in_channels}, ≤ {H}, ≤ {W}] for this model, not {list(x.shape)}"
             )
         L, B = x.shape[:2]
-        if isinstance(step_scale, Tensor) and tuple(step_scale.shape) not in ((), (B,), (L, B)):
-            shape = list(step_scale.shape)
-            raise InputError(f"step_scale must be a number, [{B}] or [{L}, {B}], not {shape}")
+        if isinstance(step_scale, Tensor):
+            shape = tuple(step_scale.shape)
+            check_axes(shape, B, L, f"[1, {B}] for each sequence or [{L}, 1] for each step")
+            if shape not in ((), (B,), (L, B), (1, B), (L, 1)):
+                raise InputError(f"step_scale must be a number, [{B}] or [{L}, {B}], not {list(shape)}")
         if states is not None and len(states) != len(STRIDES):
             raise InputError(f"states must be a list of {len(STRIDES)}, one per stage, not of {len(states)}")
         if token_mask is None:

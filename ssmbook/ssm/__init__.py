@@ -1,10 +1,12 @@
 """State-space layers with a carried state; they know nothing of events or boxes."""
 
 from ssmbook.ssm.kernels.dispatch import diagonal_scan
+from ssmbook.ssm.layer import StateSpaceLayer
 from ssmbook.ssm.response import frequency_response
 from ssmbook.ssm.s4 import S4
 from ssmbook.ssm.s4d import S4D
 from ssmbook.ssm.s5 import S5, discretize
+from ssmbook.ssm.s6 import S6
 from ssmbook.ssm.selective import SelectiveS5
 from ssmbook.ssm.sequence import SequenceLayer
 
@@ -12,8 +14,10 @@ __all__ = [
     "S4",
     "S4D",
     "S5",
+    "S6",
     "SelectiveS5",
     "SequenceLayer",
+    "StateSpaceLayer",
     "diagonal_scan",
     "discretize",
     "frequency_response",

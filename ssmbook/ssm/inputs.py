@@ -38,17 +38,22 @@ def copy_parameters(layer: nn.Module, arrays: Arrays) -> None:
 
 
 def check_sequence(
-    u: Tensor, width: int, dtype: torch.dtype, state: Tensor | None, state_shape: tuple[int, ...]
+    u: Tensor,
+    width: int,
+    dtype: torch.dtype,
+    state: Tensor | None,
+    state_shape: tuple[int, ...],
+    state_dtype: torch.dtype,
 ) -> None:
-    """InputError unless u is [N, L ≥ 1, width] of ``dtype`` and state None or complex [N, *state_shape]."""
+    """InputError unless u is [N, L ≥ 1, width] of ``dtype`` and state None or [N, *state_shape] of ``state_dtype``."""
     if u.ndim != 3 or u.shape[2] != width or u.shape[1] < 1:
         raise InputError(f"u must be [N, L, {width}] with L ≥ 1, not {list(u.shape)}")
     if u.dtype != dtype:
         raise InputError(f"u must be {dtype} like the parameters, not {u.dtype}")
     expected = [u.shape[0], *state_shape]
-    if state is not None and (list(state.shape) != expected or state.dtype != dtype.to_complex()):
+    if state is not None and (list(state.shape) != expected or state.dtype != state_dtype):
         raise InputError(
-            f"state must be {dtype.to_complex()} {expected} to go with u {list(u.shape)}, "
+            f"state must be {state_dtype} {expected} to go with u {list(u.shape)}, "
             f"not {state.dtype} {list(state.shape)}"
         )
 
@@ -78,16 +83,32 @@ def as_scale(step_scale: Scale) -> float | Tensor:
 
 
 def check_scale(step_scale: Scale, u: Tensor) -> float | Tensor:
-    """step_scale as a number or a tensor like u, [], [N] or [N, L]; InputError unless it is finite and above 0."""
+    """step_scale as a number or a tensor like u [N, L, H]: [], [N] or [N, L]; [N, 1] and [1, L] are taken too.
+
+    Raises:
+        InputError: another shape, one axis where N = L (are they sequences or steps?), or not finite and above 0.
+    """
     step_scale = as_scale(step_scale)
     if not isinstance(step_scale, Tensor):
         if not 0 < step_scale < math.inf:
             raise InputError(f"step_scale must be above 0 and finite, not {step_scale}")
         return step_scale
     N, L, _ = u.shape
-    if tuple(step_scale.shape) not in ((), (N,), (N, L)):
-        raise InputError(f"step_scale must be a number, [{N}] or [{N}, {L}], not {list(step_scale.shape)}")
+    shape = tuple(step_scale.shape)
+    check_axes(shape, N, L, f"[{N}, 1] for each sequence or [1, {L}] for each step")
+    if shape not in ((), (N,), (N, L), (N, 1), (1, L)):
+        raise InputError(f"step_scale must be a number, [{N}] or [{N}, {L}], not {list(shape)}")
     if not torch.compiler.is_compiling() and not bool(((step_scale > 0) & (step_scale < math.inf)).all()):
         least, most = float(step_scale.min()), float(step_scale.max())
         raise InputError(f"step_scale must be above 0 and finite, not {least} to {most}")
+    if len(shape) == 2:
+        step_scale = step_scale[:, 0] if shape == (N, 1) else step_scale.expand(N, L)
     return step_scale.to(u)
+
+
+def check_axes(shape: tuple[int, ...], sequences: int, steps: int, remedy: str) -> None:
+    """InputError if a step_scale of one axis could be meant for each sequence as well as for each step."""
+    if len(shape) == 1 and shape[0] == sequences == steps > 1:
+        raise InputError(
+            f"step_scale [{steps}] may be meant for each sequence or for each step; give {remedy}"
+        )

@@ -1,6 +1,7 @@
-"""S5 as it is defined, for a reader: complex numbers and a loop. Slow; every faster version is tested against it.
+"""S5 and Mamba's S6 as they are defined, for a reader: loops. Slow; every faster version is tested against them.
 
-x_k = Λ̄_k x_{k−1} + B̄_k u_k,   y_k = Re(C x_k) + D ∘ u_k         (Smith et al. 2023, arXiv 2208.04933, eq. 2)
+S5:  x_k = Λ̄_k x_{k−1} + B̄_k u_k,   y_k = Re(C x_k) + D ∘ u_k         (Smith et al. 2023, arXiv 2208.04933, eq. 2)
+S6:  x_k = exp(Δ_k A) x_{k−1} + Δ_k u_k B_k,   y_k = C_k x_k + D ∘ u_k        (Gu & Dao, arXiv 2312.00752, Algorithm 2)
 """
 
 import torch
@@ -51,3 +52,25 @@ def s5(
     Bu = step / (1 - step * Lambda / 2) * (u.to(B.dtype) @ B.T)
     x = scan(Lambda_bar, Bu, x0)
     return (x @ C.T).real + D * u, x[:, -1]
+
+
+def selective_scan(
+    u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, x0: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """S6 without D ∘ u: each feature is a system of S real states with an input and an output of its own.
+
+    Args:
+        u, step: input and Δ, [N, L, H].
+        A: [H, S], real and below 0; A discretised by zoh, B by Euler's rule, Δ_k B_k.
+        B, C: [N, L, S], the same for all features.
+        x0: [N, H, S]; None: zeros.
+
+    Returns:
+        y [N, L, H] and the state after the last step [N, H, S].
+    """
+    x = u.new_zeros(len(u), *A.shape) if x0 is None else x0
+    outputs = []
+    for u_k, step_k, B_k, C_k in zip(*(v.unbind(1) for v in (u, step, B, C)), strict=True):
+        x = torch.exp(step_k[..., None] * A) * x + (step_k * u_k)[..., None] * B_k[:, None]
+        outputs.append((x * C_k[:, None]).sum(-1))
+    return torch.stack(outputs, 1), x

@@ -16,16 +16,10 @@ from torch import Tensor, nn
 from ssmbook.errors import InputError
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
-from ssmbook.ssm.inputs import (
-    Arrays,
-    check_bandlimit,
-    check_gain,
-    check_scale,
-    check_sequence,
-    copy_parameters,
-)
+from ssmbook.ssm.inputs import Arrays, Scale, check_bandlimit, check_gain, copy_parameters
 from ssmbook.ssm.kernels.dispatch import diagonal_ssm, scan_planes
 from ssmbook.ssm.kernels.planes import from_planes, multiply_planes, to_planes
+from ssmbook.ssm.layer import Pieces, StateSpaceLayer
 
 Discretization = Literal["bilinear", "zoh"]
 LEAST_DECAY = 1e-4  # clip_eigs holds Re λ ≤ −LEAST_DECAY
@@ -51,7 +45,7 @@ def passes_band(Lambda: Tensor, step: Tensor, bandlimit: float) -> Tensor:
     return step * Lambda.imag.abs() / (2 * math.pi) < bandlimit / 2
 
 
-class S5(nn.Module):
+class S5(StateSpaceLayer):
     """The S5 layer with a carried state.
 
     Args:
@@ -161,35 +155,21 @@ class S5(nn.Module):
         self._frozen = None
 
     def forward(
-        self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
+        self,
+        u: Tensor,
+        state: Tensor | None = None,
+        step_scale: Scale = 1.0,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Run a sequence, or the next chunk of one.
-
-        Args:
-            u: input [N, L, H] (a transposed view of [L, N, H] is as good), in the dtype of the parameters;
-                under autocast it is cast to that.
-            state: complex [N, P] from the call before; None starts from zero.
-            step_scale: factor on Δ, above 0: a number, [N], or [N, L] for irregular windows.
-
-        Returns:
-            y [N, L, H] and the state after the last step (None if bidirectional).
-
-        Raises:
-            InputError: shapes or dtypes that do not fit, a step_scale ≤ 0, a state for a bidirectional layer.
-        """
-        if torch.is_autocast_enabled(u.device.type):
-            u = u.to(self.D.dtype)
+        """See `StateSpaceLayer.forward`; a bidirectional layer takes no state (InputError) and returns None."""
         if state is not None and self.bidirectional:
             raise InputError("a bidirectional layer takes no state: give it the whole sequence")
-        check_sequence(u, self.width, self.D.dtype, state, self.state_shape)
-        with torch.autocast(u.device.type, enabled=False):
-            scale = check_scale(step_scale, u)
-            y, last = self._run_any(u, state, scale)
-            return y, None if self.bidirectional else last
+        y, last = super().forward(u, state, step_scale, lengths=lengths, resets=resets)
+        return y, None if self.bidirectional else last
 
-    def step(
-        self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, u: Tensor, state: Tensor | None = None, step_scale: Scale = 1.0) -> tuple[Tensor, Tensor]:
         """One step: u [N, H] → y [N, H] and the next state [N, P]; step_scale is a number or [N].
 
         Raises:
@@ -197,10 +177,7 @@ class S5(nn.Module):
         """
         if self.bidirectional:
             raise InputError("a bidirectional layer cannot run step by step: give it the whole sequence")
-        if u.ndim != 2:
-            raise InputError(f"a step takes u [N, {self.width}], not {list(u.shape)}")
-        y, state = self(u[:, None], state, step_scale)
-        return y[:, 0], state
+        return super().step(u, state, step_scale)
 
     def real_step(self) -> nn.Module:
         """The step in real arithmetic, see `ssmbook.ssm.real`."""
@@ -234,12 +211,17 @@ class S5(nn.Module):
             C = C * passes_band(Lambda, step, self.bandlimit)
         return h2_norm(step * Lambda, step[:, None] * B, C * 2 if self.conj_sym else C, omega_min)
 
-    def _run_any(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
-        if isinstance(scale, Tensor) and scale.ndim > 0:
-            return self._run_varying(u, x0, scale)
-        return self._run(u, x0, scale)
+    def _run(
+        self, u: Tensor, x0: Tensor | None, scale: float | Tensor, pieces: Pieces | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if pieces is None and not (isinstance(scale, Tensor) and scale.ndim):
+            return self._run_shared(u, x0, scale)
+        scale = torch.as_tensor(scale, dtype=u.dtype, device=u.device)
+        return self._run_varying(u, x0, scale if scale.ndim else scale.expand(len(u)), pieces)
 
-    def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
+    _run_pieces = _run
+
+    def _run_shared(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
         """One step size for all: u [N, L, H], x0 [N, P] → y [N, L, H], x_{L−1} [N, P]."""
         if self._is_frozen and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
             if u.shape[1] == 1 and not self.bidirectional:
@@ -253,7 +235,7 @@ class S5(nn.Module):
         return y, last
 
     def _run_step(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
-        """`_run` of a single step of a frozen layer: two real products, and a complex one over the state.
+        """`_run_shared` of a single step of a frozen layer: two real products, and a complex one over the state.
 
         Here Re and Im of a mode lie side by side, so that a row of 2P reals is the complex state itself.
         """
@@ -265,8 +247,10 @@ class S5(nn.Module):
         y = torch.addmm(rows * self.D, torch.view_as_real(x).flatten(1), c)
         return y[:, None], x
 
-    def _run_varying(self, u: Tensor, x0: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Step sizes that differ between sequences, scale [N], or between steps, [N, L]."""
+    def _run_varying(
+        self, u: Tensor, x0: Tensor | None, scale: Tensor, pieces: Pieces | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Step sizes that differ between sequences, scale [N], or between steps, [N, L]; or sequences in pieces."""
         Lambda = self.eigenvalues()
         step = scale[..., None] * self.log_step.exp()
         if scale.ndim == 1:
@@ -276,11 +260,11 @@ class S5(nn.Module):
         b = multiply_planes(to_planes(gain), u @ to_planes(torch.view_as_complex(self.B).T))  # [N, L, 2P]
         keep = 1.0 if self.bandlimit is None else passes_band(Lambda, step, self.bandlimit).repeat(1, 1, 2)
         outputs = self._output_planes()
-        x = scan_planes(a, b, x0)
+        x = scan_planes(_cut(a, pieces), b, x0)
         y = (x * keep) @ outputs[0].T + self.D * u
         for c in outputs[1:]:
-            y = y + (scan_planes(a, b, reverse=True) * keep) @ c.T
-        return y, from_planes(x[:, -1])
+            y = y + (scan_planes(_cut(a, pieces, reverse=True), b, reverse=True) * keep) @ c.T
+        return y, _last(from_planes(x), x0, pieces)
 
     def _planes(self, scale: float | Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The discretised layer as real matrices: Λ̄ [2P], B̄ [2P, H], and `_output_planes` behind the mask."""
@@ -315,6 +299,22 @@ class _Frozen:
         pairs = torch.arange(len(a), device=a.device).view(2, -1).T.flatten()  # Re 0, Im 0, Re 1, Im 1, …
         # Λ̄ complex [P], B̄ [H, 2P], C [2P, H], contiguous
         self.step = from_planes(a), b[pairs].T.contiguous(), outputs[0].T[pairs].contiguous()
+
+
+def _cut(a: Tensor, pieces: Pieces | None, reverse: bool = False) -> Tensor:
+    """The transitions, a [N, 1, 2P] or [N, L, 2P], which are 0 where a new sequence begins."""
+    if pieces is None:
+        return a
+    cuts = nn.functional.pad(pieces.resets[:, 1:], (0, 1)) if reverse else pieces.resets
+    return a.expand(-1, cuts.shape[1], -1).masked_fill(cuts[..., None], 0)
+
+
+def _last(x: Tensor, x0: Tensor | None, pieces: Pieces | None) -> Tensor:
+    """The states [N, P] after the last step of each sequence, of all x [N, L, P]."""
+    if pieces is None:
+        return x[:, -1]
+    start = torch.zeros_like(x[:, 0]) if x0 is None else x0
+    return torch.cat([start[:, None], x], 1)[torch.arange(len(x), device=x.device), pieces.lengths]
 
 
 def published_start(

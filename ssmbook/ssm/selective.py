@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmbook.ssm.inputs import Arrays
+from ssmbook.ssm.layer import Pieces
 from ssmbook.ssm.s5 import S5
 
 
@@ -48,7 +49,11 @@ class SelectiveS5(S5):
         """S5's; 2 H + 3 for the gate; 13 P additions and multiplications for Λ̄ and Δ̄, anew for each sequence."""
         return super().step_flops() + 2 * self.width + 3 + 13 * self.modes
 
-    def _run_any(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
+    def _run(
+        self, u: Tensor, x0: Tensor | None, scale: float | Tensor, pieces: Pieces | None = None
+    ) -> tuple[Tensor, Tensor]:
         if isinstance(scale, Tensor) and scale.ndim == 1:
             scale = scale[:, None]
-        return self._run_varying(u, x0, scale * self.gate(u))
+        return self._run_varying(u, x0, scale * self.gate(u), pieces)
+
+    _run_pieces = _run

@@ -13,7 +13,7 @@ class SequenceLayer(nn.Module):
     """Norm, state-space layer, gated activation and residual, as in the paper's long-range experiments.
 
     Args:
-        layer: the state-space layer: ``layer(u, state, step_scale) → (y, state)``, `S5`, `S4D` or `S4`.
+        layer: the state-space layer: ``layer(u, state, step_scale) → (y, state)``, a `StateSpaceLayer`.
         width: H, its width.
     """
 
@@ -24,8 +24,11 @@ class SequenceLayer(nn.Module):
         self.value = nn.Linear(width, width)
         self.gate = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, state: Any = None, step_scale: float | Tensor = 1.0) -> tuple[Tensor, Any]:
-        """x [N, L, H] → y [N, L, H] and the layer's state; state and step_scale as the layer takes them."""
-        z, state = self.layer(self.norm(x), state, step_scale)
+    def forward(
+        self, x: Tensor, state: Any = None, step_scale: float | Tensor = 1.0, **pieces: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        """x [N, L, H] → y [N, L, H] and the layer's state; state, step_scale, lengths and resets as the layer takes
+        them."""
+        z, state = self.layer(self.norm(x), state, step_scale, **pieces)
         g = F.gelu(z)
         return x + self.value(g) * self.gate(g).sigmoid(), state

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssmbook.errors import InputError
-from ssmbook.ssm.inputs import check_scale, check_sequence
 from ssmbook.ssm.kernels.planes import from_planes, to_planes
+from ssmbook.ssm.layer import StateSpaceLayer
 
 CHUNK = 64  # steps: about where the convolution within a chunk costs as much as the state between chunks
 
@@ -84,10 +83,8 @@ def run_steps(u: Tensor, x: Tensor | None, system: System, scale: Tensor) -> tup
     return torch.stack(outputs, 1), state
 
 
-class SISOLayer(nn.Module):
+class SISOLayer(StateSpaceLayer):
     """H single-input single-output systems: y = GLU(W GELU(K ∗ u + D ∘ u)); the base of `S4D` and `S4`."""
-
-    D: Tensor
 
     def __init__(self, width: int, kernel: nn.Module, D: Tensor, linear: nn.Linear | nn.Conv1d):
         super().__init__()
@@ -112,43 +109,13 @@ class SISOLayer(nn.Module):
     def extra_repr(self) -> str:
         return f"width={self.width}, state_width={2 * self.system.modes}"
 
-    def forward(
-        self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """Run a sequence, or the next chunk of one.
-
-        Args:
-            u: input [N, L, H] in the dtype of the parameters; under autocast it is cast to that.
-            state: complex [N, H, M] from the call before; None starts from zero.
-            step_scale: factor on Δ, above 0: a number (convolution), or [N] or [N, L] (step by step).
-
-        Returns:
-            y [N, L, H] and the state after the last step.
-
-        Raises:
-            InputError: shapes or dtypes that do not fit, a step_scale ≤ 0.
-        """
-        if torch.is_autocast_enabled(u.device.type):
-            u = u.to(self.D.dtype)
-        check_sequence(u, self.width, self.D.dtype, state, self.state_shape)
-        scale = check_scale(step_scale, u)
+    def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
         if not isinstance(scale, Tensor):
-            scale = u.new_full(
-                (), scale
-            )  # filled on the device: a capture of a CUDA graph forbids copies to it
-        with torch.autocast(u.device.type, enabled=False):
-            run = run_chunks if scale.ndim == 0 and u.shape[1] > 1 else run_steps
-            y, state = run(u, state, self.system, scale)
-            return self._output(y + self.D * u), state
-
-    def step(
-        self, u: Tensor, state: Tensor | None = None, step_scale: float | Tensor = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """One step of the recurrence: u [N, H] → y [N, H] and the next state; step_scale: a number or [N]."""
-        if u.ndim != 2:
-            raise InputError(f"a step takes u [N, {self.width}], not {list(u.shape)}")
-        y, state = self(u[:, None], state, step_scale)
-        return y[:, 0], state
+            # filled on the device: a capture of a CUDA graph forbids copies to it
+            scale = u.new_full((), scale)
+        run = run_chunks if scale.ndim == 0 and u.shape[1] > 1 else run_steps
+        y, state = run(u, x0, self.system, scale)
+        return self._output(y + self.D * u), state
 
     def step_flops(self) -> int:
         """Operations of one step of one sequence: x = Ā x + B̄ u takes 10 H M, y = 2 Re(C x) + D ∘ u takes 4 H M + 2 H,

@@ -1,11 +1,13 @@
 """What a recurrence must say of itself is enough: a GRU in this file and one registration."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from ssmbook.detector import PRESETS, RECURRENCES, Detector, load_checkpoint, save_checkpoint
-from ssmbook.detector.recurrences import REGISTRY, Recurrence, options_of, register
+from ssmbook.detector.recurrences import REGISTRY, Recurrence, make_recurrence, options_of, register
 from ssmbook.errors import InputError
 from ssmbook.live.export import step_and_arguments
 from ssmbook.live.step import NetworkStep
@@ -93,7 +95,21 @@ def test_options_that_a_recurrence_has_not_are_refused(recurrence):
 
 def test_the_registry_has_the_library_s_recurrences():
     assert set(RECURRENCES) == set(REGISTRY)
-    assert [n for n in RECURRENCES if REGISTRY[n].has_time_scale] == ["s5", "s5-selective", "s4d", "s4"]
+    assert [n for n in RECURRENCES if REGISTRY[n].has_time_scale] == [
+        "s5",
+        "s5-selective",
+        "s4d",
+        "s4",
+        "mamba",
+    ]
+
+
+def test_the_parameters_of_mamba_are_as_many_as_stated():
+    for C in (16, 64, 200):
+        counts = [sum(p.numel() for p in make_recurrence(n, C).layer.parameters()) for n in ("mamba", "s5")]
+        assert counts == [C * (50 + 2 * math.ceil(C / 16)), 4 * C * (C + 1)]
+    counts = [sum(p.numel() for p in make_recurrence(n, 64).parameters()) for n in ("mamba", "s5")]
+    assert counts == [16_256, 29_184]
 
 
 @pytest.mark.parametrize("recurrence", ["convlstm", "s4d", "none"])

@@ -8,7 +8,7 @@ import torch
 from ssmbook.detector.recurrences import make_recurrence, map_states
 from ssmbook.errors import InputError
 from ssmbook.live.export import ExportedStep, export_onnx, step_and_arguments
-from ssmbook.ssm import S4, S4D, S5, SelectiveS5
+from ssmbook.ssm import S4, S4D, S5, S6, SelectiveS5
 from tests.detector.test_model import counts, make
 
 HW = (60, 56)  # smaller than the input, so that the step pads
@@ -29,7 +29,7 @@ def trained(**options):
 def mixed():
     """A detector with another recurrence in each stage: as slow to export as one with the same in all."""
     model = trained()
-    for stage, name in zip(model.backbone.stages, ("s5-selective", "s4d", "s4", "convlstm"), strict=True):
+    for stage, name in zip(model.backbone.stages, ("s5-selective", "mamba", "s4", "convlstm"), strict=True):
         stage.recurrence = make_recurrence(name, len(stage.norm.weight))
         open_gate(stage.recurrence)
     return model
@@ -80,6 +80,7 @@ LAYERS = [
     S4D(6, 16, bandlimit=0.05),
     S4(6, 8),
     S4(6, 8, mode="diag"),
+    S6(6, 8),
 ]
 
 
@@ -95,7 +96,8 @@ def test_real_steps_equal_the_layer(layer):
         for k in range(5):
             y_k, state = real(u[:, k : k + 1], state, scale)
             torch.testing.assert_close(y_k[:, 0], y[:, k], rtol=0, atol=1e-12)
-        planes = torch.stack([last.real, last.imag], 1).reshape(state.shape)
+        planes = torch.stack([last.real, last.imag], 1) if last.is_complex() else last
+        planes = planes.reshape(state.shape)
         torch.testing.assert_close(state, planes, rtol=0, atol=1e-12)
 
 

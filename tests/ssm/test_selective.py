@@ -9,7 +9,7 @@ from tests.ssm.test_plain import complex_parts
 N, L, H, P = 3, 7, 4, 6
 SCALES = {
     "number": 0.5,
-    "sequence": torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64),
+    "sequence": torch.tensor([[0.5], [1.0], [2.0]], dtype=torch.float64),
     "step": torch.linspace(0.2, 2, N * L, dtype=torch.float64).view(N, L),
 }
 
@@ -38,9 +38,8 @@ def test_values_and_gradients_are_the_plain_ones(kind):
     def results(y, last):
         return y, last, *torch.autograd.grad(y.square().sum() + last.abs().square().sum(), given)
 
-    spread = scale[:, None] if kind == "sequence" else scale
     gate = 2 / (1 + torch.exp(-(u * layer.gate_weight).sum(-1) - layer.gate_bias))  # [N, L]
-    expected = results(*s5(u, *complex_parts(layer), x0, spread * gate))
+    expected = results(*s5(u, *complex_parts(layer), x0, scale * gate))
     for ours, plain in zip(results(*layer(u, x0, scale)), expected, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
 

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssmbook.detector import PRESETS, RECURRENCES, Detector
-from ssmbook.ssm import S4, S4D, S5, SelectiveS5
+from ssmbook.ssm import S4, S4D, S5, S6, SelectiveS5
 from ssmbook.study.sizes import frame_flops, sizes_table
 from ssmbook.training import learning_rate_for
 
@@ -33,8 +33,8 @@ def operations(layer, N):
 
 @pytest.mark.parametrize(
     "layer",
-    [S4D(6, 8), S4(6, 8), S4(6, 8, mode="diag"), S5(6, 10), SelectiveS5(6, 10)],
-    ids=["S4D", "S4", "S4 diag", "S5", "selective S5"],
+    [S4D(6, 8), S4(6, 8), S4(6, 8, mode="diag"), S5(6, 10), SelectiveS5(6, 10), S6(6, 8)],
+    ids=["S4D", "S4", "S4 diag", "S5", "selective S5", "S6"],
 )
 @torch.no_grad()
 def test_layers_cost_what_their_real_steps_do(layer):

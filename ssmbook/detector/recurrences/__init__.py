@@ -15,6 +15,7 @@ from ssmbook.lazy import lazily
 if TYPE_CHECKING:
     from ssmbook.detector.recurrences.base import Recurrence
     from ssmbook.detector.recurrences.convlstm import ConvLSTM
+    from ssmbook.detector.recurrences.mamba import MambaBlock
     from ssmbook.detector.recurrences.none import NoRecurrence
     from ssmbook.detector.recurrences.s4 import S4Block
     from ssmbook.detector.recurrences.s4d import S4DBlock
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ConvLSTM": "convlstm",
+    "MambaBlock": "mamba",
     "NoRecurrence": "none",
     "Recurrence": "base",
     "S4Block": "s4",
@@ -45,6 +47,7 @@ __all__ = [
     "RECURRENCES",
     "REGISTRY",
     "ConvLSTM",
+    "MambaBlock",
     "NoRecurrence",
     "Recurrence",
     "S4Block",

@@ -25,6 +25,7 @@ REGISTRY: Registry[type[Recurrence]] = Registry(
         "s5-selective": "s5_selective:SelectiveS5Block",
         "s4d": "s4d:S4DBlock",
         "s4": "s4:S4Block",
+        "mamba": "mamba:MambaBlock",
         "convlstm": "convlstm:ConvLSTM",
         "none": "none:NoRecurrence",
     },

@@ -36,7 +36,7 @@ class StateSpaceBlock(Recurrence):
         self.decode = nn.Linear(channels, channels, bias=False)
 
     def forward(self, x: Tensor, state: State = None, step_scale: Scale = 1.0) -> tuple[Tensor, State]:
-        """x [L, N, C] → [L, N, C]; state the layer's, flat: [N, ·]; step_scale a number, [N] or [N, L]."""
+        """x [L, N, C] → [L, N, C]; state the layer's, flat: [N, ·]; step_scale a number, [N, 1] or [N, L]."""
         a = self.norm1(x)
         if state is not None:
             state = state.unflatten(-1, self.layer.state_shape)

@@ -17,7 +17,7 @@ def over_pixels(block: Recurrence, tokens: Tensor, state: State, step_scale: Sca
         block: takes [L, N, C], see ``Recurrence``.
         tokens: [L, B, h, w, C].
         state: None, or what the last call returned: tensors [B, ·, h, w].
-        step_scale: a number, [B], or [L, B]; every pixel of a frame has the frame's.
+        step_scale: a number, [B], [L, B], [1, B] or [L, 1]; every pixel of a frame has the frame's.
 
     Returns:
         tokens [L, B, h, w, C] and the new state.
@@ -25,9 +25,8 @@ def over_pixels(block: Recurrence, tokens: Tensor, state: State, step_scale: Sca
     L, B, h, w, C = tokens.shape
     if isinstance(step_scale, Tensor) and step_scale.ndim:
         step_scale = step_scale.to(tokens.device)
-        if step_scale.ndim == 2:
-            step_scale = step_scale.T  # [B, L]
-        step_scale = step_scale.repeat_interleave(h * w, dim=0)  # [N] or [N, L], N = B·h·w
+        step_scale = step_scale.T if step_scale.ndim == 2 else step_scale[:, None]  # [B, L] or [B, 1]
+        step_scale = step_scale.expand(B, -1).repeat_interleave(h * w, dim=0)  # [N, L] or [N, 1], N = B·h·w
 
     def to_pixels(s: Tensor) -> Tensor:
         if s.ndim != 4 or (s.shape[0], *s.shape[2:]) != (B, h, w):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ssmbook.errors import InputError
+from ssmbook.ssm import plain
 from ssmbook.ssm.kernels.planes import from_planes, multiply_planes, to_planes
 from ssmbook.ssm.kernels.rows import flat, is_time_major, unflat
 
@@ -109,3 +110,15 @@ def diagonal_ssm(
     x = scan_planes(a, unflat(rows @ b.T, N, L, time_major), x0, reverse)
     y = torch.addmm(rows * d, flat(x, time_major), c.T)
     return unflat(y, N, L, time_major), from_planes(x[:, 0 if reverse else -1])
+
+
+def selective_scan(
+    u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, x0: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`ssmbook.ssm.plain.selective_scan` with the fastest backend: u, step [N, L, H], A [H, S], B, C [N, L, S],
+    x0 [N, H, S] or None → y [N, L, H] in the memory layout of u, and the last state [N, H, S]."""
+    if uses_numba(u) and u.shape[1] > 1:
+        from ssmbook.ssm.kernels import selective
+
+        return selective.selective_scan(u, step, A, B, C, x0)
+    return plain.selective_scan(u, step, A, B, C, x0)
