@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from detector import chunk, network
-from plain import PlainDetector, plain_like
+from detector import Plain, chunk, network
 
 from ssmbook.detector import Detector
 from ssmbook.live.step import NetworkStep, tensors_of
@@ -80,7 +79,7 @@ FRAMES = 6  # that a state is carried over
 def check_detector(device: str, preset: str, length: int) -> Iterator[dict[str, Any]]:
     """Features' predictions, states and gradients over two chunks, then frame by frame as it runs live."""
     model = as_trained(network(preset, device)).eval()
-    plain, reference = plain_like(model), plain_like(copy.deepcopy(model).double())
+    plain, reference = Plain(model), Plain(copy.deepcopy(model).double())
     x = chunk(model, length, device)[0]
     found = [outputs(m, x) for m in (model, plain, reference)]
     for name, limit in zip(found[0], (PREDICTIONS, PREDICTIONS, STATES, GRADIENTS), strict=True):
@@ -141,7 +140,7 @@ def frames_of(model: Detector, device: str) -> torch.Tensor:
     return chunk(model, FRAMES, device)[0]
 
 
-def outputs(model: Detector | PlainDetector, x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+def outputs(model: Detector | Plain, x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
     """Boxes, scores and states after two chunks, and gradients of a weighted sum of the second one's features."""
     first, second = x.split([len(x) // 2, len(x) - len(x) // 2])
     maps, states = model.features(second, model.features(first)[1])

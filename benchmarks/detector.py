@@ -3,7 +3,7 @@
     python benchmarks/detector.py                       # CPU; add --device cuda on a machine with a GPU
     python benchmarks/detector.py --preset sim-tiny --length 5 --repeats 3
 
-The plain formulation is benchmarks/plain.py. The limit is the matrix products, convolutions and attention kernels
+The plain formulation is `ssmbook.detector.plain`. The limit is the matrix products, convolutions and attention kernels
 that ours runs, by themselves, on buffers that are there already. A training step is forward, loss and backward,
 for L frames of batch 1 with four labelled ones; with burn-in 0–40, after the 20 frames of its past that are drawn
 on average, against one without: a ratio above 1 is what it costs, and half of that in a mixed batch. Streaming is
@@ -13,6 +13,7 @@ above what was held before, on a CPU each in a process of its own.
 """
 
 import argparse
+import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from measuring import Run, alone, best_ms, circumstances, exact_float32, peak_mb, write_results
-from plain import plain_like
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmbook.dataset import Batch
 from ssmbook.dataset.sequences import Past
-from ssmbook.detector import PRESETS, Detector
+from ssmbook.detector import PRESETS, Detector, plain
+from ssmbook.detector import plain_loss as objective
 from ssmbook.errors import InputError
 from ssmbook.live.step import NetworkStep, record_graph
 from ssmbook.training.burn_in import run_past
@@ -35,6 +36,28 @@ from ssmbook.training.settings import Training
 
 KINDS = ("plain", "ours", "checkpointing")  # the last is ours with checkpointing=True
 HEAVY = ("mm", "addmm", "bmm", "baddbmm", "convolution", "scaled_dot_product", "linear")  # of the limit
+
+
+class Plain:
+    """The plain formulation with a copy of a detector's weights, called as the detector is."""
+
+    def __init__(self, model: Detector) -> None:
+        self.model = copy.deepcopy(model)
+        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        self.p, self.config = plain.nested(tensors), model.config
+
+    @property
+    def backbone(self) -> torch.nn.Module:
+        return self.model.backbone
+
+    def features(self, x: torch.Tensor, states: Any = None, step_scale: float = 1.0) -> tuple[dict, list]:
+        return plain.features(x, self.p, self.config, states, step_scale)
+
+    def predict(self, maps: dict[int, torch.Tensor]) -> torch.Tensor:
+        return plain.predict(maps, self.p, self.config)
+
+    def loss(self, maps: dict[int, torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        return objective.loss(maps, targets, self.p, self.config, self.model.training)
 
 
 def network(preset: str, device: str, **options: Any) -> Detector:
@@ -74,13 +97,13 @@ def ours_training(model: Detector, L: int, device: str) -> Run:
 
 def plain_training(model: Detector, L: int, device: str) -> Run:
     x, frames, targets = chunk(model, L, device)
-    plain = plain_like(model)
+    other = Plain(model)
     step, slot = frames.unbind(-1)
 
     def run() -> None:
-        maps, _ = plain.features(x)
-        plain.loss({i: m[step, slot] for i, m in maps.items()}, targets)["loss"].backward()
-        plain.zero_grad(set_to_none=True)
+        maps, _ = other.features(x)
+        other.loss({i: m[step, slot] for i, m in maps.items()}, targets)["loss"].backward()
+        other.model.zero_grad(set_to_none=True)
 
     return run
 
@@ -111,8 +134,8 @@ def streaming_of(kind: str, preset: str, device: str) -> Run:
     model = network(preset, device).eval()
     frame = chunk(model, 1, device)[0]
     if kind == "plain":
-        plain = plain_step(model)
-        return lambda: plain(frame[0, 0])
+        by_frame = plain_step(model)
+        return lambda: by_frame(frame[0, 0])
     step = NetworkStep(model, model.input_hw)
     if kind == "limit":  # of what the graph is made of, operation by operation
         with torch.no_grad():
@@ -145,13 +168,13 @@ def exported_step(model: Detector) -> Run:
 
 def plain_step(model: Detector) -> Callable[[torch.Tensor], torch.Tensor]:
     """The plain formulation, frame after frame: counts [C, H, W] → predictions [A, 5 + classes]."""
-    plain = plain_like(model)
+    other = Plain(model)
     states: list = [None]
 
     @torch.no_grad()
     def step(frame: torch.Tensor) -> torch.Tensor:
-        maps, states[0] = plain.features(frame[None, None], states[0])
-        return plain.predict(maps)[0, 0]
+        maps, states[0] = other.features(frame[None, None], states[0])
+        return other.predict(maps)[0, 0]
 
     return step
 
@@ -161,7 +184,7 @@ def backbone_of(kind: str, preset: str, L: int, device: str) -> Run:
         return limit_of(backbone_of("ours", preset, L, device), device)
     model = network(preset, device).eval()
     x = chunk(model, L, device)[0]
-    run = model if kind == "ours" else plain_like(model)
+    run = model if kind == "ours" else Plain(model)
     return torch.no_grad()(lambda: run.features(x))
 
 

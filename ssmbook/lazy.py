@@ -1,8 +1,15 @@
-"""Packages whose names are imported when they are first asked for, so that importing one of them stays cheap."""
+"""Imports put off until a name is asked for: packages stay cheap to import, and wrong names cheap to refuse."""
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
+
+from ssmbook.errors import InputError
+
+T = TypeVar("T")
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -14,3 +21,52 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
     return get
+
+
+class Registry(MutableMapping[str, T]):
+    """Things of one kind by name. The library's own are imported when they are first asked for.
+
+    Args:
+        kind: what they are, for messages.
+        package: where the library's own lie.
+        homes: by name, ``"module:attribute"`` in the package, in the order of the tables.
+    """
+
+    def __init__(self, kind: str, package: str, homes: Mapping[str, str]) -> None:
+        self.kind, self._package = kind, package
+        self._entries: dict[str, T | str] = dict(homes)
+
+    def __getitem__(self, name: str) -> T:
+        entry = self._entries[name]
+        if isinstance(entry, str):
+            module, attribute = entry.split(":")
+            entry = getattr(import_module(f"{self._package}.{module}"), attribute)
+            self._entries[name] = entry
+        return entry
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __setitem__(self, name: str, entry: T) -> None:
+        self._entries[name] = entry
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, name: str) -> T:
+        """The one of that name.
+
+        Raises:
+            InputError: there is none; the message lists the names and suggests the nearest.
+        """
+        if name not in self:
+            near = difflib.get_close_matches(str(name), self, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{self.kind} is {name!r}; it must be one of {', '.join(self)}{hint}")
+        return self[name]

@@ -61,15 +61,13 @@ def test_a_lost_state_is_noticed(monkeypatch):
 
 
 def test_a_wrong_layer_is_noticed(monkeypatch):
-    right = agreement.plain_like
+    class Wrong(agreement.Plain):
+        def __init__(self, model):
+            super().__init__(model)
+            with torch.no_grad():
+                self.backbone.stages[0].recurrence.layer.D *= 1.001
 
-    def wrong(model):
-        plain = right(model)
-        with torch.no_grad():
-            plain.backbone.stages[0].recurrence.layer.D *= 1.001
-        return plain
-
-    monkeypatch.setattr(agreement, "plain_like", wrong)
+    monkeypatch.setattr(agreement, "Plain", Wrong)
     found = {row["row"]: row["passes"] for row in agreement.check_detector("cpu", "sim-smoke", 4)}
     assert not found["sim-smoke, states"]
 

@@ -118,6 +118,11 @@ def test_lint_and_types():
         ("from ssmbook.live import StreamingDetector", {"lightning", "matplotlib"}),
         ("from ssmbook.study import PROFILES", {"torch", "lightning"}),
         ("import ssmbook.cli", {"torch", "numpy"}),
+        ("from ssmbook.cli import main; main(['train', '--recurrence', 'lstm'])", {"torch", "lightning"}),
+        (
+            "from ssmbook.cli import main; main(['train', '--representation', 'tracks'])",
+            {"torch", "lightning"},
+        ),
     ],
 )
 def test_imports_load_what_they_need(line, without):

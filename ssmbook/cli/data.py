@@ -7,7 +7,9 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ssmbook.cli.values import listed
 from ssmbook.errors import InputError
+from ssmbook.events.representations import REPRESENTATIONS
 
 if TYPE_CHECKING:
     from ssmbook.dataset import Sensor
@@ -46,7 +48,7 @@ def add(commands: Any) -> None:
         "--representation",
         type=_list_of(str),
         default=["stacked_histogram"],
-        help="stacked_histogram (default), mixeddensity_stack or traces; several with commas",
+        help=f"{listed(REPRESENTATIONS)} (default: stacked_histogram); several with commas",
     )
     command.add_argument(
         "--window-ms", type=_list_of(float), help="window in ms (default: 50); several with commas"

@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ssmbook.cli.values import listed
+from ssmbook.detector.recurrences.registry import RECURRENCES
+from ssmbook.events.representations import REPRESENTATIONS, get_representation
+
 
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
@@ -46,7 +50,7 @@ def _add_train(commands: Any) -> None:
     add(
         "--recurrence",
         default="s5",
-        help="s5, s5-selective, s4d, s4, convlstm or none; s5-held and s5-h2 are S5 with a held mask and with the "
+        help=f"{listed(RECURRENCES)}; s5-held and s5-h2 are S5 with a held mask and with the "
         "H2 norm (default: s5)",
     )
     add(
@@ -59,7 +63,7 @@ def _add_train(commands: Any) -> None:
     add(
         "--representation",
         default="",
-        help="stacked_histogram, mixeddensity_stack or traces (default: the profile's)",
+        help=f"{listed(REPRESENTATIONS)} (default: the profile's)",
     )
     add("--name", default="", help="of the run's folder under runs/ (default: from the options)")
     add("--accelerator", default="auto", help="auto, cpu or gpu (default: auto)")
@@ -121,16 +125,21 @@ def _train(options: argparse.Namespace) -> None:
     <data>/runs/<name>: model.ckpt, best.ckpt, last.ckpt, metrics.csv and panels/."""
     from dataclasses import replace
 
+    from ssmbook.files import existing_folder
+    from ssmbook.study.profiles import get_profile, get_variant
+
+    profile = get_profile(options.profile)
+    get_variant(options.recurrence)
+    if options.representation:
+        get_representation(options.representation)
+
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     from ssmbook.dataset import describe, find_sequences
-    from ssmbook.files import existing_folder
     from ssmbook.study.checkpoints import check_counted
-    from ssmbook.study.profiles import get_profile
     from ssmbook.study.workspace import Workspace
     from ssmbook.training.run_folder import FREE
 
-    profile = get_profile(options.profile)
     names = [*(name for name, *_ in _SETTINGS), "checkpointing"]
     changed = {name: value for name in names if (value := getattr(options, name)) is not None}
     if "batch_size" in changed and "learning_rate" not in changed:

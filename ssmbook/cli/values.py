@@ -3,7 +3,15 @@
 import argparse
 import ast
 import re
+from collections.abc import Iterable
 from typing import Any
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a sentence: "a, b or c"."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
 
 _UNITS = {"": 1, "us": 1, "ms": 1000, "s": 1_000_000}
 

@@ -155,7 +155,7 @@ def plan_labels(
     training: bool = False,
     start_us: int = 0,
     end_us: int | None = None,
-) -> LabelPlan | None:
+) -> tuple[LabelPlan | None, LabelCounts]:
     """Filter the boxes of one recording and place its label frames and windows.
 
     Args:
@@ -167,26 +167,14 @@ def plan_labels(
             where the events do; a recording that starts earlier counts from 0.
 
     Returns:
-        None if no box at or after 100 ms is left: the sequence counts as without labels.
+        The plan, None if no box at or after 100 ms is left (the sequence counts as without labels); and what became
+        of the boxes.
     """
-    return plan_and_count(boxes, sensor, stride_us, grid, training, start_us, end_us)[0]
-
-
-def plan_and_count(
-    boxes: np.ndarray,
-    sensor: Sensor,
-    stride_us: int,
-    grid: str = "exact",
-    training: bool = False,
-    start_us: int = 0,
-    end_us: int | None = None,
-) -> tuple[LabelPlan | None, LabelCounts]:
-    """As ``plan_labels``, and what became of the boxes."""
     counts = LabelCounts(read=len(boxes))
     times = np.unique(boxes["t"])
     if len(times) > 1:
         counts.intervals_us.append(int(np.median(np.diff(times))))
-    boxes = _filtered(boxes, sensor, training, counts.dropped)
+    boxes = filter_boxes(boxes, sensor, training, counts.dropped)
     boxes = boxes[np.argsort(boxes["t"], kind="stable")]
     origin = start_us if start_us >= LATE_START_US else 0
     own = sensor.label_times == "own"
@@ -222,17 +210,16 @@ def _at_frames(times: np.ndarray, frame_times: np.ndarray, within_us: int) -> tu
     return of_frame, np.abs(times - frame_times[of_frame]) <= within_us
 
 
-def filter_boxes(boxes: np.ndarray, sensor: Sensor, training: bool = False) -> np.ndarray:
+def filter_boxes(
+    boxes: np.ndarray, sensor: Sensor, training: bool = False, dropped: Counter[str] | None = None
+) -> np.ndarray:
     """The boxes that count, cropped to the sensor, in the order that they came in.
 
     1. Class: one of the sensor's. 2. Crop: x, y, x + w, y + h each clipped to [0, size − 1]; empty boxes
     are dropped. 3. Size: w² + h² ≥ diagonal², w ≥ side and h ≥ side. 4. In training: w ≤ ⌊9 · width / 10⌋.
+    ``dropped`` counts what is dropped by reason.
     """
-    return _filtered(boxes, sensor, training, Counter())
-
-
-def _filtered(boxes: np.ndarray, sensor: Sensor, training: bool, dropped: Counter[str]) -> np.ndarray:
-    """As ``filter_boxes``; counts what it drops by reason."""
+    dropped = Counter() if dropped is None else dropped
     known = boxes["class_id"] < len(sensor.classes)
     other = boxes["class_id"][~known & (boxes["class_id"] != NO_CLASS)]
     if len(other) and not sensor.drop_other_classes:

@@ -273,15 +273,6 @@ class Sequence:
                 boxes[key] /= 2
         return crop_boxes(boxes, *self.shape[1:])
 
-    @property
-    def classes(self) -> np.ndarray:
-        """[N] class id of each box, in order of time."""
-        return self._boxes["class_id"]
-
-    def first_box(self, windows: np.ndarray) -> np.ndarray:
-        """For each of some windows: the index of the first box at a label frame in it or after it."""
-        return self._box_span[np.searchsorted(self.label_frames, windows)]
-
     def close(self) -> None:
         """Close the frame file; the next use opens it again."""
         if self._file is not None:

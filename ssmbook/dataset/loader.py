@@ -32,12 +32,10 @@ class EventDataModule(L.LightningDataModule):
         seed: of order and augmentation.
         sampling: of training batches: ``"random"``: chunks that end at a label frame, each epoch in a new
             order; ``"stream"``: each slot runs through all sequences in an order of its own, chunk after chunk,
-            and ``Batch.first`` says where the next one starts; ``"mixed"``: both, in different slots, random
+            and ``Batch.first`` says where the next one starts; ``"mixed"``: both, half of the slots each, random
             ones first.
-        random_share: of the slots in a mixed batch, rounded; at least one of each kind.
         burn_in: windows; each random chunk comes with 0 to as many of its sequence's windows before it, drawn
             uniformly and cut where the sequence begins: ``Batch.past``. 0: none does.
-        weighted: draw random chunks with replacement, by the sum over their boxes of 1 / (boxes of that class).
 
     With several ranks, each has its own ``batch_size`` slots, and training chunks and evaluated sequences are
     dealt to all ranks. The same seed gives the same batches whatever the number of workers.
@@ -59,13 +57,11 @@ class EventDataModule(L.LightningDataModule):
         augment: bool = True,
         seed: int = 0,
         sampling: str = "random",
-        random_share: float = 0.5,
-        weighted: bool = False,
         burn_in: int = 0,
     ) -> None:
         super().__init__()
         check_counts(sequence_length=sequence_length, batch_size=batch_size)
-        split_slots(batch_size, sampling, random_share)
+        split_slots(batch_size, sampling)
         check_burn_in(burn_in, sampling)
         if workers < 0:
             raise InputError(f"workers is {workers}; it must be at least 0")
@@ -77,8 +73,6 @@ class EventDataModule(L.LightningDataModule):
         self.augment = augment
         self.seed = seed
         self.sampling = sampling
-        self.random_share = random_share
-        self.weighted = weighted
         self.burn_in = burn_in
         self.stride_us: int | None = None
         self._schedule: TrainingSchedule | None = None
@@ -94,8 +88,6 @@ class EventDataModule(L.LightningDataModule):
             self.sequence_length,
             self.batch_size,
             sampling=self.sampling,
-            random_share=self.random_share,
-            weighted=self.weighted,
             augment=self.augment,
             burn_in=self.burn_in,
             seed=self.seed,
@@ -133,8 +125,6 @@ class EventDataModule(L.LightningDataModule):
             "augment",
             "seed",
             "sampling",
-            "random_share",
-            "weighted",
             "burn_in",
         )
         return {**{name: getattr(self, name) for name in names}, "ranks": _rank_of_ranks()[1]}

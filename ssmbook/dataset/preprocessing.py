@@ -27,7 +27,7 @@ from ssmbook.dataset.labels import (
     NO_EVENTS,
     LabelCounts,
     LabelPlan,
-    plan_and_count,
+    plan_labels,
     read_labels,
 )
 from ssmbook.dataset.layout import SPLITS, remove_partial, sequence_writer
@@ -411,7 +411,7 @@ def plan_sequence(
 ) -> tuple[LabelPlan | None, LabelCounts]:
     """The label frames and windows of a sequence, None if no label counts; and what became of its boxes."""
     try:
-        return plan_and_count(
+        return plan_labels(
             boxes,
             target.sensor,
             target.stride_us,

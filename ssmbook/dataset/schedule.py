@@ -42,20 +42,6 @@ def random_chunks(sequences: list[Sequence], length: int) -> list[ChunkKey]:
     return chunks
 
 
-def class_weights(sequences: list[Sequence], chunks: list[ChunkKey]) -> np.ndarray:
-    """[N] weight of each chunk: the sum over its boxes of 1 / (number of boxes of that class in the split)."""
-    classes = [sequence.classes for sequence in sequences]  # class id of each box, in order of time
-    counts = np.bincount(np.concatenate(classes))
-    sums = [np.concatenate([[0.0], np.cumsum(1 / counts[ids])]) for ids in classes]
-    where = np.array([(key.sequence, key.start, key.stop) for key in chunks])
-    weights = np.empty(len(chunks))
-    for i in np.unique(where[:, 0]).tolist():
-        rows = where[:, 0] == i
-        first, last = (sequences[i].first_box(where[rows, column]) for column in (1, 2))
-        weights[rows] = sums[i][last] - sums[i][first]
-    return weights
-
-
 def training_streams(sequences: list[Sequence], length: int) -> list[list[ChunkKey]]:
     """The sequences as runs of consecutive chunks, each of which has a label.
 
@@ -97,8 +83,6 @@ class TrainingSchedule(DistributedSampler):
         batch_size: int,
         *,
         sampling: str = "random",
-        random_share: float = 0.5,
-        weighted: bool = False,
         augment: bool = True,
         burn_in: int = 0,
         seed: int = 0,
@@ -108,14 +92,13 @@ class TrainingSchedule(DistributedSampler):
     ) -> None:
         super().__init__(sequences, num_replicas=ranks, rank=rank, seed=seed)  # type: ignore[arg-type]
         check_counts(length=length)
-        self.slots = split_slots(batch_size, sampling, random_share)
+        self.slots = split_slots(batch_size, sampling)
         check_burn_in(burn_in, sampling)
         self.augment, self.burn_in = augment, burn_in
         self.seen = seen
         randoms, streams = self.slots
         self.chunks = random_chunks(sequences, length) if randoms else []
         self.runs = training_streams(sequences, length) if streams else []
-        self.weights = class_weights(sequences, self.chunks) if weighted and randoms else None
         count = len(self.chunks) if randoms else sum(map(len, self.runs))
         self.batches = max(1, count // (ranks * (randoms or streams)))
 
@@ -134,10 +117,7 @@ class TrainingSchedule(DistributedSampler):
         together = self.num_replicas * count
         for epoch in itertools.count(begin // self.batches):
             rng = np.random.default_rng((self.seed, epoch))
-            if self.weights is None:
-                order = rng.permutation(len(self.chunks))
-            else:
-                order = rng.choice(len(self.chunks), len(self.chunks), p=self.weights / self.weights.sum())
+            order = rng.permutation(len(self.chunks))
             seeds = rng.integers(2**63, size=len(self.chunks))
             pasts = rng.integers(
                 self.burn_in + 1, size=len(self.chunks)
@@ -169,19 +149,16 @@ class TrainingSchedule(DistributedSampler):
             begin = 0
 
 
-def split_slots(batch_size: int, sampling: str, random_share: float) -> tuple[int, int]:
+def split_slots(batch_size: int, sampling: str) -> tuple[int, int]:
     """How many of a batch's slots hold random chunks, and how many streams."""
     check_counts(batch_size=batch_size)
     if sampling not in SAMPLINGS:
         raise InputError(f"sampling is {sampling!r}; it can be {', '.join(SAMPLINGS)}")
     if sampling != "mixed":
         return (batch_size, 0) if sampling == "random" else (0, batch_size)
-    if batch_size < 2 or not 0 < random_share < 1:
-        raise InputError(
-            f"batch_size is {batch_size} and random_share {random_share}; mixed sampling needs at least 2 and "
-            "a share between 0 and 1"
-        )
-    randoms = min(max(1, round(batch_size * random_share)), batch_size - 1)
+    if batch_size < 2:
+        raise InputError(f"batch_size is {batch_size}; mixed sampling needs at least 2")
+    randoms = round(batch_size / 2)
     return randoms, batch_size - randoms
 
 

@@ -107,19 +107,7 @@ class Batch(NamedTuple):
         return torch.where(elapsed > 0, elapsed / base_us, 1.0).to(self.x.device)
 
 
-def make_batch(chunks: list[Chunk | None]) -> Batch:
-    """Chunks side by side. None is padding: zeros without a label, but not all may be None."""
-    real = [chunk for chunk in chunks if chunk is not None]
-    shapes = {tuple(chunk.x.shape) for chunk in real}
-    if len(shapes) != 1:
-        names = ", ".join(f"{chunk.sequence} {tuple(chunk.x.shape)}" for chunk in real)
-        raise InputError(f"chunks of one batch differ in shape: {names}")
-    padding = torch.zeros_like(real[0].x)
-    x = torch.stack([padding if chunk is None else chunk.x for chunk in chunks], dim=1)
-    return _batch(x, chunks)
-
-
-def _batch(x: torch.Tensor, chunks: list[Chunk | None]) -> Batch:
+def batch_of(x: torch.Tensor, chunks: list[Chunk | None]) -> Batch:
     """The batch whose frames x [L, B, C, H, W] are in place already."""
     labelled = [(b, i, chunk) for b, chunk in enumerate(chunks) if chunk for i in range(len(chunk.frames))]
     labelled.sort(key=lambda entry: (entry[2].frames[entry[1]], entry[0]))  # by (l, b)
@@ -181,13 +169,6 @@ def label_chunk(sequence: Sequence, start: int, stop: int, x: torch.Tensor, firs
         sequence=sequence.name,
     )
     return _without_empty(chunk)
-
-
-def move_chunk(chunk: Chunk, transforms: Iterable[Transform]) -> Chunk:
-    """The chunk after transforms of its frames and boxes."""
-    for transform in transforms:
-        chunk = chunk._replace(x=transform.frames(chunk.x))
-    return move_boxes(chunk, transforms)
 
 
 def move_boxes(chunk: Chunk, transforms: Iterable[Transform]) -> Chunk:
@@ -256,7 +237,7 @@ class Chunks(Dataset):
         shape = self.length, len(keys), *model.shape
         x = self._pool.take(shape, model.dtype)
         chunks = [self._read(key, x[:, b]) for b, key in enumerate(keys)]
-        return _batch(x, chunks)._replace(past=self._read_past(keys))
+        return batch_of(x, chunks)._replace(past=self._read_past(keys))
 
     def _read_past(self, keys: list[ChunkKey | None]) -> Past | None:
         """What comes before the chunks, moved as they are."""

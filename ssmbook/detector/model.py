@@ -35,7 +35,7 @@ class Detector(nn.Module):
         input_hw: (height, width) of the network's input in pixels, to which frames are padded with zeros at
             the bottom and right; a multiple of 32 · ``partition``.
         partition: (p_h, p_w), tokens of an attention group.
-        recurrence: ``"s5"``, ``"s5-selective"``, ``"s4d"``, ``"s4"``, ``"mamba"``, ``"convlstm"`` or ``"none"``.
+        recurrence: a name of ``RECURRENCES``.
         carry: ``"exact"``: a state that is passed in is where the chunk begins; ``"published"``: every chunk
             begins at zero, as it does in the released code of S5-ViT, whatever state is passed in.
         in_channels: channels of a frame.

@@ -134,7 +134,7 @@ RIGHT, WRONG, NEITHER = 1, 2, 0
 def _match(truth, found, truth_span, found_span, ignored, outside, region, thresholds):  # pragma: no cover
     """What each detection is, RIGHT, WRONG or NEITHER, at each view and threshold: [V, T, D]."""
     views, T = len(ignored), len(thresholds)
-    kind = np.zeros((views, T, len(found)), np.uint8)
+    kind = np.full((views, T, len(found)), NEITHER, np.uint8)
     for group in range(len(truth_span) - 1):
         g0, g1 = truth_span[group], truth_span[group + 1]
         d0, d1 = found_span[group], found_span[group + 1]
@@ -163,9 +163,9 @@ def _match(truth, found, truth_span, found_span, ignored, outside, region, thres
                     if match > -1:
                         taken[match] = True
                         if not ignored[v, g0 + match]:
-                            kind[v, t, d0 + d] = 1
+                            kind[v, t, d0 + d] = RIGHT
                     elif not outside[v, d0 + d]:
-                        kind[v, t, d0 + d] = 2
+                        kind[v, t, d0 + d] = WRONG
     return kind
 
 

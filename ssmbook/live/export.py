@@ -3,7 +3,8 @@
     frame [B, C, h, w] (of the representation's type), states  →  predictions [B, A, 5 + classes], new states
 
 All arithmetic is real. A complex state of P values is a pair of planes, [B, 2P, h, w]: real parts, then imaginary.
-The start is zeros, as in `ExportedStep.start`; what a step returns goes into the next.
+The start is zeros, as in `ExportedStep.start`; what a step returns goes into the next. `export_onnx` writes a file;
+``torch.export.export(*step_and_arguments(model, frame_hw))`` gives PyTorch's own program.
 """
 
 import copy
@@ -77,22 +78,6 @@ class ExportedStep(nn.Module):
         return [t for s in states if s is not None for t in (s if isinstance(s, tuple) else (s,))]
 
 
-def export_program(
-    model: Detector, frame_hw: tuple[int, int], *, batch: int = 1, step_scale: float | None = 1.0
-) -> torch.export.ExportedProgram:
-    """The step as a `torch.export` program, for `torch.export.save` or ahead-of-time compilation.
-
-    Args:
-        model: the detector.
-        frame_hw: (height, width) of the frames, no larger than the model's input.
-        batch: cameras side by side.
-        step_scale: a constant, or None for an input, see `ExportedStep`.
-    """
-    step, arguments = _step_and_arguments(model, frame_hw, batch, step_scale)
-    with torch.no_grad():
-        return torch.export.export(step, arguments)
-
-
 def export_onnx(
     model: Detector,
     path: str | Path,
@@ -105,8 +90,14 @@ def export_onnx(
 
     Inputs ``frame`` (uint8, or int8 for a mixed-density stack), ``step_scale`` if it is one, and the states by
     name; outputs ``predictions`` [B, A, 5 + classes] (cx, cy, w, h in pixels, objectness, classes) and each state as
-    ``new_`` + its name. Arguments as in `export_program`. It needs the packages onnx and onnxscript:
-    pip install 'ssmbook[export]'.
+    ``new_`` + its name. It needs the packages onnx and onnxscript: pip install 'ssmbook[export]'.
+
+    Args:
+        model: the detector.
+        path: the file.
+        frame_hw: (height, width) of the frames, no larger than the model's input.
+        batch: cameras side by side.
+        step_scale: a constant, or None for an input, see `ExportedStep`.
 
     Raises:
         InputError: a package is missing, a size does not fit, or the recurrence cannot be exported.
@@ -120,7 +111,7 @@ def export_onnx(
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}; make it first")
-    step, arguments = _step_and_arguments(model, frame_hw, batch, step_scale)
+    step, arguments = step_and_arguments(model, frame_hw, batch, step_scale)
     names = step.names()
     inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]
     with torch.no_grad():
@@ -138,9 +129,10 @@ def export_onnx(
     return path
 
 
-def _step_and_arguments(
-    model: Detector, frame_hw: tuple[int, int], batch: int, step_scale: float | None
+def step_and_arguments(
+    model: Detector, frame_hw: tuple[int, int], batch: int = 1, step_scale: float | None = 1.0
 ) -> tuple[ExportedStep, tuple[Tensor, ...]]:
+    """The step and what an exporter calls it with; arguments as in `export_onnx`."""
     if batch < 1:
         raise InputError(f"batch is {batch}; it must be at least 1")
     if step_scale is not None and not step_scale > 0:

@@ -46,8 +46,8 @@ def s5(
     Returns:
         y [N, L, H] and the state after the last step [N, P].
     """
-    scale = torch.as_tensor(step_scale, dtype=u.dtype, device=u.device).expand(u.shape[:2])
-    step = scale[..., None] * log_step.exp()  # [N, L, P]
+    scale = torch.as_tensor(step_scale, dtype=u.dtype, device=u.device)
+    step = scale[..., None] * log_step.exp()  # [P], or [N, L, P]
     Lambda_bar = (1 + step * Lambda / 2) / (1 - step * Lambda / 2)
     Bu = step / (1 - step * Lambda / 2) * (u.to(B.dtype) @ B.T)
     x = scan(Lambda_bar, Bu, x0)

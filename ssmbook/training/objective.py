@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ssmbook.detector import Detector, detach_states
 from ssmbook.detector.backbone import STRIDES
 from ssmbook.detector.precision import autocast
+from ssmbook.detector.recurrences import Recurrence
 from ssmbook.errors import InputError
-from ssmbook.ssm import S5
 from ssmbook.training.settings import Training
 
 
@@ -24,11 +24,11 @@ class TrainingStep(nn.Module):
         model: the detector.
         training: of it count precision (weights stay float32); checkpointing; mask_ratio, the share of each
             frame's tokens that are masked, drawn from PyTorch's generator for the CPU, for which the model needs its
-            ``mask_token``; and h2_weight, what the S5 layers' H2 norms above ω_min = πα count in the loss, α the
+            ``mask_token``; and h2_weight, what the recurrences' H2 norms above ω_min = πα count in the loss, α the
             model's bandlimit: the second remedy of arXiv 2402.15584 against aliasing.
 
     Raises:
-        InputError: a weight below 0, or one for a model without S5 or bandlimit.
+        InputError: a weight below 0, or one for a model whose recurrences have no H2 norm, or without bandlimit.
     """
 
     def __init__(self, model: Detector, training: Training) -> None:
@@ -38,9 +38,10 @@ class TrainingStep(nn.Module):
             model.backbone.checkpoint_blocks()
         self.mask_ratio, self.h2_weight = training.mask_ratio, training.h2_weight
         weight, limited = self.h2_weight, model.config.get("bandlimit") is not None
-        if weight and (weight < 0 or not limited or not s5_layers(model)):
+        if weight and (weight < 0 or not limited or not all(r.has_h2_norm for r in recurrences(model))):
             raise InputError(
-                f"h2_weight is {weight}; it must be at least 0, and 0 for a model without S5 layers or bandlimit"
+                f"h2_weight is {weight}; it must be at least 0, and 0 for a model without bandlimit or whose "
+                f"recurrence ({model.config['recurrence']}) has no H2 norm"
             )
 
     def forward(
@@ -53,7 +54,7 @@ class TrainingStep(nn.Module):
             losses = self.model.loss(features, targets, self._count)
         if self.h2_weight:
             omega_min = math.pi * self.model.config["bandlimit"]
-            norms = torch.stack([layer.h2_norm(omega_min) for layer in s5_layers(self.model)]).sum()
+            norms = torch.stack([r.h2_norm(omega_min) for r in recurrences(self.model)]).sum()
             losses["h2_norm"] = norms.to(losses["loss"])
             losses["loss"] = losses["loss"] + self.h2_weight * losses["h2_norm"]
         return losses, detach_states(states)
@@ -81,9 +82,9 @@ class TrainingStep(nn.Module):
         return total.clamp(min=1) / dist.get_world_size()
 
 
-def s5_layers(model: nn.Module) -> list[S5]:
-    """The S5 layers of a model."""
-    return [module for module in model.modules() if isinstance(module, S5)]
+def recurrences(model: Detector) -> list[Recurrence]:
+    """The recurrences of a model's stages."""
+    return [stage.recurrence for stage in model.backbone.stages]  # type: ignore[misc]
 
 
 def learning_rate_for(batch_size: int, base: float = 2e-4) -> float:

@@ -17,7 +17,6 @@ from ssmbook.dataset.labels import (
     filter_boxes,
     find_label_frames,
     label_interval_us,
-    plan_and_count,
     plan_labels,
     read_labels,
     window_ends,
@@ -137,7 +136,7 @@ def test_every_label_frame_ends_a_window(grid, stride_ms):
     times = 130_000 + np.concatenate([[0], np.cumsum(n * 50_000 + rng.integers(-900, 900, size=30))])
     boxes = make_boxes(*[(t, 10, 10, 30, 40, 1) for t in rng.permutation(np.repeat(times, 2))])
     stride_us = round(1000 * stride_ms)
-    plan = plan_labels(boxes, Sensor.simulated(304, 240), stride_us, grid)
+    plan, _ = plan_labels(boxes, Sensor.simulated(304, 240), stride_us, grid)
     assert (
         plan.window_ends_us[plan.window_of_frame].tolist() == plan.frame_times_us.tolist() == times.tolist()
     )
@@ -153,16 +152,16 @@ def test_every_label_frame_ends_a_window(grid, stride_ms):
 
 def test_boxes_between_label_frames_are_left_out():
     boxes = make_boxes(*[(t, 10, 10, 30, 40, 0) for t in (50_000, 250_000, 375_000, 500_000)])
-    plan = plan_labels(boxes, GEN1, 50_000)
+    plan, _ = plan_labels(boxes, GEN1, 50_000)
     assert plan.boxes["t"].tolist() == [250_000, 500_000]
     assert plan.first_box.tolist() == [0, 1]
 
 
 def test_without_a_label_that_counts_there_is_no_plan():
-    assert plan_labels(make_boxes(), GEN1, 50_000) is None
-    assert plan_labels(make_boxes((250_000, 0, 0, 5, 5, 0)), GEN1, 50_000) is None
-    assert plan_labels(make_boxes((99_999, 0, 0, 50, 50, 0)), GEN1, 50_000) is None
-    assert plan_labels(make_boxes((100_000, 0, 0, 50, 50, 0)), GEN1, 50_000) is not None
+    assert plan_labels(make_boxes(), GEN1, 50_000)[0] is None
+    assert plan_labels(make_boxes((250_000, 0, 0, 5, 5, 0)), GEN1, 50_000)[0] is None
+    assert plan_labels(make_boxes((99_999, 0, 0, 50, 50, 0)), GEN1, 50_000)[0] is None
+    assert plan_labels(make_boxes((100_000, 0, 0, 50, 50, 0)), GEN1, 50_000)[0] is not None
 
 
 # What becomes of boxes
@@ -172,12 +171,12 @@ MINE = Sensor("mine", 304, 240, ("car", "pedestrian"), label_interval_ms=50, min
 
 def test_boxes_within_2_ms_of_a_label_frame_belong_to_it():
     times = (98_000, 100_000, 100_001, 102_000, 102_001, 148_500, 150_000, 151_999)
-    plan, counts = plan_and_count(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in times]), MINE, 50_000)
+    plan, counts = plan_labels(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in times]), MINE, 50_000)
     assert plan.frame_times_us.tolist() == [100_000, 148_500]
     assert plan.boxes["t"].tolist() == [100_000] * 4 + [148_500] * 2, "a box has the time of its label frame"
     assert plan.first_box.tolist() == [0, 4]
     assert (counts.read, counts.kept, counts.dropped[OFF_GRID]) == (8, 6, 2)
-    plan, counts = plan_and_count(
+    plan, counts = plan_labels(
         make_boxes(*[(t, 10, 10, 30, 40, 0) for t in times]), MINE, 50_000, "published"
     )
     assert plan.boxes["t"].tolist() == [100_000, 148_500], "the published grid is that of the script"
@@ -194,7 +193,7 @@ def test_every_box_is_counted_once():
             rng.integers(0, 3, n), strict=True,
         )  # fmt: skip
         sensor = Sensor("any", 304, 240, ("a", "b"), 50, min_side=10, drop_other_classes=True)
-        plan, counts = plan_and_count(
+        plan, counts = plan_labels(
             make_boxes(*rows), sensor, 50_000, training=bool(seed % 3), end_us=2_000_000
         )
         assert counts.read == counts.kept + sum(counts.dropped.values()) == n
@@ -208,11 +207,11 @@ def test_counts_in_words_and_the_warning():
     boxes = make_boxes(
         *[(t, 10, 10, 30, 40, 0) for t in times], (123_000, 10, 10, 30, 40, 0), (100_000, 0, 0, 5, 5, 1)
     )
-    _, counts = plan_and_count(boxes, MINE, 50_000)
+    _, counts = plan_labels(boxes, MINE, 50_000)
     assert str(counts) == "42 boxes read, 40 kept; dropped: 1 too small, 1 off the grid"
     assert counts.warning(MINE) == "", "1 of 41 is a few"
     hand = np.sort(np.random.default_rng(0).integers(100_000, 1_000_000, 18))
-    _, counts = plan_and_count(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in hand]), MINE, 50_000)
+    _, counts = plan_labels(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in hand]), MINE, 50_000)
     assert "16 of 18 boxes are off the grid of 50 ms" in counts.warning(MINE)
     assert "label_times: own" in counts.warning(MINE)
     assert counts.warning(GEN4) == "", (
@@ -225,7 +224,7 @@ def test_labels_at_their_own_times():
     times = np.sort(rng.choice(np.arange(20, 1000, 5), 18, replace=False)) * 1000
     times[5] = times[4] + 1500  # belongs to the one before
     own = Sensor("own", 304, 240, ("car",), 50, label_times="own")
-    plan, counts = plan_and_count(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in times]), own, 50_000)
+    plan, counts = plan_labels(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in times]), own, 50_000)
     assert (counts.kept, len(plan.frame_times_us)) == (18, 17)
     assert plan.window_ends_us[plan.window_of_frame].tolist() == plan.frame_times_us.tolist()
     assert (np.diff(plan.window_ends_us) > 0).all()
@@ -236,13 +235,13 @@ def test_windows_start_where_events_start():
     late = 49_599_300_523
     boxes = make_boxes(*[(late + t, 10, 10, 30, 40, 0) for t in range(100_000, 1_000_000, 50_000)])
     near = make_boxes(*[(t, 10, 10, 30, 40, 0) for t in range(100_000, 1_000_000, 50_000)])
-    plan, counts = plan_and_count(boxes, MINE, 50_000, start_us=late)
-    same = plan_labels(near, MINE, 50_000)
+    plan, counts = plan_labels(boxes, MINE, 50_000, start_us=late)
+    same, _ = plan_labels(near, MINE, 50_000)
     assert counts.kept == 18
     np.testing.assert_array_equal(plan.window_ends_us - late, same.window_ends_us)
     for start in (1, 20_000, 999_999):  # near 0: as published
         np.testing.assert_array_equal(
-            plan_labels(near, MINE, 50_000, start_us=start).window_ends_us, same.window_ends_us
+            plan_labels(near, MINE, 50_000, start_us=start)[0].window_ends_us, same.window_ends_us
         )
     with pytest.raises(InputError, match=r"the last label is 14 hours after the recording's start at 0 µs"):
         plan_labels(boxes, MINE, 2)
@@ -250,11 +249,11 @@ def test_windows_start_where_events_start():
 
 def test_labels_after_the_last_event_are_dropped_on_the_exact_grid_only():
     boxes = make_boxes(*[(t, 10, 10, 30, 40, 0) for t in range(100_000, 4_000_000, 50_000)])
-    plan, counts = plan_and_count(boxes, MINE, 50_000, end_us=1_000_000)
+    plan, counts = plan_labels(boxes, MINE, 50_000, end_us=1_000_000)
     assert plan.frame_times_us[-1] == 1_100_000
     assert (counts.kept, counts.dropped[NO_EVENTS]) == (21, 57)
-    assert plan_and_count(boxes, MINE, 50_000, "published", end_us=1_000_000)[1].kept == 78
-    assert plan_labels(boxes, MINE, 50_000, end_us=-1_000_000) is None
+    assert plan_labels(boxes, MINE, 50_000, "published", end_us=1_000_000)[1].kept == 78
+    assert plan_labels(boxes, MINE, 50_000, end_us=-1_000_000)[0] is None
 
 
 def test_classes_of_files_become_the_sensors(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from sequence_files import C, H, W, write_some
 
 from ssmbook.dataset import EvaluationStreams, TrainingSchedule
-from ssmbook.dataset.schedule import class_weights, random_chunks, split_slots, training_streams
+from ssmbook.dataset.schedule import random_chunks, split_slots, training_streams
 from ssmbook.errors import InputError
 
 
@@ -96,19 +96,14 @@ def test_without_augmentation_no_key_has_a_seed(sequences):
 # Burn-in
 
 
-@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("burn_in", [0, 9])
-def test_the_draws_of_an_epoch(sequences, weighted, burn_in):
+def test_the_draws_of_an_epoch(sequences, burn_in):
     """Order and seeds by themselves, as they are without burn-in; then the pasts, cut where a sequence begins."""
-    schedule = TrainingSchedule(sequences, 3, 4, weighted=weighted, burn_in=burn_in, seed=5)
+    schedule = TrainingSchedule(sequences, 3, 4, burn_in=burn_in, seed=5)
     chunks = random_chunks(sequences, 3)
-    weights = class_weights(sequences, chunks)
     for epoch in range(2):
         rng = np.random.default_rng((5, epoch))
-        if weighted:
-            order = rng.choice(len(chunks), len(chunks), p=weights / weights.sum())
-        else:
-            order = rng.permutation(len(chunks))
+        order = rng.permutation(len(chunks))
         seeds = rng.integers(2**63, size=len(chunks))
         pasts = rng.integers(burn_in + 1, size=len(chunks))
         wanted = [
@@ -128,40 +123,6 @@ def test_every_length_of_past_is_drawn_equally_often_and_for_random_chunks_alone
         # Six standard deviations of a binomial count.
         assert found[past] == pytest.approx(total / 5, abs=6 * (total * 0.2 * 0.8) ** 0.5)
     assert sorted(found) == [0, 1, 2, 3, 4]
-
-
-# Class weights
-
-
-def test_weights_are_those_of_the_definition(sequences):
-    chunks = random_chunks(sequences, 5)
-    boxes = [sequence.labels_at(i) for sequence in sequences for i in range(len(sequence.label_frames))]
-    counts = Counter(np.concatenate(boxes)["class_id"].tolist())
-    assert len(counts) == 2
-    weights = class_weights(sequences, chunks)
-    for key, weight in zip(chunks, weights, strict=True):
-        sequence = sequences[key.sequence]
-        inside = [
-            class_id
-            for i, window in enumerate(sequence.label_frames)
-            if key.start <= window < key.stop
-            for class_id in sequence.labels_at(i)["class_id"].tolist()
-        ]
-        assert weight == pytest.approx(sum(1 / counts[class_id] for class_id in inside))
-
-
-def test_weighted_chunks_come_as_often_as_their_weights(sequences):
-    chunks = random_chunks(sequences, 5)
-    share = class_weights(sequences, chunks) / class_weights(sequences, chunks).sum()
-    draws = 20_000
-    keys = [
-        key for batch in take(TrainingSchedule(sequences, 5, 10, weighted=True), draws // 10) for key in batch
-    ]
-    found = Counter(map(place, keys))
-    for key, p in zip(chunks, share, strict=True):
-        # Six standard deviations of a binomial count.
-        assert found[place(key)] == pytest.approx(p * draws, abs=6 * (p * draws) ** 0.5)
-    assert share.max() > 2 * share.min()
 
 
 # Training streams
@@ -214,12 +175,10 @@ def test_each_slot_runs_through_all_sequences_in_its_own_order(sequences):
     assert len(set(map(tuple, orders))) == len(orders), "no order comes twice"
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "share", "split"), [(8, 0.5, 4), (2, 0.9, 1), (5, 0.1, 1), (12, 0.75, 9)]
-)
-def test_mixed_batches_are_split_by_share(sequences, batch_size, share, split):
-    assert split_slots(batch_size, "mixed", share) == (split, batch_size - split)
-    schedule = TrainingSchedule(sequences, 5, batch_size, sampling="mixed", random_share=share)
+@pytest.mark.parametrize(("batch_size", "split"), [(8, 4), (2, 1), (3, 2), (5, 2)])
+def test_mixed_batches_are_split_in_half(sequences, batch_size, split):
+    assert split_slots(batch_size, "mixed") == (split, batch_size - split)
+    schedule = TrainingSchedule(sequences, 5, batch_size, sampling="mixed")
     randoms = TrainingSchedule(sequences, 5, split)
     streams = TrainingSchedule(sequences, 5, batch_size - split, sampling="stream")
     mixed = take(schedule, 30)
@@ -231,11 +190,10 @@ def test_mixed_batches_are_split_by_share(sequences, batch_size, share, split):
 
 
 @pytest.mark.parametrize("sampling", ["random", "stream", "mixed"])
-@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("seen", [0, 1, 7, 40, 171])
-def test_a_schedule_goes_on_at_any_batch(sequences, sampling, weighted, seen):
+def test_a_schedule_goes_on_at_any_batch(sequences, sampling, seen):
     burn_in = 0 if sampling == "stream" else 5
-    options = {"sampling": sampling, "weighted": weighted, "seed": 5, "burn_in": burn_in}
+    options = {"sampling": sampling, "seed": 5, "burn_in": burn_in}
     whole = take(TrainingSchedule(sequences, 4, 4, **options), seen + 25)
     assert take(TrainingSchedule(sequences, 4, 4, **options, seen=seen), 25) == whole[seen:]
     other = take(TrainingSchedule(sequences, 4, 4, **{**options, "seed": 6}), 25)
@@ -254,7 +212,6 @@ def test_what_was_read_ahead_does_not_count(sequences):
     [
         ({"sampling": "both"}, "sampling is 'both'; it can be random, stream, mixed"),
         ({"sampling": "mixed", "batch_size": 1}, "batch_size is 1"),
-        ({"sampling": "mixed", "random_share": 1.0}, "random_share 1.0"),
         ({"burn_in": -1}, "burn_in is -1"),
         ({"burn_in": 5, "sampling": "stream"}, "burn_in is 5, but sampling 'stream' has no random chunks"),
         ({"length": 0}, "length is 0"),

@@ -9,7 +9,7 @@ from torch import nn
 from ssmbook.detector import PRESETS, RECURRENCES, Detector, load_checkpoint, save_checkpoint
 from ssmbook.detector.recurrences import REGISTRY, Recurrence, make_recurrence, options_of, register
 from ssmbook.errors import InputError
-from ssmbook.live.export import export_program
+from ssmbook.live.export import step_and_arguments
 from ssmbook.live.step import NetworkStep
 from ssmbook.study.sizes import frame_flops
 
@@ -65,7 +65,8 @@ def test_a_recurrence_of_ones_own_trains_streams_exports_and_is_counted(tmp_path
     with torch.no_grad():
         expected = model.predict(model.features(x)[0])
     step = NetworkStep(model, HW)
-    program = export_program(model, HW).module()
+    with torch.no_grad():
+        program = torch.export.export(*step_and_arguments(model, HW)).module()
     states = [torch.zeros(1, 8 * 2**i, 16 >> i, 16 >> i) for i in range(4) for _ in range(2)]
     for frame, wanted in zip(x, expected, strict=True):
         torch.testing.assert_close(step(frame[0]), wanted[0], rtol=1e-4, atol=1e-4)

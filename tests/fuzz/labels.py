@@ -42,7 +42,7 @@ def _boxes(count):
 def _plan(path):
     boxes = read_labels(path, SENSOR)
     try:
-        plan = plan_labels(boxes, SENSOR, 50_000)
+        plan, _ = plan_labels(boxes, SENSOR, 50_000)
     except InputError as error:  # as preprocessing names the file
         raise InputError(f"{path}: {error}") from None
     if plan is not None:
@@ -96,7 +96,7 @@ drop_other_classes: true
 def _sequence(folder):
     boxes = _boxes(20)
     boxes["w"] = boxes["h"] = 20
-    plan = plan_labels(boxes, SENSOR, 50_000)
+    plan, _ = plan_labels(boxes, SENSOR, 50_000)
     assert isinstance(plan, LabelPlan)
     frames = np.random.default_rng(0).integers(0, 3, (len(plan.window_ends_us), 2, 8, 16), np.uint8)
     write_sequence(folder, NAME, plan, frames)

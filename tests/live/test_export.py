@@ -7,7 +7,7 @@ import torch
 
 from ssmbook.detector.recurrences import make_recurrence, map_states
 from ssmbook.errors import InputError
-from ssmbook.live.export import ExportedStep, export_onnx, export_program
+from ssmbook.live.export import ExportedStep, export_onnx, step_and_arguments
 from ssmbook.ssm import S4, S4D, S5, S6, SelectiveS5
 from tests.detector.test_model import counts, make
 
@@ -106,7 +106,8 @@ def test_program_equals_the_detector(scale):
     model = mixed()
     frames = counts(4, 2, *HW)
     value = 0.25 if scale is None else scale
-    program = export_program(model, HW, batch=2, step_scale=scale)
+    with torch.no_grad():
+        program = torch.export.export(*step_and_arguments(model, HW, batch=2, step_scale=scale))
     assert not any(
         isinstance(v, torch.Tensor) and v.is_complex()
         for node in program.graph.nodes
@@ -146,11 +147,11 @@ def test_onnx_equals_the_detector_over_100_carried_steps(tmp_path):
 def test_mistakes_are_named(tmp_path):
     model = make()
     with pytest.raises(InputError, match="batch is 0"):
-        export_program(model, HW, batch=0)
+        step_and_arguments(model, HW, batch=0)
     with pytest.raises(InputError, match="step_scale must be above 0"):
-        export_program(model, HW, step_scale=0.0)
+        step_and_arguments(model, HW, step_scale=0.0)
     with pytest.raises(InputError, match="do not fit"):
-        export_program(model, (65, 64))
+        step_and_arguments(model, (65, 64))
     with pytest.raises(InputError, match="no folder"):
         export_onnx(model, tmp_path / "missing" / "step.onnx", HW)
     model.backbone.stages[0].recurrence = torch.nn.Identity()

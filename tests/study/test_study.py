@@ -17,7 +17,7 @@ from ssmbook.errors import InputError
 from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms
 from ssmbook.study.profiles import VARIANTS, Arm, all_arms
 from ssmbook.study.rates import cells_of
-from ssmbook.training.objective import TrainingStep, s5_layers
+from ssmbook.training.objective import TrainingStep, recurrences
 from ssmbook.training.settings import Training
 
 
@@ -87,7 +87,7 @@ def test_the_study_has_all_that_it_compares():
     ]
     book = Workspace(profile)
     held, h2 = book.new_model("s5-held"), book.training("s5-h2")
-    assert all(layer.bandlimit == 0.5 for layer in s5_layers(held))
+    assert all(r.layer.bandlimit == 0.5 for r in recurrences(held))
     assert (h2.h2_weight, book.training("s5").h2_weight) == (1.0, 0.0)
     with pytest.raises(InputError, match="there is no model 'gru'"):
         book.new_model("gru")
@@ -125,8 +125,8 @@ def test_the_h2_norm_joins_the_loss():
     model = Detector(**PRESETS["sim-smoke"], clip_eigs=True).train()
     values = batch(model)
     plain, penalised = (TrainingStep(model, Training(h2_weight=weight))(*values)[0] for weight in (0.0, 3.0))
-    norms = sum(float(layer.h2_norm(math.pi * 0.5).detach()) for layer in s5_layers(model))
-    assert len(s5_layers(model)) == 4
+    norms = sum(float(r.h2_norm(math.pi * 0.5).detach()) for r in recurrences(model))
+    assert len(recurrences(model)) == 4
     assert norms > 0
     assert float(penalised["h2_norm"]) == pytest.approx(norms)
     assert float(penalised["loss"] - plain["loss"]) == pytest.approx(3 * norms, rel=1e-3)

@@ -4,11 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssmbook.detector.recurrences.registry import Recurrence, Scale, State, register
+from ssmbook.detector.recurrences.base import Recurrence, Scale, State
 from ssmbook.errors import InputError
 
 
-@register("convlstm")
 class ConvLSTM(Recurrence):
     """RVT's recurrence (arXiv 2212.05598): an LSTM cell at every pixel, its convolutions 1 × 1.
 

@@ -1,13 +1,11 @@
 """Mamba's selective layer S6, see `ssmbook.ssm.s6`: Δ, B and C are selected by LN₁(x)."""
 
-from ssmbook.detector.recurrences.registry import register
 from ssmbook.detector.recurrences.ssm_block import StateSpaceBlock
 from ssmbook.ssm import S6
 
 STATE_WIDTH = 16  # of each feature's own system, as in the paper
 
 
-@register("mamba")
 class MambaBlock(StateSpaceBlock):
     """Option: ``state_gain`` of `S6`.
 

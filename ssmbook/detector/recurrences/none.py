@@ -2,10 +2,9 @@
 
 from torch import Tensor
 
-from ssmbook.detector.recurrences.registry import Recurrence, Scale, State, register
+from ssmbook.detector.recurrences.base import Recurrence, Scale, State
 
 
-@register("none")
 class NoRecurrence(Recurrence):
     """Every frame by itself: the output is the input, and there is no state."""
 

@@ -1,58 +1,36 @@
-"""What a recurrence is to the detector, and the list of them.
+"""The recurrences by name. A module is imported when its name is first asked for, so that names cost no PyTorch.
 
-A recurrence of one's own is a subclass of ``Recurrence`` in a file of its own, with ``@register("its-name")`` above it.
+A recurrence of one's own is a subclass of ``Recurrence`` in a file of its own, with ``@register("its-name")`` above it;
+one of the library is a line of ``REGISTRY``.
 """
 
-import copy
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
-
-import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from typing import TYPE_CHECKING, Any
 
 from ssmbook.errors import InputError
+from ssmbook.lazy import Registry
 
-Scale = float | Tensor
-State = Any  # of a block: a tensor [N, ·], a tuple of them, or None (nothing to remember, or the start)
+if TYPE_CHECKING:
+    from ssmbook.detector.recurrences.base import Recurrence
 
-REGISTRY: dict[str, type["Recurrence"]] = {}
-
-
-class Recurrence(nn.Module):
-    """What runs over time at every pixel of a stage by itself.
-
-    A subclass is made as ``cls(channels, **options)``; its options are its keyword-only arguments, each with a default.
-    """
-
-    has_time_scale: ClassVar[bool] = False  # whether step_scale has an effect
-    channels: int
-
-    def forward(self, x: Tensor, state: State = None, step_scale: Scale = 1.0) -> tuple[Tensor, State]:
-        """x [L, N, C] (N pixels) → [L, N, C] and the state after the last step.
-
-        The state is None, a tensor [N, ·] or a tuple of them; step_scale is a number, [N, 1] or [N, L].
-        """
-        raise TypeError("a subclass says how it runs")
-
-    def state_widths(self) -> dict[str, int]:
-        """Width of each tensor of the state, by the end of its name in an exported step; empty where there is none."""
-        return {}
-
-    def real_step(self) -> Self:
-        """A copy that runs single steps in real arithmetic, for an export; where all is real, the recurrence itself."""
-        return self
-
-    def freeze(self) -> None:
-        """Prepare for running only; the parameters no longer change."""
-
-    @torch.no_grad()
-    def step_flops(self) -> int:
-        """Operations of one step at one pixel, twice the multiply-adds; PyTorch's counter sees matrix products."""
-        with FlopCounterMode(display=False) as counter:
-            copy.deepcopy(self).to("meta")(torch.zeros(1, 1, self.channels, device="meta"))
-        return counter.get_total_flops()
+#: By name, in the order of the tables.
+REGISTRY: Registry[type[Recurrence]] = Registry(
+    "recurrence",
+    "ssmbook.detector.recurrences",
+    {
+        "s5": "s5:S5Block",
+        "s5-selective": "s5_selective:SelectiveS5Block",
+        "s4d": "s4d:S4DBlock",
+        "s4": "s4:S4Block",
+        "mamba": "mamba:MambaBlock",
+        "convlstm": "convlstm:ConvLSTM",
+        "none": "none:NoRecurrence",
+    },
+)
+RECURRENCES = tuple(REGISTRY)  #: the names of the library's own
 
 
 def register(name: str) -> Callable[[type[Recurrence]], type[Recurrence]]:
@@ -67,9 +45,7 @@ def register(name: str) -> Callable[[type[Recurrence]], type[Recurrence]]:
 
 def get_recurrence(name: str) -> type[Recurrence]:
     """The class of that name; an InputError that lists the names if there is none."""
-    if name not in REGISTRY:
-        raise InputError(f"recurrence is {name!r}; it must be one of {', '.join(REGISTRY)}")
-    return REGISTRY[name]
+    return REGISTRY.find(name)
 
 
 def options_of(name: str) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """S4, a state-space model with a diagonal-plus-low-rank state matrix for each feature."""
 
-from ssmbook.detector.recurrences.registry import register
 from ssmbook.detector.recurrences.s4d import STATE_WIDTH
 from ssmbook.detector.recurrences.ssm_block import StateSpaceBlock
 from ssmbook.ssm import S4
 
 
-@register("s4")
 class S4Block(StateSpaceBlock):
     """Option: ``state_gain`` of `S4`."""
 

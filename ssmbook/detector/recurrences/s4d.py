@@ -2,14 +2,12 @@
 
 from typing import Literal
 
-from ssmbook.detector.recurrences.registry import register
 from ssmbook.detector.recurrences.ssm_block import StateSpaceBlock
 from ssmbook.ssm import S4D
 
 STATE_WIDTH = 64  # of each feature's own system; what the published S4 and S4D start with
 
 
-@register("s4d")
 class S4DBlock(StateSpaceBlock):
     """Options: those of `S4D`."""
 

@@ -2,15 +2,16 @@
 
 from typing import ClassVar, Literal
 
-from ssmbook.detector.recurrences.registry import register
+from torch import Tensor
+
 from ssmbook.detector.recurrences.ssm_block import StateSpaceBlock
 from ssmbook.ssm import S5
 
 
-@register("s5")
 class S5Block(StateSpaceBlock):
     """Options: those of `S5`."""
 
+    has_h2_norm = True
     kind: ClassVar[type[S5]] = S5
 
     def __init__(
@@ -25,3 +26,6 @@ class S5Block(StateSpaceBlock):
         options = {"bandlimit": bandlimit, "bandlimit_mode": bandlimit_mode, "clip_eigs": clip_eigs}
         layer = self.kind(channels, channels, state_gain=state_gain, **options)  # type: ignore[arg-type]
         super().__init__(layer, channels)
+
+    def h2_norm(self, omega_min: float) -> Tensor:
+        return self.layer.h2_norm(omega_min)

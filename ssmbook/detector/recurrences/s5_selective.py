@@ -1,11 +1,9 @@
 """Selective S5, see `ssmbook.ssm.selective`; the gate sees LN₁(x)."""
 
-from ssmbook.detector.recurrences.registry import register
 from ssmbook.detector.recurrences.s5 import S5Block
 from ssmbook.ssm import SelectiveS5
 
 
-@register("s5-selective")
 class SelectiveS5Block(S5Block):
     """Options: those of `S5`."""
 

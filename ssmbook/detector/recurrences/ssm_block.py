@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmbook.detector.attention import add_to
-from ssmbook.detector.recurrences.registry import Recurrence, Scale, State
+from ssmbook.detector.recurrences.base import Recurrence, Scale, State
 
 
 class StateSpaceBlock(Recurrence):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssmbook.detector.recurrences.registry import Recurrence, Scale, State
+from ssmbook.detector.recurrences.base import Recurrence, Scale, State
 from ssmbook.errors import InputError
 
 

@@ -1,22 +1,39 @@
 """Events to what the detector sees: a module for each kind, and their registry."""
 
-from ssmbook.errors import InputError
-from ssmbook.events.representations.base import Representation
-from ssmbook.events.representations.traces import Traces
-from ssmbook.events.representations.windowed import MixedDensityStack, StackedHistogram
+from __future__ import annotations
 
-#: By name, which is also how their folders in the published layout begin.
-REPRESENTATIONS: dict[str, type[Representation]] = {
-    kind.name: kind for kind in (StackedHistogram, MixedDensityStack, Traces)
-}
+from typing import TYPE_CHECKING
+
+from ssmbook.lazy import Registry, lazily
+
+if TYPE_CHECKING:
+    from ssmbook.events.representations.base import Representation
+    from ssmbook.events.representations.traces import Traces
+    from ssmbook.events.representations.windowed import MixedDensityStack, StackedHistogram
+
+#: By name, which is also how their folders in the published layout begin; imported when first asked for.
+REPRESENTATIONS: Registry[type[Representation]] = Registry(
+    "representation",
+    __name__,
+    {
+        "stacked_histogram": "windowed:StackedHistogram",
+        "mixeddensity_stack": "windowed:MixedDensityStack",
+        "traces": "traces:Traces",
+    },
+)
 
 
 def get_representation(name: str) -> type[Representation]:
     """The representation of that name; an InputError that lists the names if there is none."""
-    if name not in REPRESENTATIONS:
-        raise InputError(f"representation is {name!r}; it can be {', '.join(REPRESENTATIONS)}")
-    return REPRESENTATIONS[name]
+    return REPRESENTATIONS.find(name)
 
+
+_HOMES = {
+    "MixedDensityStack": "windowed",
+    "Representation": "base",
+    "StackedHistogram": "windowed",
+    "Traces": "traces",
+}
 
 __all__ = [
     "REPRESENTATIONS",
@@ -26,3 +43,5 @@ __all__ = [
     "Traces",
     "get_representation",
 ]
+
+__getattr__ = lazily(__name__, _HOMES)

@@ -192,7 +192,7 @@ class TestMemory:
         sparse = dense[dense["t"] % 50_000 == 0]
         own = int(np.random.SeedSequence((0, 0, 0)).generate_state(1, np.uint64)[0])
         assert np.array_equal(sparse, SimulatedSequence(scene, seed=own).boxes())
-        plan = plan_labels(dense, Sensor.simulated(128, 96), 50_000)
+        plan, _ = plan_labels(dense, Sensor.simulated(128, 96), 50_000)
         assert np.array_equal(plan.frame_times_us, np.unique(sparse["t"][sparse["t"] >= 100_000]))
 
     def test_no_scene_is_in_two_splits(self, tmp_path):
