@@ -126,10 +126,10 @@ def _train(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from ssmbook.files import existing_folder
-    from ssmbook.study.profiles import get_profile, get_variant
+    from ssmbook.study.profiles import get_profile
 
     profile = get_profile(options.profile)
-    get_variant(options.recurrence)
+    profile.variant(options.recurrence)
     if options.representation:
         get_representation(options.representation)
 
@@ -145,13 +145,14 @@ def _train(options: argparse.Namespace) -> None:
     if "batch_size" in changed and "learning_rate" not in changed:
         base = profile.training
         changed["learning_rate"] = base.learning_rate * (changed["batch_size"] / base.batch_size) ** 0.5
-    profile = replace(profile, training=replace(profile.training, **changed))
+    own = profile.training
+    profile = replace(profile, training=replace(own, **changed))
     if options.sensor:
         profile = replace(profile, sensor=options.sensor)
     shown = [
         f"{name}={value}"
         for name, value in changed.items()
-        if getattr(options, name) is not None and name not in FREE
+        if getattr(options, name) is not None and name not in FREE and value != getattr(own, name)
     ]
     shown += [
         f"{n}={Path(v).stem}" for n in ("init", "sensor", "representation") if (v := getattr(options, n))

@@ -21,7 +21,7 @@ from typing import Any
 from ssmbook.dataset import Sensor
 from ssmbook.dataset.grid import BASE_HZ
 from ssmbook.errors import InputError, shown
-from ssmbook.events.simulate import DEMO_SCENE, DEMO_SET, MEMORY_SET, Simulation
+from ssmbook.events.simulate import DEMO_SCENE, MEMORY_SET, Simulation
 from ssmbook.training.settings import Training
 
 RATES_HZ = (20.0, 40.0, 100.0, 200.0)
@@ -58,6 +58,7 @@ VARIANTS = {
     "s5-h2-0.1": Variant("s5", {"clip_eigs": True}, {"h2_weight": 0.1}),
     "s5-h2-10": Variant("s5", {"clip_eigs": True}, {"h2_weight": 10.0}),
     "s5-held-h2": Variant("s5", {"bandlimit_mode": "held", "clip_eigs": True}, {"h2_weight": 1.0}),
+    "mamba": Variant("mamba"),
     "s4d": Variant("s4d"),
     "s4d-held": Variant("s4d", {"bandlimit_mode": "held"}),
     "s4": Variant("s4"),
@@ -140,7 +141,17 @@ class Profile:
         return known[name]
 
 
+# The answer in short: the rate followed and not, the state carried and not, and a recurrence without a time scale.
 DEMO_ARMS = (
+    Arm("s5-selective", "sliding", follow=True),
+    Arm("s5-selective", "sliding", rates_hz=(20.0, 200.0)),
+    Arm("s5-selective", "sliding", follow=True, carry="published", rates_hz=(BASE_HZ,)),
+    Arm("convlstm", "sliding"),
+    Arm("convlstm", "sliding", carry="published", rates_hz=(BASE_HZ,)),
+)
+
+# Every kind of arm once, for the tests and for the outputs that the chapters are compared with.
+SMOKE_ARMS = (
     Arm("s5", "sliding", follow=True),
     Arm("s5", "sliding"),
     Arm("s5", "true", follow=True),
@@ -228,7 +239,7 @@ PROFILES = {
             sensor=Sensor.simulated(width=64, height=64),
             model="sim-smoke",
             training=replace(_DEMO, steps=12, batch_size=2, sequence_length=5, validate_every=12),
-            arms=DEMO_ARMS,
+            arms=SMOKE_ARMS,
             simulation=Simulation(
                 scene=replace(DEMO_SCENE, width=64, height=64, duration_s=1.0),
                 sequences={"train": 3, "val": 1, "test": 2},
@@ -239,9 +250,10 @@ PROFILES = {
             name="demo",
             sensor=Sensor.simulated(width=128, height=96),
             model="sim-tiny",
-            training=_DEMO,
+            training=_MEMORY,
             arms=DEMO_ARMS,
-            simulation=DEMO_SET,
+            simulation=MEMORY_SET,
+            data="memory",
         ),
         Profile(
             name="study",

@@ -233,6 +233,33 @@ def run_arms(
     return pd.DataFrame(_rows(cells_of(workspace, arms), models, found))
 
 
+def train_models(workspace: Workspace, workers: int = 1, progress: bool = True) -> dict[str, Path]:
+    """The checkpoints of a profile's models with its first seed, trained where they are missing, side by side.
+
+    Args:
+        workers: processes, a model each at a time; they share this machine's threads.
+    """
+    place = workspace.with_seed(workspace.seeds[0])
+    names = place.profile.variants
+    place.prepare([(BASE_MS, BASE_MS)])
+    files: dict[str, Path] = {}
+    for number, result in run_calls(_train, [(place, name, workers) for name in names], workers, None):
+        if isinstance(result, BaseException):
+            raise result
+        files[names[number]] = result
+    return {name: files[name] for name in names}
+
+
+def _train(place: Workspace, variant: str, workers: int) -> Path:
+    _share_threads(workers)
+    return place.train(variant)
+
+
+def _share_threads(workers: int) -> None:
+    if workers > 1:  # in a process of its own, which this sets up for good
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
 def read_arms(workspace: Workspace, name: str = RATES_CSV) -> pd.DataFrame:
     """A table of ``run_arms`` that was computed before; an InputError that says what makes it."""
     path = workspace.tables / name
@@ -244,8 +271,7 @@ def read_arms(workspace: Workspace, name: str = RATES_CSV) -> pd.DataFrame:
 
 
 def _run(model: Trained, device: str, progress: bool, workers: int) -> list[dict[str, Any]]:
-    if workers > 1:  # a process of its own, which this sets up for good
-        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    _share_threads(workers)
     return model.run(device, progress)
 
 

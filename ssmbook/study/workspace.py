@@ -220,16 +220,16 @@ class Workspace:
         source.close()
         return frames
 
-    def run(self, variant: str = "s5") -> Path:
+    def run(self, variant: str = "") -> Path:
         """The folder of one training: the variant's name, and its seed where that is not 0."""
-        seed = self.profile.training.seed
+        seed, variant = self.profile.training.seed, variant or self.profile.variants[0]
         return self.folder / "runs" / self._of(f"{variant}_seed={seed}" if seed else variant)
 
-    def new_model(self, variant: str = "s5", init: str | Path = "") -> Detector:
+    def new_model(self, variant: str = "", init: str | Path = "") -> Detector:
         """The profile's detector for its sensor, with starting weights drawn from the training's seed.
 
         Args:
-            variant: a name of ``VARIANTS``.
+            variant: of the profile; its first one by default.
             init: a checkpoint to begin from, ours or released, see ``fine_tune``; it decides the variant.
         """
         torch.manual_seed(self.profile.training.seed)
@@ -244,7 +244,7 @@ class Workspace:
                     "representation that it was trained on"
                 )
             return model
-        chosen = self.profile.variant(variant)
+        chosen = self.profile.variant(variant or self.profile.variants[0])
         own = {
             "num_classes": classes,
             "in_channels": channels,
@@ -254,13 +254,15 @@ class Workspace:
         }
         return Detector(**{**PRESETS[self.profile.model], **sizes, **own})
 
-    def training(self, variant: str = "s5") -> Training:
+    def training(self, variant: str = "") -> Training:
         """The hyper-parameters of one variant's training."""
-        return replace(self.profile.training, **self.profile.variant(variant).training)
+        return replace(
+            self.profile.training, **self.profile.variant(variant or self.profile.variants[0]).training
+        )
 
     def train(
         self,
-        variant: str = "s5",
+        variant: str = "",
         accelerator: str = "auto",
         devices: int = 1,
         nodes: int = 1,
@@ -295,6 +297,6 @@ class Workspace:
             ),
         )
 
-    def model(self, variant: str = "s5", carry: str = "exact") -> Detector:
+    def model(self, variant: str = "", carry: str = "exact") -> Detector:
         """The trained detector, in eval mode."""
         return load_checkpoint(self.train(variant), carry=carry).eval()
