@@ -46,9 +46,13 @@ EVERY_MS = 7.0  # of the moments that are scored: it divides no stride
 SPEEDS_PX_S = (0.0, 1.0, 30.0, 1e9)  # at rest, slow, fast
 _PERIOD_US = round(1000 * BASE_MS)
 
+def _cut(stage: int) -> list[Intervention]:
+    return [CutState([stage])]
+
+
 #: The state of one stage from zero at each chunk; asked at the rate of training.
 STAGES: dict[str, Callable[[], list[Intervention]]] = {
-    f"state of stage {i} from zero": partial(lambda i: [CutState([i])], i) for i in (1, 2, 3, 4)
+    f"state of stage {i} from zero": partial(_cut, i) for i in (1, 2, 3, 4)
 }
 #: What replaces input or state, by name; a new one for each run, for they remember.
 CAUSES: dict[str, Callable[[], list[Intervention]]] = {
@@ -82,10 +86,8 @@ def streaming_rows(place: Workspace, variant: str, rate_hz: float) -> dict[str, 
         names = ("AP_rest", "AP_slow", "AP_fast")
         rows["streaming"].append(row | dict(zip(names, speeds["AP"], strict=True)))
         table = delay_table(delays(truth, found.steps, place.sensor, threshold, latency_ms=latency))
-        rows["delays"] += [
-            {"rate_hz": rate_hz, "latency_ms": latency, **part}
-            for part in table.reset_index().to_dict("records")
-        ]
+        named = {"rate_hz": rate_hz, "latency_ms": latency}
+        rows["delays"] += [named | {"kind": str(kind)} | dict(part) for kind, part in table.iterrows()]
     return rows
 
 
@@ -104,15 +106,10 @@ def ask(
     """Answer the questions of one trained model; what was answered before with the same weights is not asked again."""
     exact_float32()
     for rate in rates_hz:
-        _kept(place, variant, ("streaming", rate), lambda rate=rate: streaming_rows(place, variant, rate))
+        _kept(place, variant, ("streaming", rate), partial(streaming_rows, place, variant, rate))
     for name in causes:
-        for rate in (BASE_HZ,) if name.startswith("state of stage") else (200.0,):
-            _kept(
-                place,
-                variant,
-                (name, rate),
-                lambda rate=rate, name=name: cause_rows(place, variant, rate, name),
-            )
+        rate = BASE_HZ if name in STAGES else 200.0
+        _kept(place, variant, (name, rate), partial(cause_rows, place, variant, rate, name))
 
 
 def collect_answers(workspace: Workspace) -> dict[str, pd.DataFrame]:
