@@ -46,6 +46,7 @@ EVERY_MS = 7.0  # of the moments that are scored: it divides no stride
 SPEEDS_PX_S = (0.0, 1.0, 30.0, 1e9)  # at rest, slow, fast
 _PERIOD_US = round(1000 * BASE_MS)
 
+
 def _cut(stage: int) -> list[Intervention]:
     return [CutState([stage])]
 
