@@ -21,7 +21,11 @@ def add(commands: Any) -> None:
     command.add_argument(
         "chapters", nargs="*", help="beginnings of chapter names, e.g. 07 08; all by default"
     )
-    command.add_argument("--profile", default="demo", help="smoke, demo, gen1-small, … (default: demo)")
+    command.add_argument(
+        "--profile",
+        default="demo",
+        help="smoke, demo, study, gen1-small, … or the YAML file of one (default: demo)",
+    )
     command.add_argument("--data-dir", default="", help="where data and runs lie (default: data/<profile>)")
     command.add_argument(
         "-p",
@@ -50,7 +54,11 @@ def _reproduce(options: argparse.Namespace) -> None:
     """Run the chapters with papermill in one profile. What is done already is not done again: after an
     interruption the same command goes on. Executed copies lie in <data>/book; the tables and figures are
     listed at the end."""
+    from textwrap import fill
+
     from ssmbook.study.chapters import outputs, reproduce
+    from ssmbook.study.rates import read_arms
+    from ssmbook.study.summary import summary
     from ssmbook.study.workspace import Workspace
 
     parameters = {name: literal(value) for name, value in options.parameters}
@@ -67,6 +75,8 @@ def _reproduce(options: argparse.Namespace) -> None:
     print("Tables and figures:")
     for path in outputs(workspace):
         print(f"  {path}")
+    if (workspace.tables / "rates.csv").exists():
+        print(fill(summary(read_arms(workspace)), 100))
 
 
 def _show_plan(workspace: Workspace) -> None:

@@ -17,7 +17,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from ssmbook.errors import InputError
 from ssmbook.files import existing_folder, write_json
-from ssmbook.study.profiles import get_profile
+from ssmbook.study.profiles import PROFILES, get_profile
 from ssmbook.study.workspace import Workspace, book_root
 from ssmbook.training.provenance import provenance
 
@@ -69,7 +69,7 @@ def reproduce(
         InputError: for an unknown profile, chapter or parameter (before anything runs), and for a chapter that
             failed, with the cell and its error. What earlier chapters wrote stays.
     """
-    get_profile(profile)
+    own = get_profile(profile)
     if data_dir:
         existing_folder(data_dir, "data and runs")
     parameters = parameters or {}
@@ -82,7 +82,13 @@ def reproduce(
     workspace = Workspace(profile, data_dir, representation=parameters.get("representation", ""))
     out = workspace.folder / "book"
     out.mkdir(parents=True, exist_ok=True)
-    given = {"profile": profile, "data_dir": str(Path(data_dir).resolve()) if data_dir else "", **parameters}
+    if own.simulation is not None and own.name != "smoke":  # real sets have workers of their own
+        parameters = {"workers": len(os.sched_getaffinity(0)), **parameters}
+    given = {
+        "profile": _absolute(profile),
+        "data_dir": str(Path(data_dir).resolve()) if data_dir else "",
+        **parameters,
+    }
     copies, seconds = [], {}
     for number, chapter in enumerate(selected, 1):
         print(f"[{number}/{len(selected)}] {chapter.stem}", file=sys.stderr, flush=True)
@@ -92,6 +98,11 @@ def reproduce(
         seconds[chapter.stem] = round(time.monotonic() - start, 1)
         write_json(out / "provenance.json", provenance(chapters=seconds, **given))
     return copies
+
+
+def _absolute(profile: str) -> str:
+    """A profile's YAML file as a chapter finds it, which runs in its own folder."""
+    return profile if profile in PROFILES else str(Path(profile).resolve())
 
 
 def _execute(chapter: Path, copy: Path, parameters: dict[str, Any]) -> Path:

@@ -1,0 +1,73 @@
+"""What a table of rates says, in a few sentences: for the terminal, the README and the conclusion."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ssmbook.dataset.grid import BASE_HZ
+
+NAMES = {
+    "s5-selective": "selective S5",
+    "s5": "S5",
+    "convlstm": "a ConvLSTM",
+    "none": "a network without recurrence",
+}
+
+
+def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str = "AP") -> str:
+    """The answer of a profile's tables, one sentence for each thing that they can say; empty where they say none.
+
+    Args:
+        rates, rest: of ``run_arms``. Input sliding, means over the seeds, AP × 100.
+    """
+    sliding = rates[rates["mode"] == "sliding"]
+    sentences = []
+    for model in (name for name in ("s5-selective", "s5", "convlstm") if name in set(sliding["model"])):
+        own = sliding[sliding["model"] == model]
+        follows = (own["step_scale"] == "1/k").any()
+        scale = "1/k" if follows else "1"
+        fast = own.loc[(own["carry"] == "exact") & (own["rate_hz"] > BASE_HZ), "rate_hz"]
+        if fast.empty:
+            continue
+        rate = 200.0 if 200.0 in set(fast) else fast.max()
+        base, there = _mean(own, scale, "exact", BASE_HZ, metric), _mean(own, scale, "exact", rate, metric)
+        without = _mean(own, "1", "exact", rate, metric) if follows else None
+        words = (
+            f"{NAMES.get(model, model)} has AP {base:.1f} at {BASE_HZ:g} Hz and {there:.1f} at {rate:g} Hz"
+        )
+        if follows:
+            words += " with its time scale following the rate"
+            words += "" if without is None else f" ({without:.1f} without)"
+        sentences.append(words)
+    if not sentences:
+        return ""
+    seeds = sliding["seed"].nunique()
+    counted = "one seed" if seeds == 1 else f"means of up to {seeds} seeds"
+    text = f"Trained at {BASE_HZ:g} Hz ({counted}), " + "; ".join(sentences) + "."
+    return text + _carry(sliding, rest, metric)
+
+
+def _carry(sliding: pd.DataFrame, rest: pd.DataFrame | None, metric: str) -> str:
+    """What the carried state is worth to the first model that was run without it."""
+    for model in ("s5-selective", "s5", "convlstm"):
+        own = sliding[sliding["model"] == model]
+        scale = "1/k" if (own["step_scale"] == "1/k").any() else "1"
+        base, zero = (_mean(own, scale, carry, BASE_HZ, metric) for carry in ("exact", "published"))
+        if base is None or zero is None:
+            continue
+        text = f" With every chunk from zero instead of the carried state, {NAMES.get(model, model)} has {zero:.1f}"
+        if rest is not None:
+            part = rest[(rest["from"] == 0.5) & (rest["mode"] == "sliding") & (rest["model"] == model)]
+            exact, published = (
+                _mean(part, scale, carry, BASE_HZ, "AP_50") for carry in ("exact", "published")
+            )
+            if exact is not None and published is not None:
+                text += f", and of objects at rest for 0.5 to 1 s it has AP_50 {published:.0f} instead of {exact:.0f}"
+        return text + "."
+    return ""
+
+
+def _mean(table: pd.DataFrame, scale: str, carry: str, rate_hz: float, metric: str) -> float | None:
+    chosen = (table["step_scale"] == scale) & (table["carry"] == carry) & (table["rate_hz"] == rate_hz)
+    values = table.loc[chosen, metric].dropna()
+    return None if values.empty else float(100 * values.mean())
