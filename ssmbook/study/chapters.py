@@ -69,7 +69,7 @@ def reproduce(
         InputError: for an unknown profile, chapter or parameter (before anything runs), and for a chapter that
             failed, with the cell and its error. What earlier chapters wrote stays.
     """
-    own = get_profile(profile)
+    described = get_profile(profile)
     if data_dir:
         existing_folder(data_dir, "data and runs")
     parameters = parameters or {}
@@ -82,7 +82,7 @@ def reproduce(
     workspace = Workspace(profile, data_dir, representation=parameters.get("representation", ""))
     out = workspace.folder / "book"
     out.mkdir(parents=True, exist_ok=True)
-    if own.simulation is not None and own.name != "smoke":  # real sets have workers of their own
+    if described.simulation is not None and described.name != "smoke":  # real sets have workers of their own
         parameters = {"workers": len(os.sched_getaffinity(0)), **parameters}
     given = {
         "profile": _absolute(profile),
