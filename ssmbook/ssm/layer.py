@@ -1,7 +1,7 @@
 """What the layers share: the call, its checks, sequences in pieces, and parameters of half precision."""
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ class StateSpaceLayer(nn.Module):
 
     D: Tensor
     width: int
-    is_complex = True  # the state
+    is_complex: ClassVar[bool] = True  # the state
+    dynamics: ClassVar[tuple[str, ...]] = ()  # names of the parameters of A, B and Δ
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -85,6 +86,17 @@ class StateSpaceLayer(nn.Module):
             raise InputError(f"a step takes u [N, {self.width}], not {list(u.shape)}")
         y, state = self(u[:, None], state, step_scale)
         return y[:, 0], state
+
+    def real_step(self) -> Any:
+        """One step as a module of real arithmetic, for exports, see `ssmbook.ssm.real`."""
+        raise TypeError("a subclass has its own")
+
+    def parameter_groups(self, learning_rate: float | None = None) -> list[dict[str, Any]]:
+        """For an optimiser: Λ, B, Δ and their like without weight decay and with a learning rate of their own, then
+        the others; see `ssmbook.ssm.groups.parameter_groups`."""
+        from ssmbook.ssm.groups import parameter_groups
+
+        return parameter_groups(self, learning_rate)
 
     def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor | None]:
         """The call with all that it was given checked; scale a number, [], [N] or [N, L]."""
