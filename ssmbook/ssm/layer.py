@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ssmbook.errors import InputError
 from ssmbook.ssm.inputs import Scale, check_scale, check_sequence
+from ssmbook.ssm.kernels.planes import complex_of
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -69,7 +70,7 @@ class StateSpaceLayer(nn.Module):
             u = u.to(self.D.dtype)
         if u.dtype == self.D.dtype and u.dtype in HALF:
             return self._in_float32(u, state, step_scale, lengths=lengths, resets=resets)
-        dtype = self.D.dtype.to_complex() if self.is_complex else self.D.dtype
+        dtype = complex_of(self.D.dtype) if self.is_complex else self.D.dtype
         check_sequence(u, self.width, self.D.dtype, state, self.state_shape, dtype)
         with torch.autocast(u.device.type, enabled=False):
             scale = check_scale(step_scale, u)
@@ -107,7 +108,7 @@ class StateSpaceLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`_run` from one step to the next at which any sequence begins or ends."""
         N, L, _ = u.shape
-        dtype = u.dtype.to_complex() if self.is_complex else u.dtype
+        dtype = complex_of(u.dtype) if self.is_complex else u.dtype
         x = u.new_zeros(N, *self.state_shape, dtype=dtype) if x0 is None else x0
         begins = pieces.resets & pieces.inside()
         cuts = {0, L, *begins.any(0).nonzero()[:, 0].tolist(), *pieces.lengths.tolist()}

@@ -13,7 +13,7 @@ from ssmbook.errors import InputError
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
 from ssmbook.ssm.inputs import Arrays, check_bandlimit, check_gain, copy_parameters
-from ssmbook.ssm.kernels.planes import to_planes
+from ssmbook.ssm.kernels.planes import conjugate_planes, to_planes
 from ssmbook.ssm.s5 import passes_band
 from ssmbook.ssm.siso import ChunkMaps, SISOLayer
 from ssmbook.ssm.zoh import complex_zoh_gain
@@ -45,7 +45,7 @@ class DiagonalSystem(nn.Module):
         B_bar = (scale * step)[:, None, None] * complex_zoh_gain(log_A_bar) * B[:, None]
         reach, observe = B_bar * powers[:, :-1], 2 * C[:, None] * powers[:, 1:]
         kernel = 2 * (C[:, None] * reach).sum(-1).real
-        return ChunkMaps(kernel, to_planes(observe.conj()), to_planes(reach))
+        return ChunkMaps(kernel, conjugate_planes(to_planes(observe)), to_planes(reach))
 
     def carry(self, x: Tensor, scale: Tensor, length: int) -> Tensor:
         A, _, _, step = self.values()

@@ -61,4 +61,4 @@ def test_training_leaves_the_floor_again():
         optimizer.zero_grad()
         (layer.eigenvalues().real + 0.5).square().sum().backward()
         optimizer.step()
-    assert float((layer.eigenvalues().real + 0.5).abs().max()) < 0.01
+    assert float((layer.eigenvalues().detach().real + 0.5).abs().max()) < 0.01

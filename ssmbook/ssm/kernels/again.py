@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ssmbook.ssm.kernels.planes import from_planes, multiply_planes, to_planes
+from ssmbook.ssm.kernels.planes import conjugate_planes, from_planes, multiply_planes, to_planes
 
 
 def gradients_again(
@@ -16,8 +16,10 @@ def gradients_again(
 ) -> tuple[Tensor | None, ...]:
     """The gradients of the arguments that need one, by running ``function`` again, of differentiable parts."""
     with torch.enable_grad():
-        pairs = [(y, dy) for y, dy in zip(function(*arguments), gradients, strict=True) if dy is not None]
-        wanted = [x for x, need in zip(arguments, needed, strict=True) if need and x is not None]
+        # Views, so that an argument that depends on another one is not followed back to it.
+        views = [None if x is None else x.view_as(x) for x in arguments]
+        pairs = [(y, dy) for y, dy in zip(function(*views), gradients, strict=True) if dy is not None]
+        wanted = [x for x, need in zip(views, needed, strict=True) if need and x is not None]
         outputs, cotangents = zip(*pairs, strict=True)
         found = iter(torch.autograd.grad(outputs, wanted, cotangents, create_graph=True, allow_unused=True))
     return tuple(
@@ -46,9 +48,3 @@ def scan_adjoint(
     first = -1 if reverse else 0
     dx0 = multiply_planes(conjugate[:, first] if a.ndim == 3 else conjugate, g[:, first])
     return da, g, from_planes(dx0)
-
-
-def conjugate_planes(x: Tensor) -> Tensor:
-    """The complex conjugate of planes [..., 2P]."""
-    re, im = x.chunk(2, -1)
-    return torch.cat([re, -im], -1)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ssmbook.ssm.kernels.again import gradients_again, scan_adjoint
 from ssmbook.ssm.kernels.dispatch import ssm_of_parts
-from ssmbook.ssm.kernels.planes import from_planes
+from ssmbook.ssm.kernels.planes import complex_of, from_planes
 from ssmbook.ssm.kernels.rows import Rows, flat, is_time_major, state_rows, transition_rows, unflat
 
 # Sequences are walked in blocks of about this many reals per time step: a block of the previous step is then
@@ -116,7 +116,7 @@ def _planes(x: Tensor) -> np.ndarray:
 def _owned_state(x0: Tensor | None, like: Tensor, N: int, P: int) -> Tensor:
     """A state [N, P] to write to: a copy of x0, or zeros."""
     if x0 is None:
-        return torch.zeros(N, P, dtype=like.dtype.to_complex())
+        return torch.zeros(N, P, dtype=complex_of(like.dtype))
     return x0.detach().resolve_conj().clone(memory_format=torch.contiguous_format)
 
 
