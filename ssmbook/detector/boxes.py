@@ -11,6 +11,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from ssmbook.errors import InputError
+
 
 def anchor_grid(input_hw: tuple[int, int], strides: Sequence[int]) -> Tensor:
     """The anchors of all levels, level by level and row by row: [A, 3] of column, row, stride."""
@@ -61,9 +63,18 @@ def nms(predictions: Tensor, confidence: float = 0.001, iou: float = 0.45) -> li
     Returns:
         A flat list in the order of the leading axes (of one item if there are none), of [K, 7], best first:
         x1, y1, x2, y2, objectness, class score, class.
+
+    Raises:
+        InputError: predictions that hold NaN, of which no box would be found without a word.
     """
     *_, A, D = predictions.shape
     frames = predictions.detach().float().reshape(-1, A, D)  # [M, A, 5 + classes]
+    if bool((broken := frames.isnan().any(-1).any(-1)).any()):
+        raise InputError(
+            f"predictions hold NaN in {int(broken.sum())} of {len(frames)} frames, first in frame "
+            f"{int(broken.nonzero()[0, 0])}: a frame or a state held NaN, or the weights have diverged; "
+            "look at the input, and load an earlier checkpoint"
+        )
     class_score, label = frames[..., 5:].max(-1)
     product = frames[..., 4] * class_score
     frame, anchor = (product >= confidence).nonzero(as_tuple=True)

@@ -16,6 +16,20 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
+def usable_device(name: str = "") -> torch.device:
+    """The device of that name; without a name a GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: no such device, or none that works here.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise InputError(f"device {name!r} cannot be used here ({reason}); use cpu") from None
+
+
 def exact_float32() -> None:
     """Products in full float32 on any GPU: no TF32 in matrix products or convolutions (for the process)."""
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -249,7 +249,14 @@ class StreamingDetector:
         wanted = tuple(self.step.frame.shape[2:])
         if tuple(frame.shape) != wanted:
             raise InputError(f"a frame must be {list(wanted)}, not {list(frame.shape)}")
-        rows = nms(self.step(frame), self.confidence, self.iou)[0]
+        if frame.is_floating_point() and not bool(frame.isfinite().all()):
+            raise InputError(
+                f"the frame of the window that ends at {t_us} µs holds NaN or infinity; leave it out"
+            )
+        try:
+            rows = nms(self.step(frame), self.confidence, self.iou)[0]
+        except InputError as error:
+            raise InputError(f"in the window that ends at {t_us} µs {error}") from None
         return Detections(t_us, to_boxes([rows.cpu()], [t_us], self.score)[0])
 
     def reset(self) -> None:

@@ -1,5 +1,7 @@
 """State-space layers with a carried state; they know nothing of events or boxes."""
 
+from ssmbook.ssm.export import export_layer
+from ssmbook.ssm.groups import parameter_groups
 from ssmbook.ssm.kernels.dispatch import diagonal_scan
 from ssmbook.ssm.layer import StateSpaceLayer
 from ssmbook.ssm.response import frequency_response
@@ -20,5 +22,7 @@ __all__ = [
     "StateSpaceLayer",
     "diagonal_scan",
     "discretize",
+    "export_layer",
     "frequency_response",
+    "parameter_groups",
 ]

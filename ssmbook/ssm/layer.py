@@ -1,13 +1,14 @@
 """What the layers share: the call, its checks, sequences in pieces, and parameters of half precision."""
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ssmbook.errors import InputError
 from ssmbook.ssm.inputs import Scale, check_scale, check_sequence
+from ssmbook.ssm.kernels.planes import complex_of
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -29,7 +30,8 @@ class StateSpaceLayer(nn.Module):
 
     D: Tensor
     width: int
-    is_complex = True  # the state
+    is_complex: ClassVar[bool] = True  # the state
+    dynamics: ClassVar[tuple[str, ...]] = ()  # names of the parameters of A, B and Δ
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -68,7 +70,7 @@ class StateSpaceLayer(nn.Module):
             u = u.to(self.D.dtype)
         if u.dtype == self.D.dtype and u.dtype in HALF:
             return self._in_float32(u, state, step_scale, lengths=lengths, resets=resets)
-        dtype = self.D.dtype.to_complex() if self.is_complex else self.D.dtype
+        dtype = complex_of(self.D.dtype) if self.is_complex else self.D.dtype
         check_sequence(u, self.width, self.D.dtype, state, self.state_shape, dtype)
         with torch.autocast(u.device.type, enabled=False):
             scale = check_scale(step_scale, u)
@@ -86,6 +88,17 @@ class StateSpaceLayer(nn.Module):
         y, state = self(u[:, None], state, step_scale)
         return y[:, 0], state
 
+    def real_step(self) -> Any:
+        """One step as a module of real arithmetic, for exports, see `ssmbook.ssm.real`."""
+        raise TypeError("a subclass has its own")
+
+    def parameter_groups(self, learning_rate: float | None = None) -> list[dict[str, Any]]:
+        """For an optimiser: Λ, B, Δ and their like without weight decay and with a learning rate of their own, then
+        the others; see `ssmbook.ssm.groups.parameter_groups`."""
+        from ssmbook.ssm.groups import parameter_groups
+
+        return parameter_groups(self, learning_rate)
+
     def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor | None]:
         """The call with all that it was given checked; scale a number, [], [N] or [N, L]."""
         raise TypeError("a subclass says how it runs")
@@ -95,7 +108,7 @@ class StateSpaceLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`_run` from one step to the next at which any sequence begins or ends."""
         N, L, _ = u.shape
-        dtype = u.dtype.to_complex() if self.is_complex else u.dtype
+        dtype = complex_of(u.dtype) if self.is_complex else u.dtype
         x = u.new_zeros(N, *self.state_shape, dtype=dtype) if x0 is None else x0
         begins = pieces.resets & pieces.inside()
         cuts = {0, L, *begins.any(0).nonzero()[:, 0].tolist(), *pieces.lengths.tolist()}

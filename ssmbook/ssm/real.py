@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmbook.ssm.kernels.planes import multiply_planes
-from ssmbook.ssm.s4 import S4, S4DPLR
+from ssmbook.ssm.s4 import S4, S4DPLR, as_complex
 from ssmbook.ssm.s4d import S4D
-from ssmbook.ssm.s5 import S5
+from ssmbook.ssm.s5 import S5, discretize_planes
 from ssmbook.ssm.selective import SelectiveS5
+from ssmbook.ssm.zoh import zoh_gain
 
 Scale = float | Tensor
 Pair = tuple[Tensor, Tensor]  # real part, imaginary part
@@ -39,7 +40,7 @@ class RealS5(nn.Module):
 
     def __init__(self, layer: S5) -> None:
         super().__init__()
-        self.bilinear, self.bandlimit = layer.discretization == "bilinear", layer.bandlimit
+        self.discretization, self.bandlimit = layer.discretization, layer.bandlimit
         self.state_shape = (2 * layer.modes,)
         Lambda = layer.eigenvalues().detach()
         (output,) = layer._output_planes()
@@ -56,7 +57,7 @@ class RealS5(nn.Module):
 
     def forward(self, u: Tensor, state: Tensor | None, step_scale: Scale) -> tuple[Tensor, Tensor]:
         step = step_scale * self.step
-        Lambda_hat, gain = self._discretize(step)
+        Lambda_hat, gain = discretize_planes(self.real, self.imag, step, self.discretization)
         x = multiply_planes(gain, F.linear(u[:, 0], self.B))  # [N, 2P]
         if state is not None:
             x = x + multiply_planes(Lambda_hat, state)
@@ -65,21 +66,6 @@ class RealS5(nn.Module):
             keep = (step * self.imag.abs() / (2 * math.pi) < self.bandlimit / 2).to(x)
             seen = x * torch.cat([keep, keep], -1)
         return (F.linear(seen, self.C) + self.D * u[:, 0])[:, None], x
-
-    def _discretize(self, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Λ̂ and Δ̂ as planes [2P], or [N, 2P] for steps [N, P]."""
-        re, im = step * self.real, step * self.imag  # ΔΛ
-        if self.bilinear:
-            norm = (1 - re / 2) ** 2 + (im / 2) ** 2
-            inverse = torch.cat([(1 - re / 2) / norm, im / 2 / norm], -1)  # 1 / (1 − ΔΛ/2)
-            return multiply_planes(torch.cat([1 + re / 2, im / 2], -1), inverse), torch.cat(
-                [step, step], -1
-            ) * inverse
-        size = torch.exp(re)
-        Lambda_hat = torch.cat([size * torch.cos(im), size * torch.sin(im)], -1)
-        norm = self.real**2 + self.imag**2
-        inverse = torch.cat([self.real / norm, -self.imag / norm])  # 1 / Λ
-        return Lambda_hat, multiply_planes(Lambda_hat - torch.cat([torch.ones_like(re), 0 * re], -1), inverse)
 
 
 class RealSelectiveS5(RealS5):
@@ -131,7 +117,7 @@ class RealSISO(nn.Module):
         parts: dict[str, Any] = {"A": A, "B": B, "C": 2 * C, "step": step[:, None], "D": layer.D.reshape(H)}
         parts |= {"weight": layer.linear.weight.flatten(1), "bias": layer.linear.bias}
         if isinstance(layer.kernel, S4DPLR):
-            parts["P"] = torch.view_as_complex(layer.kernel.P[0])
+            parts["P"] = as_complex(layer.kernel.P)
         for name, value in parts.items():
             value = torch.view_as_real(value).movedim(-1, 0) if value.is_complex() else value
             self.register_buffer(name, value.detach().clone())  # complex [H, M] → planes [2, H, M]
@@ -165,8 +151,8 @@ class RealDiagonal(RealSISO):
         A, B = self.pair("A"), self.pair("B")
         size, angle = torch.exp(step * A[0]), step * A[1]
         A_bar = size * torch.cos(angle), size * torch.sin(angle)
-        B_bar = times(times((A_bar[0] - 1, A_bar[1]), inverse(A)), B)
-        entering = B_bar[0] * u, B_bar[1] * u
+        B_bar = times(zoh_gain(step * A[0], angle), B)
+        entering = step * B_bar[0] * u, step * B_bar[1] * u
         return entering if x is None else plus(times(A_bar, x), entering)
 
 

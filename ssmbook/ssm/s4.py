@@ -48,6 +48,11 @@ def orbit(v: Tensor, A: Tensor, length: int) -> Tensor:
     return rows[:, :length]
 
 
+def as_complex(z: Tensor) -> Tensor:
+    """A parameter [1, H, M, 2] as complex [H, M]; in channels_last its parts do not lie side by side."""
+    return torch.view_as_complex(z[0].contiguous())
+
+
 class S4Storage(nn.Module):
     """Parameters as the published code stores them: A = −exp(A_real) − i A_imag, Δ = exp(inv_dt), B and C."""
 
@@ -69,7 +74,7 @@ class S4Storage(nn.Module):
     def values(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A, B, C, complex [H, M], and Δ [H]."""
         A = -torch.complex(self.A_real.exp(), self.A_imag)
-        B, C = (torch.view_as_complex(z[0]) for z in (self.B, self.C))
+        B, C = as_complex(self.B), as_complex(self.C)
         return A, B, C, self.inv_dt[:, 0].exp()
 
 
@@ -93,7 +98,7 @@ class S4DPLR(S4Storage):
 
     def advance(self, x: Tensor, u: Tensor, scale: Tensor) -> Tensor:
         A, B, _, step = self.values()
-        return dplr_step(x, u, A, torch.view_as_complex(self.P[0]), B, scale[..., None] * step)
+        return dplr_step(x, u, A, as_complex(self.P), B, scale[..., None] * step)
 
     def read(self, x: Tensor, scale: Tensor) -> Tensor:
         return 2 * (self.values()[2] * x).sum(-1).real
@@ -145,6 +150,7 @@ class S4(SISOLayer):
     """
 
     kernel: S4Diagonal | S4DPLR
+    dynamics = ("kernel.A_real", "kernel.A_imag", "kernel.B", "kernel.P", "kernel.inv_dt")
 
     def __init__(
         self,

@@ -13,9 +13,10 @@ from ssmbook.errors import InputError
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
 from ssmbook.ssm.inputs import Arrays, check_bandlimit, check_gain, copy_parameters
-from ssmbook.ssm.kernels.planes import to_planes
+from ssmbook.ssm.kernels.planes import conjugate_planes, to_planes
 from ssmbook.ssm.s5 import passes_band
 from ssmbook.ssm.siso import ChunkMaps, SISOLayer
+from ssmbook.ssm.zoh import complex_zoh_gain
 
 
 class DiagonalSystem(nn.Module):
@@ -41,10 +42,10 @@ class DiagonalSystem(nn.Module):
         log_A_bar = (scale * step)[:, None, None] * A[:, None]  # [H, 1, M]
         k = torch.arange(length + 1, dtype=step.dtype, device=step.device)[:, None]
         powers = torch.exp(log_A_bar * k)  # [H, L + 1, M]
-        B_bar = (torch.exp(log_A_bar) - 1) / A[:, None] * B[:, None]
+        B_bar = (scale * step)[:, None, None] * complex_zoh_gain(log_A_bar) * B[:, None]
         reach, observe = B_bar * powers[:, :-1], 2 * C[:, None] * powers[:, 1:]
         kernel = 2 * (C[:, None] * reach).sum(-1).real
-        return ChunkMaps(kernel, to_planes(observe.conj()), to_planes(reach))
+        return ChunkMaps(kernel, conjugate_planes(to_planes(observe)), to_planes(reach))
 
     def carry(self, x: Tensor, scale: Tensor, length: int) -> Tensor:
         A, _, _, step = self.values()
@@ -52,8 +53,8 @@ class DiagonalSystem(nn.Module):
 
     def advance(self, x: Tensor, u: Tensor, scale: Tensor) -> Tensor:
         A, B, _, step = self.values()
-        A_bar = torch.exp((scale[..., None] * step)[..., None] * A)  # [H, M] or [N, H, M]
-        return A_bar * x + (A_bar - 1) / A * B * u[..., None]
+        step = (scale[..., None] * step)[..., None]  # [H, 1] or [N, H, 1]
+        return torch.exp(step * A) * x + step * complex_zoh_gain(step * A) * B * u[..., None]
 
     def read(self, x: Tensor, scale: Tensor) -> Tensor:
         return 2 * (self.masked_C(scale) * x).sum(-1).real
@@ -100,6 +101,7 @@ class S4D(SISOLayer):
     """
 
     kernel: S4DKernel
+    dynamics = ("kernel.log_dt", "kernel.log_A_real", "kernel.A_imag")
 
     def __init__(
         self,

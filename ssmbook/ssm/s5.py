@@ -18,8 +18,9 @@ from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
 from ssmbook.ssm.inputs import Arrays, Scale, check_bandlimit, check_gain, copy_parameters
 from ssmbook.ssm.kernels.dispatch import diagonal_ssm, scan_planes
-from ssmbook.ssm.kernels.planes import from_planes, multiply_planes, to_planes
+from ssmbook.ssm.kernels.planes import from_planes, multiply_planes
 from ssmbook.ssm.layer import Pieces, StateSpaceLayer
+from ssmbook.ssm.zoh import zoh_gain
 
 Discretization = Literal["bilinear", "zoh"]
 LEAST_DECAY = 1e-4  # clip_eigs holds Re λ ≤ −LEAST_DECAY
@@ -31,18 +32,60 @@ PUBLISHED_SPREAD = 0.87962566103423978
 def discretize(Lambda: Tensor, step: Tensor, method: Discretization = "bilinear") -> tuple[Tensor, Tensor]:
     """Λ̄ and the factor Δ̄ of B̄ = Δ̄ ∘ B, for modes Λ [P] and steps Δ [..., P] (arXiv 2208.04933, §2 and eq. 6).
 
-    bilinear: Λ̄ = (1 + ΔΛ/2) / (1 − ΔΛ/2), Δ̄ = Δ / (1 − ΔΛ/2);  zoh: Λ̄ = exp(ΔΛ), Δ̄ = (Λ̄ − 1) / Λ.
+    bilinear: Λ̄ = (1 + ΔΛ/2) / (1 − ΔΛ/2), Δ̄ = Δ / (1 − ΔΛ/2);  zoh: Λ̄ = exp(ΔΛ), Δ̄ = (Λ̄ − 1) / Λ, which is Δ
+    at Λ = 0.
     """
+    return tuple(map(from_planes, discretize_planes(Lambda.real, Lambda.imag, step, method)))  # type: ignore[return-value]
+
+
+def discretize_planes(
+    real: Tensor, imag: Tensor, step: Tensor, method: Discretization
+) -> tuple[Tensor, Tensor]:
+    """`discretize` in real arithmetic, which compiles and exports: Λ̄ and Δ̄ as planes [..., 2P]."""
+    re, im = step * real, step * imag  # ΔΛ
     if method == "bilinear":
-        half = step * Lambda / 2
-        return (1 + half) / (1 - half), step / (1 - half)
-    Lambda_bar = torch.exp(step * Lambda)
-    return Lambda_bar, (Lambda_bar - 1) / Lambda
+        norm = (1 - re / 2) ** 2 + (im / 2) ** 2
+        inverse = torch.cat([(1 - re / 2) / norm, im / 2 / norm], -1)  # 1 / (1 − ΔΛ/2)
+        step = step.expand_as(re)
+        return (
+            multiply_planes(torch.cat([1 + re / 2, im / 2], -1), inverse),
+            torch.cat([step, step], -1) * inverse,
+        )
+    size = torch.exp(re)
+    gain = zoh_gain(re, im)
+    return torch.cat([size * torch.cos(im), size * torch.sin(im)], -1), torch.cat(
+        [step * gain[0], step * gain[1]], -1
+    )
 
 
 def passes_band(Lambda: Tensor, step: Tensor, bandlimit: float) -> Tensor:
-    """Which modes turn slowly enough for their samples: Δ |Im λ| / 2π < α/2, α = 1 being Nyquist's limit."""
-    return step * Lambda.imag.abs() / (2 * math.pi) < bandlimit / 2
+    """Which modes turn slowly enough for their samples: Δ |Im λ| / 2π < α/2, α = 1 being Nyquist's limit.
+
+    Lambda: Λ, or Im Λ alone.
+    """
+    imag = Lambda.imag if Lambda.is_complex() else Lambda
+    return step * imag.abs() / (2 * math.pi) < bandlimit / 2
+
+
+class _Floor(torch.autograd.Function):
+    """Re λ ≤ −LEAST_DECAY. A mode that is held there gets the gradients that lead it back below, and no others."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(real: Tensor) -> Tensor:
+        return real.clamp(max=-LEAST_DECAY)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0] <= -LEAST_DECAY)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (free,) = ctx.saved_tensors
+        return torch.where(
+            free | (gradient > 0), gradient, 0
+        )  # descent lowers Re λ where the gradient is above 0
 
 
 class S5(StateSpaceLayer):
@@ -59,13 +102,14 @@ class S5(StateSpaceLayer):
             step_scale; "once": columns of C are zero at the start and train freely afterwards, as published.
         conj_sym: hold one mode of each conjugate pair, y = 2 Re(C x) + D ∘ u.
         bidirectional: a second, reversed scan with its own half of C; whole sequences only.
-        clip_eigs: hold Re λ ≤ −1e-4, so that no mode can grow.
+        clip_eigs: hold Re λ ≤ −1e-4, so that no mode can grow; training can lead a held mode back below.
         state_gain: factor on C at the start; above 1 the state contributes more beside D ∘ u.
 
     Parameters: Lambda [P, 2], B [P, H, 2], C [H, P, 2] (bidirectional: [H, 2P, 2], the reversed half second),
     D [H], log_step [P]; a trailing 2 is (Re, Im), P is P/2 with ``conj_sym``. The start is the published one.
     """
 
+    dynamics = ("Lambda", "B", "log_step")
     Lambda: Tensor
     B: Tensor
     C: Tensor
@@ -192,8 +236,12 @@ class S5(StateSpaceLayer):
 
     def eigenvalues(self) -> Tensor:
         """Λ, complex [P], as the layer uses it."""
+        return torch.complex(*self._eigenvalues())
+
+    def _eigenvalues(self) -> tuple[Tensor, Tensor]:
+        """Re Λ and Im Λ, [P]."""
         real, imag = self.Lambda.unbind(-1)
-        return torch.complex(real.clamp(max=-LEAST_DECAY) if self.clip_eigs else real, imag)
+        return _Floor.apply(real) if self.clip_eigs else real, imag
 
     def h2_norm(self, omega_min: float) -> Tensor:
         """‖G‖ of the layer without D above ω_min, in radians per step at step_scale 1; differentiable.
@@ -251,14 +299,13 @@ class S5(StateSpaceLayer):
         self, u: Tensor, x0: Tensor | None, scale: Tensor, pieces: Pieces | None = None
     ) -> tuple[Tensor, Tensor]:
         """Step sizes that differ between sequences, scale [N], or between steps, [N, L]; or sequences in pieces."""
-        Lambda = self.eigenvalues()
+        real, imag = self._eigenvalues()
         step = scale[..., None] * self.log_step.exp()
         if scale.ndim == 1:
             step = step[:, None]  # [N, 1, P], or [N, L, P]
-        Lambda_bar, gain = discretize(Lambda, step, self.discretization)
-        a = to_planes(Lambda_bar)
-        b = multiply_planes(to_planes(gain), u @ to_planes(torch.view_as_complex(self.B).T))  # [N, L, 2P]
-        keep = 1.0 if self.bandlimit is None else passes_band(Lambda, step, self.bandlimit).repeat(1, 1, 2)
+        a, gain = discretize_planes(real, imag, step, self.discretization)
+        b = multiply_planes(gain, u @ torch.cat(self.B.unbind(-1)).T)  # [N, L, 2P]
+        keep = 1.0 if self.bandlimit is None else passes_band(imag, step, self.bandlimit).repeat(1, 1, 2)
         outputs = self._output_planes()
         x = scan_planes(_cut(a, pieces), b, x0)
         y = (x * keep) @ outputs[0].T + self.D * u
@@ -268,14 +315,14 @@ class S5(StateSpaceLayer):
 
     def _planes(self, scale: float | Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The discretised layer as real matrices: Λ̄ [2P], B̄ [2P, H], and `_output_planes` behind the mask."""
-        Lambda, step = self.eigenvalues(), scale * self.log_step.exp()
-        Lambda_bar, gain = discretize(Lambda, step, self.discretization)
-        B_bar = gain[:, None] * torch.view_as_complex(self.B)  # [P, H]
+        (real, imag), step = self._eigenvalues(), scale * self.log_step.exp()
+        a, gain = discretize_planes(real, imag, step, self.discretization)
+        B_bar = multiply_planes(gain, torch.cat(self.B.unbind(-1)).T).T.contiguous()  # [2P, H]
         outputs = self._output_planes()
         if self.bandlimit is not None:
-            keep = passes_band(Lambda, step, self.bandlimit).repeat(2)  # [2P]
+            keep = passes_band(imag, step, self.bandlimit).repeat(2)  # [2P]
             outputs = [c * keep for c in outputs]
-        return to_planes(Lambda_bar), torch.cat([B_bar.real, B_bar.imag]), outputs
+        return a, B_bar, outputs
 
     def _discretized(self, scale: float | Tensor) -> "_Frozen":
         """`_planes` of a frozen layer, kept until the scale changes; a scale that is a tensor may change unseen."""

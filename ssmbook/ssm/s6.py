@@ -34,6 +34,7 @@ class S6(StateSpaceLayer):
     """
 
     is_complex = False
+    dynamics = ("A_log", "D", "dt_proj.bias")  # without decay in the published code, too
 
     def __init__(self, width: int, state_width: int = 16, *, state_gain: float = 1.0) -> None:
         super().__init__()

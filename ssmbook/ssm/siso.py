@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssmbook.ssm.kernels.planes import from_planes, to_planes
+from ssmbook.ssm.kernels.planes import complex_of, from_planes, to_planes
 from ssmbook.ssm.layer import StateSpaceLayer
 
 CHUNK = 64  # steps: about where the convolution within a chunk costs as much as the state between chunks
@@ -74,7 +74,7 @@ def run_chunks(u: Tensor, x: Tensor | None, system: System, scale: Tensor) -> tu
 def run_steps(u: Tensor, x: Tensor | None, system: System, scale: Tensor) -> tuple[Tensor, Tensor]:
     """`run_chunks` step by step, for step sizes that differ: scale [], [N] or [N, L]."""
     N, L, H = u.shape
-    state = torch.zeros(N, H, system.modes, dtype=u.dtype.to_complex(), device=u.device) if x is None else x
+    state = torch.zeros(N, H, system.modes, dtype=complex_of(u.dtype), device=u.device) if x is None else x
     outputs = []
     for k in range(L):
         now = scale[:, k] if scale.ndim == 2 else scale

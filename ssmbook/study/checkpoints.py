@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from ssmbook.dataset import EvaluationStreams, Sensor, Sequence, describe, find_sequences, get_sensor
 from ssmbook.detector import Detector, TrainedOn, find_preset, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
-from ssmbook.detector.precision import PRECISIONS, exact_float32
+from ssmbook.detector.precision import PRECISIONS, exact_float32, usable_device
 from ssmbook.detector.presets import preset_sensor
 from ssmbook.detector.recurrences import REGISTRY
 from ssmbook.errors import InputError
@@ -68,8 +67,10 @@ def evaluate_checkpoint(
         What was found, by carry.
 
     Raises:
-        InputError: a sensor, a number of classes or a time scale that does not fit the checkpoint.
+        InputError: a device that is not there, or a sensor, a number of classes or a time scale that does not fit
+            the checkpoint.
     """
+    where = usable_device(device)
     beside = read_checkpoint(path)
     record = TrainedOn.read(beside, path)
     ours = "config" in beside
@@ -79,7 +80,6 @@ def evaluate_checkpoint(
     camera, length = _sensor_and_length(path, record, preset, sensor)
     sequences = find_sequences(Path(data_dir) / split)
     trained_us = _trained_us(path, record, follow)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     exact_float32()
     results = {}
     for way in (carry,) if carry else CARRIES.get(recurrence, ("exact",)):

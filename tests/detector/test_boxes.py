@@ -6,6 +6,7 @@ import torch
 
 from ssmbook.detector import nms
 from ssmbook.detector.boxes import anchor_grid, box_iou, corners, decode
+from ssmbook.errors import InputError
 
 
 def test_anchors_go_level_by_level_and_row_by_row():
@@ -96,3 +97,11 @@ def test_nms_of_equal_scores_keeps_the_first():
     box = torch.tensor([10.0, 10, 8, 8, 1, 0.5])
     predictions = torch.stack([box, box + torch.tensor([1.0, 0, 0, 0, 0, 0]), box])
     assert nms(predictions)[0][:, 0].tolist() == [6.0]
+
+
+@pytest.mark.parametrize("column", [0, 3, 4, 6])
+def test_nan_is_an_error_and_not_no_boxes(column):
+    predictions = torch.rand(3, 2, 10, 7)
+    predictions[1, 0, 4, column] = float("nan")
+    with pytest.raises(InputError, match=r"NaN in 1 of 6 frames, first in frame 2: .*weights have diverged"):
+        nms(predictions)

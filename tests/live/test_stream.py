@@ -265,3 +265,18 @@ def test_bad_input_is_named_and_changes_nothing():
             StreamingDetector(model_of(), SENSOR, **options)
     with pytest.raises(InputError, match="do not fit"):
         StreamingDetector(model_of(), Sensor.simulated(65, 64))
+
+
+def test_nan_is_named_with_its_window():
+    stream = StreamingDetector(model_of(), SENSOR)
+    frame = torch.zeros(stream.step.frame.shape[2:])
+    frame[0, 3, 3] = float("nan")
+    with pytest.raises(InputError, match="window that ends at 50000 µs holds NaN"):
+        stream.push_frame(frame, 50_000)
+    assert len(stream.push_frame(frame.nan_to_num(), 50_000).boxes) >= 0  # its state is untouched
+    model = model_of()
+    with torch.no_grad():
+        model.backbone.stages[0].recurrence.layer.Lambda[0, 0] = float("nan")
+    stream = StreamingDetector(model, SENSOR)
+    with pytest.raises(InputError, match=r"ends at 50000 µs predictions hold NaN .*diverged"):
+        stream.push_frame(frame.nan_to_num(), 50_000)

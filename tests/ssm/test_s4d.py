@@ -209,3 +209,11 @@ def test_bandlimit_masks_fast_modes(mode):
             y, last = layer(u, None, s)
             torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
             torch.testing.assert_close(last, state, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_any_memory_format_computes_the_same(kind):
+    layer, u = LAYERS[kind](H, STATE), torch.randn(2, 5, H)
+    expected = layer(u)[0]
+    torch.testing.assert_close(layer.to(memory_format=torch.channels_last)(u)[0], expected)
+    torch.testing.assert_close(layer.real_step()(u[:, :1], None, 1.0)[0], expected[:, :1])

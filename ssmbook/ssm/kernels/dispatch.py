@@ -28,21 +28,33 @@ def _scan_planes_loop(a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) ->
     return torch.stack(x, 1)
 
 
+def is_transformed() -> bool:
+    """Within a transform of torch.func (vmap, grad, …), which sees through plain operations only."""
+    return torch._C._are_functorch_transforms_active()  # type: ignore[attr-defined]
+
+
+def _is_eager() -> bool:
+    return not torch.compiler.is_compiling() and not is_transformed()
+
+
 def uses_numba(x: Tensor) -> bool:
-    """Whether the numba kernels serve this tensor: on the CPU, float32 or float64, outside torch.compile."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and not torch.compiler.is_compiling()
-    )
+    """Whether the numba kernels serve this tensor: on the CPU, float32 or float64, not compiled or transformed."""
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and _is_eager()
 
 
 def uses_triton(x: Tensor) -> bool:
     """Whether the Triton kernels serve this [N, L, ·]: on a GPU for which torch brings Triton along, and for
     more than the single step that plain torch takes as fast."""
-    return (
-        x.is_cuda and x.shape[1] > 1 and find_spec("triton") is not None and not torch.compiler.is_compiling()
+    return x.is_cuda and x.shape[1] > 1 and find_spec("triton") is not None and _is_eager()
+
+
+def uses_operator(x: Tensor) -> bool:
+    """Whether torch.compile gets the scan of x [N, L, ·] as one operator; an export gets a loop that it can write."""
+    fits = x.dtype in (torch.float32, torch.float64) and (
+        x.device.type == "cpu" or (x.is_cuda and find_spec("triton") is not None)
     )
+    compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and not is_transformed()
+    return fits and compiled and x.shape[1] > 1
 
 
 def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None = None, reverse: bool = False) -> Tensor:
@@ -55,6 +67,10 @@ def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None = None, reverse: bool = 
         from ssmbook.ssm.kernels import triton as scan_triton
 
         return scan_triton.scan_planes(a, b, x0, reverse)
+    if uses_operator(b):
+        from ssmbook.ssm.kernels import compiled
+
+        return compiled.scan_planes(a, b, x0, reverse)
     return _scan_planes_loop(a, b, x0, reverse)
 
 
@@ -104,6 +120,13 @@ def diagonal_ssm(
         from ssmbook.ssm.kernels import numba as scan_numba
 
         return scan_numba.diagonal_ssm(u, a, b, c, d, x0, reverse)
+    return ssm_of_parts(u, a, b, c, d, x0, reverse)
+
+
+def ssm_of_parts(
+    u: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, x0: Tensor | None, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    """`diagonal_ssm` as two matrix products and `scan_planes`."""
     N, L, _ = u.shape
     time_major = is_time_major(u)
     rows = flat(u, time_major)
@@ -121,4 +144,20 @@ def selective_scan(
         from ssmbook.ssm.kernels import selective
 
         return selective.selective_scan(u, step, A, B, C, x0)
+    if uses_triton(u) or uses_operator(u):
+        return _selective_by_scan(u, step, A, B, C, x0)
     return plain.selective_scan(u, step, A, B, C, x0)
+
+
+def _selective_by_scan(
+    u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, x0: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`selective_scan` with all states at once, as the real parts of a complex scan."""
+
+    def planes(x: Tensor) -> Tensor:  # [..., H, S] → [..., 2 H S]
+        return torch.cat([x.flatten(-2), torch.zeros_like(x.flatten(-2))], -1)
+
+    a, b = torch.exp(step[..., None] * A), (step * u)[..., None] * B[:, :, None]
+    x = scan_planes(planes(a), planes(b), None if x0 is None else from_planes(planes(x0)))
+    x = x[..., : A.numel()].unflatten(-1, A.shape)
+    return (x * C[:, :, None]).sum(-1), x[:, -1]

@@ -12,15 +12,17 @@ piece are all that is held.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ssmbook.ssm.kernels.planes import from_planes
+from ssmbook.ssm.kernels.again import gradients_again, scan_adjoint
+from ssmbook.ssm.kernels.dispatch import ssm_of_parts
+from ssmbook.ssm.kernels.planes import complex_of, from_planes
 from ssmbook.ssm.kernels.rows import Rows, flat, is_time_major, state_rows, transition_rows, unflat
 
 # Sequences are walked in blocks of about this many reals per time step: a block of the previous step is then
@@ -114,8 +116,31 @@ def _planes(x: Tensor) -> np.ndarray:
 def _owned_state(x0: Tensor | None, like: Tensor, N: int, P: int) -> Tensor:
     """A state [N, P] to write to: a copy of x0, or zeros."""
     if x0 is None:
-        return torch.zeros(N, P, dtype=like.dtype.to_complex())
+        return torch.zeros(N, P, dtype=complex_of(like.dtype))
     return x0.detach().resolve_conj().clone(memory_format=torch.contiguous_format)
+
+
+def run_scan(a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
+    """`ssmbook.ssm.kernels.dispatch.scan_planes` without a graph; x in the memory layout of b."""
+    N, L, P2 = b.shape
+    time_major, a = is_time_major(b), a.contiguous()
+    x = flat(b, time_major).clone()
+    state = _owned_state(x0, b, N, P2 // 2)
+    _forward(_planes(x), _planes(a), state.numpy(), *_geometry(a, N, L, time_major, reverse))
+    return unflat(x, N, L, time_major)
+
+
+def run_adjoint(
+    a: Tensor, x: Tensor, x0: Tensor | None, dx: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """∂a, ∂b and ∂x0 of `run_scan`, whose result was x."""
+    N, L, P2 = x.shape
+    time_major, a = is_time_major(x), a.contiguous()
+    g, before = flat(dx, time_major).clone(), _owned_state(x0, x, N, P2 // 2)
+    da, carry = torch.zeros_like(a), torch.zeros_like(before)
+    arrays = _planes(g), _planes(flat(x, time_major)), _planes(a), before.numpy(), _planes(da), carry.numpy()
+    _backward(*arrays, *_geometry(a, N, L, time_major, reverse))
+    return da, unflat(g, N, L, time_major), carry
 
 
 class _Scan(torch.autograd.Function):
@@ -123,26 +148,16 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
-        N, L, P2 = b.shape
-        ctx.time_major = is_time_major(b)
-        a = a.contiguous()
-        ctx.where = _geometry(a, N, L, ctx.time_major, reverse)
-        x = flat(b, ctx.time_major).clone()
-        before = _owned_state(x0, b, N, P2 // 2)
-        _forward(_planes(x), _planes(a), before.clone().numpy(), *ctx.where)
-        ctx.save_for_backward(a, x, before)
-        return unflat(x, N, L, ctx.time_major)
+        ctx.reverse, x = reverse, run_scan(a, b, x0, reverse)
+        ctx.save_for_backward(a, x, x0)
+        return x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dx: Tensor) -> tuple[Tensor | None, ...]:
-        a, x, before = ctx.saved_tensors
-        g = flat(dx, ctx.time_major).clone()
-        da, carry = torch.zeros_like(a), torch.zeros_like(before)
-        arrays = _planes(g), _planes(x), _planes(a), before.numpy(), _planes(da), carry.numpy()
-        _backward(*arrays, *ctx.where)
-        db = unflat(g, ctx.where.N, ctx.where.L, ctx.time_major)
-        return da, db, carry if ctx.needs_input_grad[2] else None, None
+        a, x, x0 = ctx.saved_tensors
+        adjoint = scan_adjoint if torch.is_grad_enabled() else run_adjoint
+        da, db, dx0 = adjoint(a, x, x0, dx, ctx.reverse)
+        return da, db, dx0 if ctx.needs_input_grad[2] else None, None
 
 
 class _Piece(NamedTuple):
@@ -202,14 +217,18 @@ class _SSM(torch.autograd.Function):
         before = _owned_state(x0, u, N, len(a) // 2)
         after = before.clone()
         y, x = _run_ssm(rows, a, b, c, d, after, ctx.pieces, keep=True)
-        ctx.save_for_backward(rows, a, b, c, d, x, before)
+        ctx.save_for_backward(u, a, b, c, d, x0, x, before)
         ctx.set_materialize_grads(False)
         return unflat(y, N, L, ctx.time_major), after
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor | None, d_after: Tensor | None) -> tuple[Tensor | None, ...]:
-        rows, a, b, c, d, x, before = ctx.saved_tensors
+        u, a, b, c, d, x0, x, before = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            run = partial(ssm_of_parts, reverse=ctx.reverse)
+            needed = ctx.needs_input_grad[:6]
+            return *gradients_again(run, (u, a, b, c, d, x0), needed, (dy, d_after)), None
+        rows, a = flat(u, ctx.time_major), a.contiguous()
         dy_rows = torch.zeros_like(rows) if dy is None else flat(dy, ctx.time_major)
         carry = _owned_state(d_after, rows, *before.shape)
         du, db, dc, dd = (torch.empty_like(rows), *(torch.zeros_like(z) for z in (b, c, d)))

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ssmbook.ssm import plain
+from ssmbook.ssm.kernels.again import gradients_again
 from ssmbook.ssm.kernels.rows import flat, is_time_major, state_rows, unflat
 
 # Sums may be reordered, so that they vectorise; NaN and infinity keep their meaning.
@@ -87,19 +88,24 @@ class _SelectiveScan(torch.autograd.Function):
         ctx.where = N, time_major, at, L
         rows = [flat(v, time_major).contiguous() for v in (u, step, B, C)]
         a = torch.exp(rows[1][..., None] * A)
-        before = u.new_zeros(N, H, A.shape[1]) if x0 is None else x0.contiguous()
-        last, y = before.clone(), torch.empty_like(rows[0])
+        last = u.new_zeros(N, H, A.shape[1]) if x0 is None else x0.contiguous().clone()
+        y = torch.empty_like(rows[0])
         u_, step_, B_, C_ = (v.numpy() for v in rows)
         _forward(u_, step_, a.numpy(), B_, C_, last.numpy(), y.numpy(), at, N, L)
-        ctx.save_for_backward(*rows, a, A, before)
+        ctx.save_for_backward(u, step, A, B, C, x0, a)
         ctx.set_materialize_grads(False)
         return unflat(y, N, L, time_major), last
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor | None, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        u, step, B, C, a, A, before = ctx.saved_tensors
+        *arguments, a = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            needed = ctx.needs_input_grad
+            return gradients_again(plain.selective_scan, arguments, needed, (dy, d_last))
+        u, step, A, B, C, x0 = arguments
         N, time_major, _, L = ctx.where
+        before = u.new_zeros(N, *A.shape) if x0 is None else x0.contiguous()
+        u, step, B, C = (flat(v, time_major).contiguous() for v in (u, step, B, C))
         dy = torch.zeros_like(u) if dy is None else flat(dy, time_major).contiguous()
         carry = torch.zeros_like(before) if d_last is None else d_last.contiguous().clone()
         du, dstep, dB, dC = (torch.zeros_like(v) for v in (u, step, B, C))

@@ -11,8 +11,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ssmbook.ssm.kernels.again import scan_adjoint
 from ssmbook.ssm.kernels.planes import from_planes, to_planes
 from ssmbook.ssm.kernels.rows import Rows, flat, is_time_major, state_rows, transition_rows, unflat
 
@@ -119,36 +119,54 @@ def _backward(
     tl.store(dx0 + at + P, a_re * im - a_im * re, inside)
 
 
+def run_scan(a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
+    """`ssmbook.ssm.kernels.dispatch.scan_planes` without a graph; x in the memory layout of b."""
+    N, L, P2 = b.shape
+    time_major = is_time_major(b)
+    rows = flat(b, time_major).contiguous()
+    before = b.new_zeros(N, P2) if x0 is None else to_planes(x0)
+    x = torch.empty_like(rows)
+    _launch(_forward, (rows, a.contiguous(), before, x), _where(a, N, L, time_major, reverse), N, L, P2 // 2)
+    return unflat(x, N, L, time_major)
+
+
+def run_adjoint(
+    a: Tensor, x: Tensor, x0: Tensor | None, dx: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """∂a, ∂b and ∂x0 of `run_scan`, whose result was x."""
+    N, L, P2 = x.shape
+    time_major, a = is_time_major(x), a.contiguous()
+    x_rows, dx_rows = flat(x, time_major), flat(dx, time_major).contiguous()
+    before = x.new_zeros(N, P2) if x0 is None else to_planes(x0)
+    g, dx0 = torch.empty_like(x_rows), torch.empty_like(before)
+    shared = a.ndim == 1 or a.shape[1] == 1
+    da = torch.empty_like(before if shared else a)
+    arrays = (dx_rows, x_rows, a, before, g, da, dx0)
+    _launch(_backward, arrays, _where(a, N, L, time_major, reverse), N, L, P2 // 2, SHARED=shared)
+    if shared:
+        da = da.sum(0) if a.ndim == 1 else da[:, None]
+    return da, unflat(g, N, L, time_major), from_planes(dx0)
+
+
+def _where(a: Tensor, N: int, L: int, time_major: bool, reverse: bool) -> tuple[Rows, Rows]:
+    return state_rows(time_major, N, L, reverse), transition_rows(a, N, L, reverse)
+
+
 class _Scan(torch.autograd.Function):
     """`scan.scan_planes`."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
-        N, L, P2 = b.shape
-        ctx.time_major = is_time_major(b)
-        ctx.where = state_rows(ctx.time_major, N, L, reverse), transition_rows(a, N, L, reverse)
-        a, rows = a.contiguous(), flat(b, ctx.time_major)
-        before = b.new_zeros(N, P2) if x0 is None else to_planes(x0)
-        x = torch.empty_like(rows)
-        _launch(_forward, (rows, a, before, x), ctx.where, N, L, P2 // 2)
-        ctx.save_for_backward(a, x, before)
-        return unflat(x, N, L, ctx.time_major)
+        ctx.reverse, x = reverse, run_scan(a, b, x0, reverse)
+        ctx.save_for_backward(a, x, x0)
+        return x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dx: Tensor) -> tuple[Tensor | None, ...]:
-        a, x, before = ctx.saved_tensors
-        N, L, P2 = dx.shape
-        dx_rows = flat(dx, ctx.time_major).contiguous()
-        g, dx0 = torch.empty_like(x), torch.empty_like(before)
-        shared = a.ndim == 1 or a.shape[1] == 1
-        da = torch.empty_like(before if shared else a)
-        arrays = (dx_rows, x, a, before, g, da, dx0)
-        _launch(_backward, arrays, ctx.where, N, L, P2 // 2, SHARED=shared)
-        if shared:
-            da = da.sum(0) if a.ndim == 1 else da[:, None]
-        needs_x0 = ctx.needs_input_grad[2]
-        return da, unflat(g, N, L, ctx.time_major), from_planes(dx0) if needs_x0 else None, None
+        a, x, x0 = ctx.saved_tensors
+        adjoint = scan_adjoint if torch.is_grad_enabled() else run_adjoint
+        da, db, dx0 = adjoint(a, x, x0, dx, ctx.reverse)
+        return da, db, dx0 if ctx.needs_input_grad[2] else None, None
 
 
 def _launch(
