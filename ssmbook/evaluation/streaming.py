@@ -86,7 +86,7 @@ class Evaluation:
     steps: dict[str, Steps] = field(default_factory=dict)  # by sequence: of all frames, labelled or not
     other: list[np.ndarray] = field(
         default_factory=list
-    )  # of each frame's detections: the score that did not rank
+    )  # of each frame's detections: the score not ranked by
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -166,13 +166,11 @@ class StreamingEvaluator:
             features, self.states = self.model.features(batch.x, states, scale, frames=batch.frames)
         if len(batch.frames) == 0:
             return []
-        rows = nms(self.model.predict(features), self.confidence, self.iou)
-        rows, times = [r.cpu() for r in rows], batch.times_us.tolist()
+        rows = [r.cpu().numpy() for r in nms(self.model.predict(features), self.confidence, self.iou)]
+        times = batch.times_us.tolist()
         boxes = to_boxes(rows, times, self.score)
-        class_score = [r[:, 5].float().numpy() for r in rows]
-        other = (
-            class_score if self.score == "product" else [(r[:, 4] * r[:, 5]).float().numpy() for r in rows]
-        )
+        product = self.score == "product"
+        other = [r[:, 5].copy() if product else r[:, 4] * r[:, 5] for r in rows]
         names = [batch.sequences[slot] for slot in batch.frames[:, 1].tolist()]
         self.frames += map(_Frame, names, times, batch.labels, boxes, other)
         return boxes

@@ -166,7 +166,8 @@ def test_saved_boxes_come_back_and_give_the_same_ap(tmp_path):
     scorer.evaluate()
     scorer.accumulate()
     scorer.summarize()
-    assert scorer.stats[:6] == pytest.approx(list(result.metrics.values()), abs=1e-6)
+    stats = np.where(scorer.stats[:6] > -1, scorer.stats[:6], np.nan)
+    assert stats == pytest.approx(list(result.metrics.values()), abs=1e-6, nan_ok=True)
     images = json.loads((tmp_path / "ground_truth.json").read_text())["images"]
     assert [(i["sequence"], i["t_us"]) for i in images[:2]] == [("one", 600_000), ("one", 650_000)]
 

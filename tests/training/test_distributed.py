@@ -127,7 +127,7 @@ def test_the_metric_is_of_all_boxes_at_once(folder):
     whole = evaluate(model, data_module(folder / "data").val_dataloader(), SENSOR).metrics
     logged = read_metrics(folder / "run").iloc[-1]
     for name, value in whole.items():
-        assert logged[f"val/{name}"] == pytest.approx(value, abs=1e-6)
+        assert logged[f"val/{name}"] == pytest.approx(value, abs=1e-6, nan_ok=True)
     assert len(torch.load(folder / "run" / "last.ckpt", weights_only=True)["training"]["ranks"]) == 2
 
 
