@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+
+from ssmbook.compiled import njit
 
 IOU = np.linspace(0.5, 0.95, 10)
 RECALL = np.linspace(0.0, 1.0, 101)
@@ -101,7 +102,7 @@ def _rank_in_group(keys: np.ndarray) -> np.ndarray:
 RIGHT, WRONG, NEITHER = 1, 2, 0
 
 
-@njit(cache=True)
+@njit()
 def _match(truth, found, truth_span, found_span, ignored, outside, thresholds):  # pragma: no cover
     """What each detection is, RIGHT, WRONG or NEITHER, at each view and threshold: [V, T, D]."""
     views, T = len(ignored), len(thresholds)
@@ -140,7 +141,7 @@ def _match(truth, found, truth_span, found_span, ignored, outside, thresholds): 
     return kind
 
 
-@njit(cache=True)
+@njit()
 def _overlaps(truth, found):  # pragma: no cover
     """IoU of boxes x, y, w, h: [D, G]."""
     iou = np.zeros((len(found), len(truth)))
@@ -155,7 +156,7 @@ def _overlaps(truth, found):  # pragma: no cover
     return iou
 
 
-@njit(cache=True)
+@njit()
 def _curve(kind, count, recalls):  # pragma: no cover
     """Detections in falling order of score [T, D] → precision at the recalls [T, R], highest recall [T]."""
     T, D = kind.shape
