@@ -141,8 +141,18 @@ def _left_by_the_dead(path: Path) -> list[Path]:
     return left
 
 
+def remove_left(folder: Path) -> None:
+    """Remove temporary files in a folder whose processes, on this machine, are no more."""
+    for other in folder.glob(f".*@{glob.escape(platform.node())}.tmp"):
+        process = other.name.partition("@")[0].rpartition(".")[2]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            other.unlink(missing_ok=True)
+
+
 @contextmanager
-def lock(folder: str | os.PathLike[str], work: str, wait: bool = True) -> Iterator[None]:
+def lock(
+    folder: str | os.PathLike[str], work: str, wait: bool = True, beside: bool = False
+) -> Iterator[None]:
     """Hold a folder, so that one process at a time does such work in it; it is made if needed.
 
     The lock ends with its process, however that ends. Another process waits for it, and says on stderr for whom.
@@ -151,11 +161,15 @@ def lock(folder: str | os.PathLike[str], work: str, wait: bool = True) -> Iterat
         folder: holds the lock's file, ``.lock``, as long as someone holds it.
         work: what is done, for the message of others, e.g. ``"preprocesses into it"``.
         wait: otherwise a folder that is held is an error.
+        beside: the lock's file is ``.<folder>.lock`` beside the folder, which may then be renamed, and is not made.
 
     Raises:
         InputError: the folder cannot be written, or is held and ``wait`` is false.
     """
     path = Path(folder) / ".lock"
+    if beside:
+        whole = Path(folder).resolve()
+        path = whole.with_name(f".{whole.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(path, poll_interval=0.2)
@@ -214,9 +228,19 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 
 def read_json(path: str | Path) -> Any:
-    """What ``write_json`` wrote; None if there is no file."""
+    """What ``write_json`` wrote; None if there is no file.
+
+    Raises:
+        InputError: it is cut or damaged.
+    """
     path = Path(path)
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        words = one_line(str(error), 100)
+        raise InputError(f"{path}: is no JSON ({words}); remove it, and it is made again") from None
 
 
 def plain_data(value: Any) -> Any:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 from torch.nn.functional import interpolate
+
+from ssmbook.compiled import njit
 
 FLIP = 0.5  # how often chunks are flipped
 ZOOM = 0.8  # how often random chunks are zoomed
@@ -167,7 +168,7 @@ def move_frames(frames: Iterable[np.ndarray], transforms: list[Straight], out: n
         _gather(frame.view(np.uint8), from_rows, sources, begin, moved.view(np.uint8))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _gather(frame, rows, columns, begin, out):
     """out[c, i, begin + j] = frame[c, rows[i], columns[j]], all else and rows from −1 zero; bytes [C, H, W].
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 
 
@@ -91,7 +91,7 @@ def nms(predictions: Tensor, confidence: float = 0.001, iou: float = 0.45) -> li
     return list(rows[keep.to(rows.device)].split(kept))
 
 
-@njit(cache=True)
+@njit()
 def _suppress(rows: np.ndarray, counts: np.ndarray, iou: float) -> np.ndarray:  # pragma: no cover
     """Which of the rows (x1, y1, x2, y2, …, class), frame after frame and best first, are kept."""
     keep = np.ones(len(rows), np.bool_)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ssmbook.dataset.sensor import Sensor
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line, shown
 from ssmbook.events import Representation, get_representation
 
 KEY = "trained_on"  # of a checkpoint; files from before it have some of its facts as keys of their own
@@ -45,13 +45,16 @@ class TrainedOn:
     def __post_init__(self) -> None:
         get_representation(self.representation)
         if not isinstance(self.options, Mapping):
-            raise InputError(f"options is {self.options!r}; give the representation's arguments by name")
+            raise InputError(f"options is {shown(self.options)}; give the representation's arguments by name")
         if self.score not in ("product", "class"):
-            raise InputError(f"score is {self.score!r}; it can be product or class")
+            raise InputError(f"score is {shown(self.score)}; it can be product or class")
         for name in ("window_ms", "stride_us", "sequence_length"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and 0 < value < float("inf")):
-                raise InputError(f"{name} is {value!r}; it must be above 0")
+            if value is not None and not _is_above_0(value):
+                raise InputError(f"{name} is {shown(value)}; it must be above 0")
+        rates = self.rates_hz
+        if not isinstance(rates, tuple | list) or not all(map(_is_above_0, rates)):
+            raise InputError(f"rates_hz is {shown(rates)}; it must be rates above 0")
 
     def represent(self, sensor: Sensor, channels: int) -> Representation:
         """A new representation for a sensor's frames, with as many channels as a network takes.
@@ -90,14 +93,28 @@ class TrainedOn:
             raise InputError(
                 f"{path}: its {KEY!r} is a {type(record).__name__}, not a record; write it again"
             )
-        unknown = sorted(map(str, record.keys() - {f.name for f in fields(cls)}))
+        sensor = record.get("sensor")
+        if not isinstance(sensor, Mapping | None):
+            raise InputError(f"{path}: its {KEY!r} is damaged: sensor is {shown(sensor)}; write it again")
+        unknown = [*_unknown(record, cls), *(f"sensor.{name}" for name in _unknown(sensor or {}, Sensor))]
         if unknown:
             raise InputError(
                 f"{path}: was written by a later version: {KEY!r} holds {', '.join(unknown)}; install that version"
             )
         try:
-            sensor = record.get("sensor")
-            values = {**record, "sensor": None if sensor is None else Sensor(**sensor)}
-            return cls(**values)
-        except (InputError, TypeError) as error:
-            raise InputError(f"{path}: its {KEY!r} is damaged: {error}") from None
+            return cls(**{**record, "sensor": None if sensor is None else Sensor(**sensor)})
+        except (InputError, TypeError, ValueError, OverflowError) as error:
+            words = one_line(str(error), 300)
+            raise InputError(f"{path}: its {KEY!r} is damaged: {words}; write it again") from None
+
+
+def _is_above_0(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < float("inf")
+
+
+def _unknown(record: Mapping[Any, Any], kind: type) -> list[str]:
+    """What a record holds that a class has no field for."""
+    known = {f.name for f in fields(kind)}
+    return sorted(
+        one_line(key, 40) if isinstance(key, str) else shown(key) for key in record if key not in known
+    )

@@ -16,7 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+
+from ssmbook.compiled import njit
 
 IOU = np.linspace(0.5, 0.95, 10)
 RECALL = np.linspace(0.0, 1.0, 101)
@@ -130,7 +131,7 @@ def _rank_in_group(keys: np.ndarray) -> np.ndarray:
 RIGHT, WRONG, NEITHER = 1, 2, 0
 
 
-@njit(cache=True)
+@njit()
 def _match(truth, found, truth_span, found_span, ignored, outside, region, thresholds):  # pragma: no cover
     """What each detection is, RIGHT, WRONG or NEITHER, at each view and threshold: [V, T, D]."""
     views, T = len(ignored), len(thresholds)
@@ -169,7 +170,7 @@ def _match(truth, found, truth_span, found_span, ignored, outside, region, thres
     return kind
 
 
-@njit(cache=True)
+@njit()
 def overlaps(truth, found, region):  # pragma: no cover
     """IoU of boxes x, y, w, h: [D, G]; with a region, the share of the detection that lies in it."""
     iou = np.zeros((len(found), len(truth)))
@@ -185,7 +186,7 @@ def overlaps(truth, found, region):  # pragma: no cover
     return iou
 
 
-@njit(cache=True)
+@njit()
 def _curve(kind, count, recalls):  # pragma: no cover
     """Detections in falling order of score [T, D] → precision at the recalls [T, R], highest recall [T]."""
     T, D = kind.shape

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ssmbook.dataset import Batch, EventDataModule, Sensor
 from ssmbook.detector import Detector, TrainedOn, reset_states, save_checkpoint
-from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.precision import autocast
 from ssmbook.detector.recurrences import map_states
 from ssmbook.errors import InputError
@@ -35,7 +34,10 @@ from ssmbook.training.run_folder import (
     PANELS,
     VAL_COLUMNS,
     MetricsFile,
+    check_moments,
+    damaged_state,
     random_state,
+    read_state,
     set_random_state,
 )
 from ssmbook.training.settings import Training
@@ -84,6 +86,7 @@ class Fit:
         # fp16 alone needs its loss scaled, or small gradients vanish.
         self.scaler = torch.amp.GradScaler(fabric.device.type, enabled=training.precision == "fp16")
         self.step, self.validated = 0, 0  # steps done; the step of the last validation
+        self.saved = 0  # the step of the last state that was written
         self.best, self.stale = -1.0, 0  # best validation AP; validations since
         self.rate = 0.0  # of the last step
         self.states: Any = None
@@ -102,12 +105,14 @@ class Fit:
 
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
-            InputError: the loss or its gradients are not finite; the state before that step is saved.
+            InputError: the loss or its gradients are not finite; the state before that step is saved. Or a loader's
+                worker ended, or the folder cannot be written; the message says from where the run goes on.
         """
         training = self.training
         show = self.fabric.is_global_zero
         label = f"train {self.folder.name}"
         with (
+            self._explained(),
             stop_signal() as stopped,
             progress_bar(total=training.steps, initial=self.step, desc=label, unit="step", show=show) as bar,
         ):
@@ -128,6 +133,25 @@ class Fit:
                 if self.step % training.save_every == 0 and not self.validation_is_due:
                     self.save()
                 self.obey(stopped)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """One line, with the step from which the run goes on, where a worker process or the disk fails it."""
+        goes_on = f"the same command goes on from step {{}} of {self.folder}"
+        try:
+            yield
+        except (RuntimeError, EOFError, ConnectionError) as error:
+            # PyTorch says so from a signal handler, at whatever step; or the pipe to the worker breaks first.
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                "a process that read the data ahead has ended; was there memory enough? With fewer workers less is "
+                f"needed; {goes_on.format(self.saved)}"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"{error.filename or self.folder}: {error.strerror}; {goes_on.format(self.saved)}"
+            ) from None
 
     @property
     def validation_is_due(self) -> bool:
@@ -258,26 +282,25 @@ class Fit:
                 "ranks": ranks,
             }
             save_checkpoint(self.folder / LAST, self.model, **self.extra, training=state)
+        self.saved = self.step
         self.fabric.barrier()
 
     def restore(self, path: Path) -> None:
         """Take up the state of ``last.ckpt``."""
-        content = read_checkpoint(path)
+        content = read_state(path, self.fabric.world_size)
         state = content["training"]
-        if len(state["ranks"]) != self.fabric.world_size:
-            raise InputError(
-                f"{path} is of {len(state['ranks'])} processes, each with its own streams, not of "
-                f"{self.fabric.world_size}; go on with as many devices × nodes, or begin anew under another name"
-            )
-        self.model.load_state_dict(content["state_dict"])
-        for name in ("step", "validated", "best", "stale"):
-            setattr(self, name, state[name])
-        for name in ("optimizer", "schedule", "scaler"):
-            getattr(self, name).load_state_dict(state[name])
-        own = state["ranks"][self.fabric.global_rank]
-        self.states = map_states(lambda s: s.to(self.fabric.device), own["states"])
-        self.data.load_state_dict(own["data"])
-        set_random_state(own["random"])
+        with damaged_state(path):
+            self.model.load_state_dict(content["state_dict"])
+            for name, kind in (("step", int), ("validated", int), ("best", float), ("stale", int)):
+                setattr(self, name, kind(state[name]))
+            for name in ("optimizer", "schedule", "scaler"):
+                getattr(self, name).load_state_dict(state[name])
+            check_moments(self.optimizer)
+            own = state["ranks"][self.fabric.global_rank]
+            self.states = map_states(lambda s: s.to(self.fabric.device), own["states"])
+            self.data.load_state_dict(own["data"])
+            set_random_state(own["random"])
+        self.saved = self.step
 
     def obey(self, stopped: Callable[[], bool]) -> None:
         """Save and stop if a signal came to any process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from ssmbook.dataset.schedule import check_burn_in
 from ssmbook.detector import Detector, TrainedOn, save_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
 from ssmbook.errors import InputError
+from ssmbook.files import lock
 from ssmbook.training.loggers import check_logger
 from ssmbook.training.loop import Fit
 from ssmbook.training.run_folder import MODEL, begin, is_same_run
@@ -66,7 +68,11 @@ def train(
     folder, sensor = Path(out_dir), get_sensor(sensor)
     _check(model, training, logger)
     settings = {**(parameters or {}), "model": model.config, "training": asdict(training)}
-    if (folder / MODEL).exists() and is_same_run(folder, settings):
+
+    def is_finished() -> bool:
+        return (folder / MODEL).exists() and is_same_run(folder, settings)
+
+    if is_finished():
         return folder / MODEL
     if training.precision == "fp32":
         exact_float32()
@@ -79,10 +85,22 @@ def train(
     )
 
     def fit() -> None:
-        # One process looks after the folder, when all have looked at it.
+        # One process looks after the folder, when all have looked at it; others of the same run wait for that one.
         fabric.barrier()
-        resume = begin(folder, settings) if fabric.is_global_zero else None
-        resume = fabric.broadcast(resume)
+        with (
+            lock(folder, "trains in it", wait=devices * nodes == 1, beside=True)
+            if fabric.is_global_zero
+            else nullcontext()
+        ):
+            fit_alone()
+
+    def fit_alone() -> None:
+        finished, resume = False, None
+        if fabric.is_global_zero and not (finished := is_finished()):  # by the process that held the folder
+            resume = begin(folder, settings)
+        finished, resume = fabric.broadcast((finished, resume))
+        if finished:
+            return
         record = replace(trained_on or TrainedOn(), sensor=sensor, sequence_length=training.sequence_length)
         loop = Fit(fabric, folder, model, data, sensor, training, resume, logger, record)
         loop.run()

@@ -1,4 +1,4 @@
-"""Files beside events: boxes in each format, sensors, and what a preprocessed sequence consists of."""
+"""Files beside events: boxes in each format, sensors, what a preprocessed sequence consists of, checkpoints."""
 
 import io
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fuzz.checkpoints import archives, pickles, read_archive, read_pickle, read_values
 from ssmbook.dataset import Sensor, Sequence
 from ssmbook.dataset.labels import LabelPlan, plan_labels, read_labels
 from ssmbook.dataset.layout import write_sequence
@@ -147,4 +148,7 @@ LABELS = {
     "sequence_indices": Kind("_indices.npy", *_part("objframe_idx_2_repr_idx.npy")),
     "sequence_frames": Kind("_frames.h5", *_part("*.h5")),
     "preprocess_json": Kind("_parameters.json", lambda: [json.dumps(asdict(SET), indent=2).encode()], _claim),
+    "checkpoint": Kind(".ckpt", archives, read_archive),
+    "checkpoint_pickle": Kind(".pkl", pickles, read_pickle),
+    "checkpoint_values": Kind(".values", lambda: [b"checkpoint"], read_values),
 }

@@ -2,12 +2,15 @@
 
 import importlib.util
 import itertools
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +20,12 @@ from training_set import SENSOR, TRAINING, data_module, make_set
 
 from ssmbook.detector import PRESETS, Detector, load_checkpoint, save_checkpoint
 from ssmbook.errors import InputError
+from ssmbook.files import lock
 from ssmbook.training import read_metrics, train
 from ssmbook.training.loggers import PACKAGES
 from ssmbook.training.loop import Fit, endless
 from ssmbook.training.objective import TrainingStep
-from ssmbook.training.run_folder import BEST, LAST, MODEL
+from ssmbook.training.run_folder import BEST, LAST, MODEL, MetricsFile
 from ssmbook.training.settings import Training
 
 TESTS = Path(__file__).parent
@@ -125,8 +129,8 @@ def test_a_killed_training_ends_with_the_same_weights(whole, data_dir, tmp_path,
     state = torch.load(folder / LAST, weights_only=True)["training"]
     assert (state["step"], state["validated"]) == (saved, 0)
     run(data_dir, folder)
-    assert_same_weights(whole / MODEL, folder / MODEL)
-    assert_same_weights(whole / BEST, folder / BEST)
+    for name in (MODEL, BEST):
+        assert (whole / name).read_bytes() == (folder / name).read_bytes()
     timeless = [read_metrics(path).drop(columns="windows_per_s") for path in (whole, folder)]
     assert timeless[0].equals(timeless[1])
 
@@ -252,6 +256,87 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(data_dir, tmp_path, mo
         save_checkpoint(path, model)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_is_full_says_from_where_it_goes_on(whole, data_dir, tmp_path, monkeypatch):
+    original = MetricsFile.log_metrics
+
+    def full(self, metrics, step):
+        if step == 4:
+            raise OSError(28, "No space left on device")
+        original(self, metrics, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsFile, "log_metrics", full)
+        with pytest.raises(InputError, match="No space left on device; the same command goes on from step 4"):
+            run(data_dir, tmp_path / "run")
+    run(data_dir, tmp_path / "run")
+    assert (tmp_path / "run" / MODEL).read_bytes() == (whole / MODEL).read_bytes()
+
+
+def test_a_worker_that_is_killed_is_one_line_and_the_run_goes_on(whole, data_dir, tmp_path, monkeypatch):
+    original = Fit.train_step
+
+    def kill(self):
+        if self.step == 3:
+            for child in multiprocessing.active_children():
+                child.kill()
+                child.join()
+        return original(self)
+
+    training = replace(TRAINING, steps=2000, workers=1)  # what was read ahead runs out
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "train_step", kill)
+        with pytest.raises(InputError, match=r"has ended; .* goes on from step .*run"):
+            run(data_dir, tmp_path / "run", training)
+    assert torch.load(tmp_path / "run" / LAST, weights_only=True)["training"]["step"] >= 2
+
+
+def test_a_state_of_other_types_says_how_to_go_on(whole, data_dir, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / MODEL).unlink()
+    content = torch.load(folder / LAST, weights_only=True)
+    state, own = content["training"], content["training"]["ranks"][0]
+    groups = state["optimizer"]["param_groups"]
+    for changed in (
+        {"step": "x"},
+        {"optimizer": 3},
+        {"optimizer": {"state": {}, "param_groups": groups[:0]}},
+        {"optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": groups}},
+        {"schedule": [1]},
+        {"ranks": [{**own, "random": {"cpu": torch.ones(2), "cuda": []}}]},
+        {"ranks": [{**own, "data": 3}]},
+        {"ranks": [{"states": None}]},
+    ):
+        torch.save({**content, "training": {**state, **changed}}, folder / LAST)
+        with pytest.raises(InputError, match=r"last\.ckpt: the state .*damaged.*Rename .* anew"):
+            run(data_dir, folder)
+    torch.save({**content, "state_dict": {}}, folder / LAST)
+    with pytest.raises(InputError, match=r"last\.ckpt: the state .*damaged"):
+        run(data_dir, folder)
+
+
+def test_who_trains_second_in_a_folder_waits_and_finds_it_done(whole, data_dir, tmp_path, capfd):
+    folder = tmp_path / "run"
+    (held := threading.Event()), (said := [])
+
+    def first():
+        with lock(folder, "trains in it", beside=True):
+            held.set()
+            while "waiting" not in "".join(said):
+                said.append(capfd.readouterr().err)
+                time.sleep(0.05)
+            shutil.copytree(whole, folder)
+
+    thread = threading.Thread(target=first, daemon=True)
+    thread.start()
+    held.wait()
+    before = (whole / MODEL).stat().st_mtime_ns
+    assert run(data_dir, folder).stat().st_mtime_ns == before
+    thread.join()
+    assert "trains in it; waiting for it" in "".join(said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
 def test_states_are_carried_per_slot_and_begin_anew_where_a_sequence_does(data_dir, tmp_path, monkeypatch):

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 
 LATE_US = 100_000  # an event that is later than this comes from a clock that went back
@@ -49,7 +49,7 @@ class Faults:
         return "; ".join(words)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def running_maximum(t, floor):
     """Lift each stamp to the largest of ``floor`` and the stamps up to it, in place.
 
@@ -67,7 +67,7 @@ def running_maximum(t, floor):
     return late, largest, index
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def laps(value, last, lap, period):
     """The lap of a counter of ``period`` values that reads ``value`` after ``last`` in lap ``lap``.
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError, one_line
 from ssmbook.events.events import Events
 from ssmbook.events.formats.checks import laps
@@ -79,7 +79,7 @@ def _check_kind(path: Path, version: str, kind: bytes, offset: int) -> None:
         )
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _decode_words(words, last, lap, t, x, y, p):
     """Unpack [n, 2] words into the columns; returns the last stamp as stored and its lap."""
     for i in range(len(words)):

@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 
@@ -21,7 +21,7 @@ _HEADER = 20
 _BYTES_AT_ONCE = 1 << 22
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def decode_es(data, atis, clock, t, x, y, p, n, wanted):
     """Append events of bytes [N] behind the n that are there, up to ``wanted``; n, the bytes taken, the clock."""
     i = 0

@@ -9,8 +9,8 @@ Triggers (0xA) and the other types carry no camera events and are passed over.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.events.formats.checks import laps
 from ssmbook.events.formats.evt import EvtRecording
 
@@ -18,7 +18,7 @@ _TIME_HIGH = 0x8
 _HIGHS = 1 << 28
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def decode_evt2(words, state, t, x, y, p, n, wanted):
     """The kernel of Evt2Recording; the state is the last high part (−1: none yet) and its lap."""
     high, lap = state

@@ -13,8 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.events.formats.checks import laps
 from ssmbook.events.formats.evt import EvtRecording
 
@@ -23,7 +23,7 @@ _HIGHS = 1 << 28
 _SAMPLE = 1 << 16  # words that tell the order of the halves
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def decode_evt21(halves, state, t, x, y, p, n, wanted):
     """The kernel of Evt21Recording; the state is the last high part (−1: none yet), its lap, and the half of a
     word that says what it is."""

@@ -14,8 +14,8 @@ high stamp that should have come is taken as read.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.events.formats.checks import laps
 from ssmbook.events.formats.evt import EvtRecording
 
@@ -23,7 +23,7 @@ _ADDR_Y, _ADDR_X, _VECT_BASE_X, _VECT_12, _VECT_8, _TIME_LOW, _TIME_HIGH = 0x0, 
 _LOWS, _HIGHS = 1 << 12, 1 << 12
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def decode_evt3(words, state, t, x, y, p, n, wanted):
     """The kernel of Evt3Recording; the state is high stamp, lap, low stamp, row, vector base, its polarity.
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from numba import njit
 from numcodecs import blosc, zstd
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError, one_line
 
 _DEFLATE, _SHUFFLE, _FLETCHER, _LZF, _BLOSC, _ZSTD, _ECF = 1, 2, 3, 32000, 32001, 32015, 0x8ECF
@@ -250,7 +250,7 @@ def unshuffle(data: bytes, itemsize: int) -> bytes:
     return values[:whole].reshape(itemsize, -1).T.tobytes() + data[whole:]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def unpack_lzf(data, out):
     """LibLZF's format into ``out``; the number of bytes, or −1 where it is damaged or ``out`` too small.
 

@@ -11,8 +11,8 @@ from typing import BinaryIO
 import h5py
 import hdf5plugin
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 from ssmbook.events.formats.dat import DatWriter
@@ -137,7 +137,7 @@ def encode_evt3(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, stat
     return words[: _encode_evt3(t, x, y, p, state, words)].tobytes()
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _encode_evt3(t, x, y, p, state, words):
     high, low, row = state
     n = 0

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 
@@ -104,7 +104,7 @@ class Representation(ABC):
         return off.sum(0), on.sum(0)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def first_misplaced(t, x, y, height, width):
     """Index of the first event outside the frame or earlier than the one before it; −1 without one."""
     for i in range(len(t)):

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 from ssmbook.events.representations.base import Representation, first_misplaced, misplaced
@@ -40,7 +40,7 @@ _STEPS = np.exp((np.arange(1, 257) - 0.5) / 16) - 1  # s from which the value is
 _VALUES = np.searchsorted(_STEPS, np.arange(_CELLS * int(_TABLE_END)) / _CELLS, side="right").astype(np.uint8)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def push_kernel(t, x, y, p, halve, near, far, width, state):
     """Add events to ``state`` float64 [H · W · 2 · (K + 1)]: of each pixel and polarity s_1 … s_K, and their stamp."""
     taus = near.shape[1]
@@ -65,7 +65,7 @@ def push_kernel(t, x, y, p, halve, near, far, width, state):
         state[cell + taus] = now
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _quantise(s):
     """min(255, round(16 ln(1 + s)))."""
     if s < _TABLE_END:
@@ -74,7 +74,7 @@ def _quantise(s):
     return np.uint8(min(255.0, math.floor(16 * math.log1p(s) + 0.5)))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def read_kernel(now, near, far, state, out):
     """Write the values at time ``now``, no earlier than any event, to ``out`` uint8 [2K, H, W]."""
     taus = near.shape[1]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 from ssmbook.events.representations.base import Representation, first_misplaced, misplaced
@@ -24,20 +24,20 @@ from ssmbook.events.representations.base import Representation, first_misplaced,
 _AT_ONCE = 4096
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _quotient(t, t0, span):
     """(t − t₀) / (t₁ − t₀), each difference rounded to float32 first."""
     return np.float32(t - t0) / np.float32(span)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _histogram_bin(t, t0, span, bins):
     """b = min(⌊bins · (t − t₀) / (t₁ − t₀)⌋, bins − 1)."""
     n = np.float32(bins)
     return int(min(n * _quotient(t, t0, span), n - np.float32(1)))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _density_bin(t, t0, span, bins):
     """s = clip((t − t₀) / (t₁ − t₀), 1e-6, 1 − 1e-6), b = ⌊max(bins − ln s / ln ½, 0)⌋."""
     n, ln_half = np.float32(bins), np.float32(math.log(0.5))
@@ -47,7 +47,7 @@ def _density_bin(t, t0, span, bins):
     return min(int(max(n - depth, np.float32(0))), bins - 1)  # many bins: n − depth may round up to n
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _count_halved(x, y, p, b, cutoff, out):
     """Count the events of bin b whose row and column are odd.
 
@@ -68,7 +68,7 @@ def _count_halved(x, y, p, b, cutoff, out):
             counts[place] += counts[place] < cutoff
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def stacked_histogram_kernel(t, x, y, p, t0, span, halve, cutoff, out):
     """Count events into ``out`` uint8 [2·bins, H, W]: a count stays at ``cutoff`` once it gets there.
 
@@ -97,7 +97,7 @@ def stacked_histogram_kernel(t, x, y, p, t0, span, halve, cutoff, out):
         i = end
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def mixed_density_kernel(t, x, y, p, t0, span, halve, cutoff, out, sums, done):
     """Add polarities ±1 to ``sums`` int32 [H, W], and keep them, clamped, in ``out`` [bins, H, W] as bins end.
 
@@ -126,7 +126,7 @@ def mixed_density_kernel(t, x, y, p, t0, span, halve, cutoff, out, sums, done):
     return done
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def keep_sums(sums, cutoff, channels):
     """Write the sums [H, W], clamped to ± ``cutoff``, to each of the channels [n, H, W]."""
     for c in range(len(channels)):

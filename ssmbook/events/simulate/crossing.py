@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.events.simulate.pixel import DARK, PixelModel
 
 _BELOW_WHITE, _ABOVE_WHITE, _CELLS = 7.0, 3.0, 4096  # of the table over log intensity
@@ -35,7 +35,7 @@ class Cutoff:
         return self._coefficients
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def front_end(levels, light, response, low, per_unit, decay, ramp, leak, start_s, step_s, out):
     """Log intensity [K, H, W] behind the low-pass, plus ``leak`` [H, W] · t, into ``out``.
 
@@ -59,7 +59,7 @@ def front_end(levels, light, response, low, per_unit, decay, ramp, leak, start_s
                 out[k, j, i] = y + leak[j, i] * t
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def cross(
     levels, t0_us, t1_us, level, reference, current, last_us, refractory_us, thresholds, deviations, drawn
 ):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.events.simulate.pixel import PixelModel
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, y, x, p, int64 each
@@ -64,7 +64,7 @@ def _split(columns: Columns, end_us: int) -> tuple[Columns, Columns]:
     return (t[:n], y[:n], x[:n], p[:n]), (t[n:], y[n:], x[n:], p[n:])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def arbitrate(t, where, service_us, free_us, read_us):
     """When a single server reads each event out, first come first served.
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.events.simulate.scene import HORIZON, PEDESTRIAN, Street
 
 
@@ -74,19 +74,19 @@ def actor_table(street: Street) -> np.ndarray:
     return np.array(rows, np.float32).reshape(-1, 7)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _soft(distance):
     """Cover of a pixel whose centre lies ``distance`` px outside a shape's edge (negative: inside)."""
     return min(max(0.5 - distance, 0.0), 1.0)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _box(x, y, left, top, right, bottom):
     """Distance to a rectangle's edge, negative inside."""
     return max(max(left - x, x - right), max(top - y, y - bottom))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _limb(x, y, x0, y0, x1, y1, radius):
     """Distance to a capsule from (x0, y0) to (x1, y1)."""
     dx, dy = x1 - x0, y1 - y0
@@ -94,12 +94,12 @@ def _limb(x, y, x0, y0, x1, y1, radius):
     return math.hypot(x - x0 - along * dx, y - y0 - along * dy) - radius
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _over(below, level, cover):
     return below + (level - below) * cover
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _car(row, left, centre, y, w, h, heading, levels):
     """Draw a car over one row of pixels, from column ``left`` on: log intensity, float64.
 
@@ -132,7 +132,7 @@ def _car(row, left, centre, y, w, h, heading, levels):
                     row[i] = _over(row[i], stripe, _soft(distance - 0.07 * h))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _pedestrian(row, left, centre, y, w, h, phase, levels):
     """Draw a pedestrian over one row of pixels, as ``_car``, ``y`` from the feet; limbs swing with ``phase``."""
     torso, legs, head, arms = levels
@@ -151,7 +151,7 @@ def _pedestrian(row, left, centre, y, w, h, phase, levels):
             row[i] = _over(row[i], head, _soft(math.hypot(x, y - 0.915 * h) - 0.085 * h))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def render(texture, shift, table, geometry, pillars, out):
     """Log intensity of one moment.
 

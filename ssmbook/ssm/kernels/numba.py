@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from ssmbook.compiled import njit
 from ssmbook.ssm.kernels.again import gradients_again, scan_adjoint
 from ssmbook.ssm.kernels.dispatch import ssm_of_parts
 from ssmbook.ssm.kernels.planes import complex_of, from_planes
@@ -32,7 +32,7 @@ BLOCK_REALS = 4096
 PIECE_BYTES = 1 << 21
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _forward(x, a, state, at, a_at, N, L, block):  # pragma: no cover
     """In place: x holds b on entry and the states on return; state [N, P] goes through all steps."""
     P = x.shape[2]
@@ -60,7 +60,7 @@ def _forward(x, a, state, at, a_at, N, L, block):  # pragma: no cover
                 state[n, p] = complex(x[r, 0, p], x[r, 1, p])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _backward(g, x, a, before, da, carry, at, a_at, N, L, block):  # pragma: no cover
     """In place: g holds ∂x on entry and ∂b on return; da is added to. before [N, P] is the state before
     the steps; carry [N, P] is the gradient of the state after them on entry, before them on return."""

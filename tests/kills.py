@@ -1,0 +1,199 @@
+"""Kills at random moments: what is run again ends as if it had never been killed, byte for byte, and leaves nothing.
+
+    python -m tests.kills train --workers 0 --moments 100
+    python -m tests.kills preprocess --workers 2 --moments 100
+
+Each work is first run whole in a process of its own. Then, again and again, such a process is killed (SIGKILL) at a
+random moment of that time, and the work is run to its end. Compared are the files that do not hold times of day or
+speeds; nothing that was finished may be written again, and no file or process of the killed one may remain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+PATIENCE_S = 10  # in which the processes of a killed one must end
+SPEEDS = {"metrics.csv", "provenance.json"}  # hold times; pictures show speeds
+FINISHED = {"train": "model.ckpt", "preprocess": "event_representations_v2"}
+
+
+@dataclass
+class Outcome:
+    """What came of the kills of one work."""
+
+    work: str
+    workers: int
+    moments: int = 0
+    unfinished: int = 0  # kills that hit before the end
+    seconds: float = 0.0
+    faults: list[str] = field(default_factory=list)
+
+    def row(self) -> str:
+        counts = f"{self.moments} | {self.unfinished} | {len(self.faults)} | {self.seconds:.0f}"
+        return f"| {self.work}, {self.workers} workers | {counts} |"
+
+
+def preprocess_again(source: Path, out: Path, workers: int) -> None:
+    from training_set import SENSOR
+
+    from ssmbook.dataset import preprocess
+
+    preprocess(source / "raw", out, sensor=SENSOR, workers=workers, progress=False)
+
+
+def train_again(source: Path, out: Path, workers: int) -> None:
+    import torch
+    from training_set import SENSOR, TRAINING, data_module
+
+    from ssmbook.detector import PRESETS, Detector
+    from ssmbook.training import train
+
+    training = replace(TRAINING, save_every=1, workers=workers)
+    torch.manual_seed(0)
+    model = Detector(**PRESETS["sim-smoke"])
+    data = data_module(source / "set", training)
+    data.workers = workers
+    train(model, data, out, sensor=SENSOR, training=training, accelerator="cpu")
+
+
+WORKS: dict[str, Callable[[Path, Path, int], None]] = {"preprocess": preprocess_again, "train": train_again}
+
+
+def kills(work: str, workers: int, moments: int, seed: int = 0) -> Outcome:
+    """Kill a work at so many random moments, and finish it each time."""
+    from training_set import make_set
+
+    call, rng, found = WORKS[work], random.Random(f"{work} {workers} {seed}"), Outcome(work, workers)
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder) / "source", Path(folder) / "out"
+        _wait(_start(lambda: make_set(source, train=4)), found, "the set")
+        start = time.monotonic()
+        _wait(_start(lambda: call(source, out, workers)), found, "the whole run")
+        length, right = time.monotonic() - start, _contents(out)
+        names = {path.name for path in Path(folder).iterdir()}
+        for _ in range(moments):
+            shutil.rmtree(out)
+            after = rng.uniform(0, length)
+            found.moments += 1
+            done = _killed(_start(lambda: call(source, out, workers)), after, out, found)
+            found.unfinished += not done.pop("", None)
+            _wait(_start(lambda: call(source, out, workers)), found, f"after {after:.2f} s")
+            _compare(right, _contents(out), done, out, found, after)
+            if left := {path.name for path in Path(folder).iterdir()} - names:
+                found.faults.append(f"after {after:.2f} s: {left} is left")
+        found.seconds = time.monotonic() - start
+    return found
+
+
+def _start(call: Callable[[], None]) -> int:
+    """A child that makes a call, in a session of its own."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setsid()
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+            call()
+            code = 0
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}"[:300], flush=True)
+        finally:
+            os._exit(code)
+    return child
+
+
+def _wait(child: int, found: Outcome, when: str) -> None:
+    if status := os.waitpid(child, 0)[1]:
+        found.faults.append(f"{when}: ended with status {os.waitstatus_to_exitcode(status)}")
+
+
+def _killed(child: int, after: float, out: Path, found: Outcome) -> dict[str, float]:
+    """Kill it; the times of the finished files that it has left, and under "" whether it had ended."""
+    until = time.monotonic() + after
+    while time.monotonic() < until and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.002)
+    try:
+        process = psutil.Process(child)
+        helpers = process.children(recursive=True)
+        process.send_signal(signal.SIGKILL)
+        os.waitpid(child, 0)
+        ended = False
+    except (psutil.NoSuchProcess, ChildProcessError):
+        helpers, ended = [], True
+    alive = psutil.wait_procs(helpers, PATIENCE_S)[1]
+    if alive:
+        found.faults.append(f"after {after:.2f} s: {len(alive)} processes are left")
+    times = {name: (out / name).stat().st_mtime_ns for name in _contents(out) if _is_finished(out, name)}
+    return {**times, **({"": 1} if ended else {})}
+
+
+def _is_finished(out: Path, name: str) -> bool:
+    """Whether a file is of something that need not be made again: a trained model, a sequence."""
+    parts = Path(name).parts
+    return name == FINISHED["train"] or (FINISHED["preprocess"] in parts and not name.endswith(".tmp"))
+
+
+def _contents(out: Path) -> dict[str, str]:
+    """Checksums of the files below a folder."""
+    files = [path for path in out.rglob("*") if path.is_file()] if out.exists() else []
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _compare(
+    right: dict[str, str],
+    now: dict[str, str],
+    done: dict[str, float],
+    out: Path,
+    found: Outcome,
+    after: float,
+) -> None:
+    when = f"after {after:.2f} s"
+    if right.keys() != now.keys():
+        found.faults.append(f"{when}: files {sorted(right.keys() ^ now.keys())[:3]} are missing or left")
+    for name in right.keys() & now.keys():
+        if Path(name).name not in SPEEDS and not name.endswith(".png") and right[name] != now[name]:
+            found.faults.append(f"{when}: {name} differs")
+    again = [name for name, made in done.items() if name in now and (out / name).stat().st_mtime_ns != made]
+    if again:
+        found.faults.append(f"{when}: {again[0]} was made again")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
+    parser.add_argument("work", choices=WORKS)
+    parser.add_argument("--workers", type=int, default=0, help="of the work (default: 0)")
+    parser.add_argument("--moments", type=int, default=20, help="kills (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    options = parser.parse_args()
+    # Imported once, for all children.
+    import training_set  # noqa: F401
+
+    import ssmbook.training.run  # noqa: F401
+
+    found = kills(
+        options.work, max(options.workers, options.work == "preprocess"), options.moments, options.seed
+    )
+    print("| work | kills | before its end | faults | s |\n|---|---|---|---|---|")
+    print(found.row())
+    for fault in found.faults[:10]:
+        print(f"    {fault}", file=sys.stderr)
+    return 1 if found.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
