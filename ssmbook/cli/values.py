@@ -2,8 +2,12 @@
 
 import argparse
 import ast
+import json
+import os
 import re
 from typing import Any
+
+from ssmbook.errors import InputError
 
 _UNITS = {"": 1, "us": 1, "ms": 1000, "s": 1_000_000}
 
@@ -30,3 +34,19 @@ def size(text: str) -> tuple[int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write width x height, as 640x480")
     return int(match[1]), int(match[2])
+
+
+def check_paths(*paths: str | None) -> None:
+    """Refuse the first path that leads to nothing, before a command imports what is slow to import.
+
+    Raises:
+        InputError: there is no such file or folder.
+    """
+    for path in paths:
+        if path is not None and not os.path.exists(path):
+            raise InputError(f"{path}: no such file; mend the name")
+
+
+def print_facts(as_json: bool, facts: dict[str, Any], *lines: str) -> None:
+    """What a command reports: the facts as one line of JSON, or the lines for people."""
+    print(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines))

@@ -11,6 +11,7 @@ come, or the clock says so. What the next windows still need of the events is ke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -22,9 +23,10 @@ from ssmbook.dataset.grid import BASE_HZ, window_and_stride
 from ssmbook.detector import Detector, TrainedOn, nms
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import to_boxes
-from ssmbook.events import BOX_DTYPE, Events, Recording, Representation
+from ssmbook.events import Events, Recording, Representation
 from ssmbook.events.formats.checks import LATE_US, running_maximum
 from ssmbook.live.step import NetworkStep
+from ssmbook.live.tracks import Tracker
 from ssmbook.progress import progress_bar
 
 PIECE = 1 << 16  # events of a recording that are pushed at once
@@ -275,29 +277,52 @@ def detect_recording(
     stream: StreamingDetector,
     recording: Recording,
     progress: bool = True,
-    show: Show | None = None,
     start_us: int | None = None,
     stop_us: int | None = None,
-) -> tuple[int, np.ndarray]:
-    """Run a recording, or a part of it, through a stream: the number of windows, and all boxes, BOX_DTYPE.
+    tracker: Tracker | None = None,
+) -> Iterator[tuple[np.ndarray, Detections]]:
+    """Run a recording, or a part of it, through a stream: each window's frame, and what was detected in it.
 
     Args:
         stream: at its start.
         recording: whose events lie within the stream's sensor.
         progress: show a bar.
-        show: called for each window with its frame, its end in µs and its boxes, as by ``box_video``.
         start_us, stop_us: only the events with start_us ≤ t < stop_us; None: no limit.
+        tracker: gives the boxes their ``track_id``; without it they are 0.
+
+    Raises:
+        InputError: there is no whole window in the recording or its part.
     """
-    found: list[Detections] = []
+    count = 0
     with progress_bar(desc="detect", unit="window", show=progress, leave=False) as bar:
         for events, now_us in _pieces(recording, start_us, stop_us):
             for end, frame in stream.frames(events, now_us):
-                found.append(stream.push_frame(frame, end))
-                if show is not None:
-                    show(frame, end, found[-1].boxes)
+                found = stream.push_frame(frame, end)
+                if tracker is not None:
+                    found = Detections(end, tracker.update(found.boxes, end))
+                yield frame, found
+                count += 1
                 bar.update()
-    boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *(d.boxes for d in found)])
-    return len(found), boxes.astype(BOX_DTYPE)  # numpy drops the bytes between fields when it joins
+    if count == 0:
+        raise InputError(f"{recording.path}: {_too_short(stream, recording, start_us, stop_us)}")
+
+
+def _too_short(
+    stream: StreamingDetector, recording: Recording, start_us: int | None, stop_us: int | None
+) -> str:
+    """Why there is no window, and what to do."""
+    start = recording.start_us if start_us is None else max(start_us, recording.start_us)
+    end = recording.end_us if stop_us is None else min(stop_us, recording.end_us)
+    if len(recording) == 0 or end <= start:
+        return (
+            f"no events to detect in; the recording lasts from {recording.start_us} to {recording.end_us} µs"
+        )
+    window = stream.windows.window_us or stream.windows.stride_us
+    rate = min(2 * math.ceil(1e6 / (end - start)), 10_000)
+    return (
+        f"{(end - start) / 1000:g} ms of events are shorter than one window of {window / 1000:g} ms; give a longer "
+        f"part, or windows of {1000 / rate:g} ms: --rate {rate} --way true"
+    )
 
 
 def _pieces(
