@@ -1,25 +1,35 @@
-"""The command detect: boxes in a recording, in files, in a video."""
+"""The command detect: boxes in a recording or in live events, as files, as a video, on a page."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ssmbook.cli.values import check_paths, print_facts, size, time_us
+from ssmbook.cli.values import address, check_paths, print_facts, size, time_us
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
     from ssmbook.dataset import Sensor
     from ssmbook.live import StreamingDetector
+    from ssmbook.live.page import LivePage
+    from ssmbook.live.realtime import LiveStats
     from ssmbook.live.stream import Show
 
 _EPILOG = """examples:
   ssmbook detect drive.raw model.ckpt --video boxes.gif --slow 4 --start 2s --stop 12s
-  ssmbook detect drive.raw model.ckpt --out boxes.csv --yolo labels --truth drive_bbox.npy --video boxes.mp4"""
+  ssmbook detect drive.raw model.ckpt --out boxes.csv --yolo labels --truth drive_bbox.npy --video boxes.mp4
+live, from a pipe or over UDP, with a page in the browser:
+  ssmbook play drive.raw --to - | ssmbook detect --live - model.ckpt --out boxes.csv
+  ssmbook detect --live udp://127.0.0.1:9000 model.ckpt --page
+  mkfifo events; ssmbook detect --live events model.ckpt --page 8766
+
+A live stream is binary, or text of a line for each event (t x y p); python -c 'import ssmbook.live.wire as w; help(w)'
+describes both. It ends when the sender ends it, or with Ctrl-C; what was detected until then is written."""
 
 
 def add(commands: Any) -> None:
@@ -31,8 +41,22 @@ def add(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("recording", help="a file of any format that is read, see ssmbook info")
+    command.add_argument(
+        "recording",
+        help="a file of any format that is read, see ssmbook info; with --live: - (standard input), udp://HOST:PORT, "
+        "or a named pipe",
+    )
     command.add_argument("checkpoint", help="ours, or one released by S5-ViT or RVT")
+    command.add_argument("--live", action="store_true", help="detect in events as they come from a camera")
+    command.add_argument(
+        "--page",
+        nargs="?",
+        const="127.0.0.1:8765",
+        type=address,
+        metavar="[HOST:]PORT",
+        help="with --live: serve a page that shows events, boxes, rate and latency (default: 127.0.0.1:8765, for "
+        "browsers on this machine)",
+    )
     _add_outputs(command)
     _add_recording(command)
     _add_network(command)
@@ -90,35 +114,36 @@ def _add_network(command: argparse.ArgumentParser) -> None:
     add("--device", choices=["cpu", "cuda"], default="cpu", help="cpu or cuda (default: cpu)")
 
 
-def _detect(options: argparse.Namespace) -> None:
+def _detect(options: argparse.Namespace) -> int:
     """Run a detector over a recording as it would run live, and write the boxes of all windows, a video of events
     and boxes, or both. The network takes the recording's size, whatever it was trained on. A box's time is the end of
     its window in µs on the recording's clock; x, y, w, h are pixels of the frame (halved on 1 Mpx); boxes of one object
     have one track id. The video shows the time since the recording's first event. Outputs are written as they come."""
-    _check_outputs(options)
+    _check(options)
+    if options.live:
+        return _detect_live(options)
     from ssmbook.events import open_events
     from ssmbook.live import Tracker, detect_recording
 
     sensor = _checkpoint_sensor(options)
     with open_events(options.recording, *(options.size or (None, None))) as recording:
         sensor = _of_size(sensor, recording.width, recording.height)
-    stream = _stream(options, sensor)
+    stream, tracker = _stream(options, sensor), Tracker()
     windows = boxes = 0
-    with open_events(options.recording, sensor.width, sensor.height) as recording, ExitStack() as stack:
-        shows = stack.enter_context(_outputs(options, stream, recording.start_us))
-        began = time.monotonic()
-        tracker = Tracker()
-        for frame, (t_us, found) in detect_recording(
-            stream, recording, start_us=options.start, stop_us=options.stop, tracker=tracker
-        ):
-            for show in shows:
-                show(frame, t_us, found)
-            windows, boxes = windows + 1, boxes + len(found)
+    with open_events(options.recording, sensor.width, sensor.height) as recording:
+        with _outputs(options, stream, recording.start_us) as shows:
+            began = time.monotonic()
+            for frame, (t_us, found) in detect_recording(
+                stream, recording, start_us=options.start, stop_us=options.stop, tracker=tracker
+            ):
+                for show in shows:
+                    show(frame, t_us, found)
+                windows, boxes = windows + 1, boxes + len(found)
         seconds = time.monotonic() - began
         if str(recording.faults):
             print(f"{options.recording}: {recording.faults}", file=sys.stderr)
     shown_s = windows * stream.windows.stride_us / 1e6
-    written = _written(options)
+    written, factor = _written(options), shown_s / max(seconds, 1e-9)
     facts = {
         "written": written,
         "windows": windows,
@@ -126,26 +151,92 @@ def _detect(options: argparse.Namespace) -> None:
         "tracks": tracker.count,
         "recording_s": round(shown_s, 6),
         "seconds": round(seconds, 3),
-        "real_time_factor": round(shown_s / max(seconds, 1e-9), 3),
+        "real_time_factor": round(factor, 4),
     }
     print_facts(
         options.json,
         facts,
         f"{' and '.join(written)}: {boxes} boxes of {tracker.count} tracks in {windows} windows; "
-        f"{shown_s:.2f} s of recording in {seconds:.2f} s ({shown_s / max(seconds, 1e-9):.2g} × real time)",
+        f"{shown_s:.2f} s of recording in {seconds:.2f} s ({factor:.2g} × real time)",
     )
+    return 0
+
+
+def _detect_live(options: argparse.Namespace) -> int:
+    """As ``_detect``, in events as they come."""
+    from ssmbook.live import Tracker
+    from ssmbook.live.realtime import LiveStats, detect_live
+    from ssmbook.live.transport import open_source
+
+    stats, tracker, page, interrupted = LiveStats(), Tracker(), None, False
+
+    def tell(line: str) -> None:
+        print(f"ssmbook: {line}", file=sys.stderr, flush=True)
+        if page is not None:
+            page.note(line)
+
+    with open_source(options.recording, tell) as messages:
+        first = next(messages, None)  # says the size
+        if first is None:
+            raise InputError(f"{options.recording}: ended before the first event; start the sender again")
+        width, height = options.size or first.size or (None, None)
+        stream = _stream(options, _of_size(_checkpoint_sensor(options), width, height))
+        zero = int(first.events.t[0]) if len(first.events) else 0
+        with ExitStack() as stack:
+            shows = stack.enter_context(_outputs(options, stream, zero))
+            if options.page:
+                page = _page(options, stream)
+                stack.callback(page.close)
+                print(f"page: {page.url}", file=sys.stderr, flush=True)
+            try:
+                for frame, found, latency_s in detect_live(
+                    stream, itertools.chain([first], messages), stats, tell, tracker
+                ):
+                    for show in shows:
+                        show(frame, *found)
+                    if page is not None:
+                        page.show(frame, found, _figures(stats, latency_s))
+            except KeyboardInterrupt:
+                interrupted = True
+            if stats.windows == 0 and not interrupted:
+                raise InputError(
+                    f"{options.recording}: ended before the first window; {stats.events} events came"
+                )
+    print_facts(
+        options.json,
+        {"written": _written(options), "tracks": tracker.count, **stats.facts()},
+        f"{' and '.join(_written(options)) or options.recording}: {stats}",
+    )
+    return 130 if interrupted else 0
+
+
+def _page(options: argparse.Namespace, stream: StreamingDetector) -> LivePage:
+    from ssmbook.live.page import LivePage
+
+    host, port = options.page
+    return LivePage(host, port, stream.sensor.classes, stream.represent, options.palette)
+
+
+def _figures(stats: LiveStats, latency_s: float) -> dict[str, float]:
+    return {**stats.facts(), "latency_ms": round(1e3 * latency_s, 2), "events_per_s": stats.events_per_s()}
 
 
 def _written(options: argparse.Namespace) -> list[str]:
     return [name for name in (options.out, options.yolo, options.video) if name]
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace) -> None:
     """What can be refused before torch is imported."""
-    check_paths(options.recording, options.checkpoint, options.truth)
+    check_paths(options.checkpoint, options.truth, None if options.live else options.recording)
+    if options.live and (options.start is not None or options.stop is not None):
+        raise InputError("--start and --stop are for recordings; end the sender instead")
+    if options.page and not options.live:
+        raise InputError(
+            "--page is for --live; ssmbook view shows a recording, --video writes what was detected"
+        )
     if options.start is not None and options.stop is not None and options.stop <= options.start:
         raise InputError(f"--stop {options.stop} µs is not after --start {options.start} µs")
-    if not _written(options):
+    if not _written(options) and not options.live:
         raise InputError(
             "nothing to write: give --out for the boxes, --yolo for a folder of them, --video for a video"
         )

@@ -256,9 +256,13 @@ class StreamingDetector:
 
     def reset(self) -> None:
         """Forget events and state: another recording begins."""
+        self.reset_events()
+        self.step.reset()
+
+    def reset_events(self) -> None:
+        """Forget the events, but not the network's state."""
         self.windows = EventWindows(*self._times)
         self.represent.reset()
-        self.step.reset()
 
 
 def model_representation(model: Detector, sensor: Sensor, name: str = "") -> Representation:
