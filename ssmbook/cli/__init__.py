@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ssmbook.cli import chapters, data, detect, live, play, recordings, simulate, site, training
+from ssmbook.cli import chapters, data, detect, live, play, recordings, simulate, site, training, view
 from ssmbook.errors import InputError
 
 
@@ -31,6 +31,6 @@ def _parser() -> argparse.ArgumentParser:
         "20 to 200 Hz, and prints where the tables and figures are.",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for part in (chapters, data, recordings, simulate, training, detect, play, live, site):
+    for part in (chapters, data, recordings, simulate, training, view, detect, play, live, site):
         part.add(commands)
     return parser
