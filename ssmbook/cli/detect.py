@@ -94,7 +94,12 @@ def _add_outputs(command: argparse.ArgumentParser) -> None:
 def _add_recording(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--sensor", default="", help="gen1, gen4 or a YAML file (default: the checkpoint's)")
-    add("--size", type=size, metavar="WxH", help="the camera, for recordings that do not say it: 640x480")
+    add(
+        "--size",
+        type=size,
+        metavar="WxH",
+        help="the camera, for recordings and streams that do not say it: 640x480",
+    )
     add("--start", type=time_us, help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it")
     add("--stop", type=time_us, help="time to stop before")
 
@@ -112,6 +117,13 @@ def _add_network(command: argparse.ArgumentParser) -> None:
     add("--keep-step", action="store_true", help="leave step_scale at 1; else it is 20 / rate")
     add("--confidence", type=float, default=0.1, help="minimum score (default: 0.1)")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="cpu or cuda (default: cpu)")
+    add(
+        "--runtime",
+        default="auto",
+        choices=["auto", "torch", "onnxruntime", "openvino"],
+        help="auto: with --live the fastest that is installed and computes what torch does; for a recording torch, "
+        "since an export takes longer than it saves on a short one (default: auto)",
+    )
 
 
 def _detect(options: argparse.Namespace) -> int:
@@ -175,12 +187,14 @@ def _detect_live(options: argparse.Namespace) -> int:
         if page is not None:
             page.note(line)
 
+    # With a size the network is ready before the first event; else that one says the size.
+    stream = _stream(options, _of_size(_checkpoint_sensor(options), *options.size)) if options.size else None
     with open_source(options.recording, tell) as messages:
-        first = next(messages, None)  # says the size
+        first = next(messages, None)
         if first is None:
             raise InputError(f"{options.recording}: ended before the first event; start the sender again")
-        width, height = options.size or first.size or (None, None)
-        stream = _stream(options, _of_size(_checkpoint_sensor(options), width, height))
+        if stream is None:
+            stream = _stream(options, _of_size(_checkpoint_sensor(options), *(first.size or (None, None))))
         zero = int(first.events.t[0]) if len(first.events) else 0
         with ExitStack() as stack:
             shows = stack.enter_context(_outputs(options, stream, zero))
@@ -267,6 +281,9 @@ def _stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetector:
     from ssmbook.detector import input_sizes, load_checkpoint
     from ssmbook.live import StreamingDetector
 
+    runtime = options.runtime
+    if runtime == "auto" and not options.live:
+        runtime = "torch"
     sizes = input_sizes(*sensor.frame_size)
     model = load_checkpoint(options.checkpoint, options.preset, **sizes).to(checked_device(options.device))
     return StreamingDetector(
@@ -276,6 +293,7 @@ def _stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetector:
         way=options.way,
         follow=not options.keep_step,
         confidence=options.confidence,
+        runtime=runtime,
     )
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ssmbook.cli.values import literal
+from ssmbook.cli.values import check_paths, literal, print_facts
 from ssmbook.errors import InputError
 
 
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
     command = commands.add_parser(
-        "time", help="how long a detector takes for one window", description=_time.__doc__
+        "time",
+        help="how long a detector takes for one window",
+        description=_time.__doc__,
+        epilog="Example: ssmbook time model.ckpt --windows 20 --recording drive.raw",
     )
     _add_checkpoint(command)
     command.add_argument(
@@ -23,10 +26,20 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--sensor", default="", help="of the recording: gen1, gen4 or a YAML file (default: the checkpoint's)"
     )
+    command.add_argument(
+        "--runtime",
+        default="all",
+        choices=["all", "torch", "onnxruntime", "openvino"],
+        help="all: side by side, those that are installed and compute what torch does (default: all)",
+    )
+    command.add_argument("--json", action="store_true", help="print the table as JSON")
     command.set_defaults(run=_time)
 
     command = commands.add_parser(
-        "export", help="write a detector as an ONNX file for other runtimes", description=_export.__doc__
+        "export",
+        help="write a detector as an ONNX file for other runtimes",
+        description=_export.__doc__,
+        epilog="Example: ssmbook export model.ckpt step.onnx --step-scale input",
     )
     _add_checkpoint(command)
     command.add_argument("out", help="the file, step.onnx")
@@ -39,6 +52,7 @@ def add(commands: Any) -> None:
         default="1.0",
         help="time between windows in units of that in training, or 'input' to set it at every step (default: 1.0)",
     )
+    command.add_argument("--json", action="store_true", help="print what was written as JSON")
     command.set_defaults(run=_export)
 
 
@@ -54,24 +68,40 @@ def _time(options: argparse.Namespace) -> None:
     """Time a detector by the paper's protocol: batch 1, windows of 50 ms, one after another. "network" is a frame
     of counts in the device's memory to predictions there; "network and post-processing" goes on to boxes in the
     host's memory. Median, 5 % and 95 % quantile."""
+    check_paths(options.checkpoint, options.recording)
     from ssmbook.detector import load_checkpoint
     from ssmbook.events import open_events
     from ssmbook.live import recorded_frames, synthetic_frames, time_detector
 
     model = load_checkpoint(options.checkpoint, options.preset).to(checked_device(options.device))
+    runtimes = _runtimes(options)
     if options.recording is None:
-        table = time_detector(model, synthetic_frames(model), options.windows)
+        table = time_detector(model, synthetic_frames(model), options.windows, runtimes=runtimes)
     else:
         with open_events(options.recording) as recording:
             frames = recorded_frames(recording.windows(50_000), model, _sensor(options))
-            table = time_detector(model, frames, options.windows)
-    print(f"{_device_name(options.device)}, batch 1, float32")
-    print(table.round(3).to_string(index=False))
+            table = time_detector(model, frames, options.windows, runtimes=runtimes)
+    where = f"{_device_name(options.device)}, batch 1, float32"
+    print_facts(
+        options.json,
+        {"where": where, "rows": table.round(4).to_dict("records")},
+        where,
+        table.round(3).to_string(index=False),
+    )
+
+
+def _runtimes(options: argparse.Namespace) -> list[str]:
+    from ssmbook.live.runtimes import RUNTIMES, installed
+
+    if options.runtime != "all":
+        return [options.runtime]
+    return [name for name in RUNTIMES if name == "torch" or (options.device == "cpu" and installed(name))]
 
 
 def _export(options: argparse.Namespace) -> None:
     """Write one step of a detector as ONNX: a frame (uint8; int8 for a mixed-density stack) and the states
     go in, predictions and new states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
+    check_paths(options.checkpoint)
     from ssmbook.detector import load_checkpoint
     from ssmbook.live.export import export_onnx
 
@@ -80,7 +110,8 @@ def _export(options: argparse.Namespace) -> None:
         raise InputError(f"--step-scale is {options.step_scale!r}; give a number or 'input'")
     model = load_checkpoint(options.checkpoint, options.preset)
     frame_hw = _sensor(options).frame_size
-    print(export_onnx(model, options.out, frame_hw, batch=options.batch, step_scale=scale))
+    path = export_onnx(model, options.out, frame_hw, batch=options.batch, step_scale=scale)
+    print_facts(options.json, {"written": str(path), "frame_hw": list(frame_hw)}, str(path))
 
 
 def _sensor(options: argparse.Namespace) -> Any:

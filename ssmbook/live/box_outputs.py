@@ -22,7 +22,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -31,7 +31,9 @@ from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, clean_boxes
 from ssmbook.events.boxes import CSV_HEADER, csv_lines
 from ssmbook.files import atomic_write
-from ssmbook.live.stream import Show
+
+if TYPE_CHECKING:
+    from ssmbook.live.stream import Show  # which imports torch
 
 ENDINGS = (".npy", ".json", ".csv")
 

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import GifImagePlugin, Image
@@ -27,7 +27,9 @@ from ssmbook.errors import InputError
 from ssmbook.events import Representation
 from ssmbook.files import atomic_write
 from ssmbook.live.drawing import GroundTruth, draw_window
-from ssmbook.live.stream import Show
+
+if TYPE_CHECKING:
+    from ssmbook.live.stream import Show  # which imports torch
 
 MAX_FPS = 50.0  # beyond it windows are left out; players of GIFs are no faster either
 
