@@ -138,24 +138,19 @@ def test_wrong_names_are_refused_before_torch_is_imported(files):
     assert len(run.stderr.strip().splitlines()) == len(wrong)
 
 
-def test_the_shell_completes_commands_and_options():
+def test_the_shell_completes_commands_and_options(tmp_path):
     pytest.importorskip("argcomplete")
-    for line, wanted in (
-        ("ssmbook det", "detect"),
-        ("ssmbook detect --pal", "--palette"),
-        ("ssmbook view --palette d", "dark"),
-    ):
+    lines = {"ssmbook det": "detect", "ssmbook detect --pal": "--palette", "ssmbook view --palette d": "dark"}
+    for line, wanted in lines.items():
         environment = {
             **os.environ,
             "_ARGCOMPLETE": "1",
             "COMP_LINE": line,
             "COMP_POINT": str(len(line)),
-            "_ARGCOMPLETE_STDOUT_FILENAME": os.devnull if False else "completions",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "completions"),
         }
         run = subprocess.run(
             [sys.executable, "-m", "ssmbook"], env=environment, capture_output=True, text=True
         )
         assert run.returncode == 0, run.stderr
-        found = Path("completions")
-        assert wanted in found.read_text()
-        found.unlink()
+        assert wanted in (tmp_path / "completions").read_text()
