@@ -17,7 +17,8 @@ def as_events(events: Any) -> Events:
 
     Args:
         events: ``Events``; a structured array with fields t (or timestamp, ts), x, y and p (or polarity), as
-            Metavision's ``EventsIterator`` gives it; or an object whose ``numpy()`` is one, as dv-processing's ``EventStore``.
+            Metavision's ``EventsIterator`` gives it; or an object whose ``numpy()`` is one, as dv-processing's
+            ``EventStore``.
 
     Raises:
         InputError: it is none of them.
