@@ -8,7 +8,7 @@ class InputError(ValueError):
 
     The message is one line that names the file, the offset or the value, and the remedy. Characters that do not
     print are shown as escapes, and of a message beyond 1,000 characters the middle is left out. The command line
-    prints it and exits with code 2; in a notebook it is an ordinary ValueError.
+    prints it and exits with code 1; in a notebook it is an ordinary ValueError.
     """
 
     def __init__(self, message: object = "") -> None:

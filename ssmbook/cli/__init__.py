@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
-from ssmbook.cli import chapters, data, live, recordings, simulate, site, training
+from ssmbook.cli import chapters, data, detect, live, play, recordings, simulate, site, training, view
 from ssmbook.errors import InputError
+
+EXIT_CODES = """exit codes: 0 done; 1 an input that cannot be used, one line on stderr says why, or a part that failed;
+2 a wrong command line; 130 interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. A user's mistake is one line on stderr and exit code 2; 1 where a part failed."""
-    options = _parser().parse_args(arguments)
+    """Run one command and return its exit code, see ``EXIT_CODES``."""
+    parser = make_parser()
+    if "_ARGCOMPLETE" in os.environ:  # set by a shell that asks for completions
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0
     except (InputError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"ssmbook: {error}", file=sys.stderr)
-        return 2
+        return 1
     except KeyboardInterrupt:
         print("ssmbook: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="ssmbook",
         description="State-space models for event cameras: a research book that runs.",
-        epilog="Start with: ssmbook reproduce. It simulates a small set, trains two detectors, evaluates them at "
-        "20 to 200 Hz, and prints where the tables and figures are.",
+        epilog="Start with: ssmbook reproduce. It simulates a small set, trains two detectors, evaluates them at\n"
+        "20 to 200 Hz, and prints where the tables and figures are.\n\n" + EXIT_CODES + "\n\n"
+        "Completion in the shell: pip install 'ssmbook[completion]', then for bash or zsh\n"
+        '  eval "$(register-python-argcomplete ssmbook)"',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for part in (chapters, data, recordings, simulate, training, live, site):
+    for part in (chapters, data, recordings, simulate, training, view, detect, play, live, site):
         part.add(commands)
     return parser

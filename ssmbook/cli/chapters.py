@@ -17,6 +17,7 @@ def add(commands: Any) -> None:
         "reproduce",
         help="run the chapters and regenerate the tables and figures",
         description=_reproduce.__doc__,
+        epilog="Example: ssmbook reproduce 05 06 --profile smoke -p recurrence s4d --data-dir /tmp/smoke",
     )
     command.add_argument(
         "chapters", nargs="*", help="beginnings of chapter names, e.g. 07 08; all by default"
@@ -44,7 +45,10 @@ def add(commands: Any) -> None:
     command.set_defaults(run=_reproduce)
 
     command = commands.add_parser(
-        "refresh", help="for authors: renew the committed chapters' outputs", description=_refresh.__doc__
+        "refresh",
+        help="for authors: renew the committed chapters' outputs",
+        description=_refresh.__doc__,
+        epilog="Example: ssmbook refresh 03",
     )
     command.add_argument("chapters", nargs="*", help="beginnings of chapter names; all by default")
     command.set_defaults(run=_refresh)
@@ -56,6 +60,9 @@ def _reproduce(options: argparse.Namespace) -> None:
     listed at the end."""
     from textwrap import fill
 
+    from ssmbook.study.profiles import get_profile
+
+    get_profile(options.profile)  # a wrong name is refused before torch is imported
     from ssmbook.study.chapters import outputs, reproduce
     from ssmbook.study.rates import read_arms
     from ssmbook.study.summary import summary

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
     command = commands.add_parser(
-        "download", help="fetch Gen1, 1 Mpx or the released checkpoints", description=_download.__doc__
+        "download",
+        help="fetch Gen1, 1 Mpx or the released checkpoints",
+        description=_download.__doc__,
+        epilog="Example: ssmbook download gen1 --raw --split val test --to /data/gen1",
     )
     command.add_argument("what", choices=["gen1", "gen4", "checkpoints"], help="gen4 is the 1 Mpx set")
     kind = command.add_mutually_exclusive_group()
@@ -31,7 +34,10 @@ def add(commands: Any) -> None:
     command.set_defaults(run=_download)
 
     command = commands.add_parser(
-        "preprocess", help="turn raw recordings and boxes into sequences", description=_preprocess.__doc__
+        "preprocess",
+        help="turn raw recordings and boxes into sequences",
+        description=_preprocess.__doc__,
+        epilog="Example: ssmbook preprocess /data/gen1/raw /data/gen1 --sensor gen1 --workers 8 --dry-run",
     )
     command.add_argument("raw", help="folder with train/, val/ and test/ of recordings and boxes")
     command.add_argument(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ssmbook.cli.values import size, time_us
+from ssmbook.cli.values import print_facts, size, time_us
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,19 +19,26 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
-    command = commands.add_parser("info", help="what a recording holds", description=_info.__doc__)
+    command = commands.add_parser(
+        "info",
+        help="what a recording holds",
+        description=_info.__doc__,
+        epilog="Example: ssmbook info drive.raw --json",
+    )
     command.add_argument("recordings", nargs="+", help="files of any format that is read")
     command.add_argument(
         "--size", type=size, metavar="WxH", help="the sensor, for files that do not say it: 640x480"
     )
+    command.add_argument("--json", action="store_true", help="print a list of what each file holds as JSON")
     command.set_defaults(run=_info)
 
     command = commands.add_parser(
         "convert",
         help="write a recording, or a part of it, in another format",
         description=_convert.__doc__,
-        epilog="Example: ssmbook convert night.raw night.h5 --start 2s --stop 12s. Times are those of the recording's "
-        "own clock, which ssmbook info shows.",
+        epilog="Example: ssmbook convert drive.raw drive.h5 --start 0.5s --stop 1500ms\n\nTimes are those of the "
+        "recording's own clock, which ssmbook info shows.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("recording", help="a file of any format that is read")
     command.add_argument("out", help="*.dat, *.raw (EVT3), *.h5, *.npy or *.csv")
@@ -45,6 +52,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--size", type=size, metavar="WxH", help="the sensor, for files that do not say it: 640x480"
     )
+    command.add_argument("--json", action="store_true", help="print what was written as JSON")
     command.add_argument(
         "--from-zero",
         action="store_true",
@@ -60,17 +68,41 @@ def _info(options: argparse.Namespace) -> int:
     from ssmbook.events import open_events
     from ssmbook.events.summary import summarize
 
-    failed = 0
+    failed, facts = 0, []
     for path in options.recordings:
         try:
             with open_events(path, *(options.size or (None, None))) as recording:
-                print("\n".join(_lines(path, summarize(recording, progress=True))))
+                found = summarize(recording, progress=True)
+                if options.json:
+                    facts.append(_facts(path, found))
+                else:
+                    print("\n".join(_lines(path, found)))
         except (InputError, OSError) as error:
             failed += 1
             print(f"ssmbook: {error}", file=sys.stderr)
+    if options.json:
+        print_facts(True, facts)
     if failed and len(options.recordings) > 1:
         print(f"{failed} of {len(options.recordings)} recordings cannot be read", file=sys.stderr)
-    return (2 if failed == len(options.recordings) else 1) if failed else 0
+    return 1 if failed else 0
+
+
+def _facts(path: str, found: Summary) -> dict[str, Any]:
+    """The description of a recording as plain data."""
+    faults = found.faults
+    return {
+        "path": path,
+        "format": found.format,
+        "width": found.width,
+        "height": found.height,
+        "events": int(found.events),
+        "on": int(found.on),
+        "start_us": int(found.start_us),
+        "end_us": int(found.end_us),
+        "largest_gap_us": int(found.largest_gap_us),
+        "late": int(faults.late),
+        "outside": int(faults.outside),
+    }
 
 
 def _lines(path: str, found: Summary) -> Iterator[str]:
@@ -135,7 +167,7 @@ def _convert(options: argparse.Namespace) -> None:
             )
         if str(recording.faults):
             print(recording.faults, file=sys.stderr)
-    print(f"{options.out}: {count:,} events")
+    print_facts(options.json, {"written": options.out, "events": count}, f"{options.out}: {count:,} events")
 
 
 def _cut(recording: Recording, start: int | None, stop: int | None, from_zero: bool) -> Iterator[Events]:

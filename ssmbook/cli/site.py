@@ -24,7 +24,9 @@ def add(commands: Any) -> None:
         "site",
         help="build the book as a website, or as a PDF",
         description=_site.__doc__,
-        epilog="Look at it with: python -m http.server -d _build/html. The pages open from a disk, too.",
+        epilog="Example: ssmbook site --pdf\n\nLook at the pages with: "
+        "python -m http.server -d _build/html. They open from a disk, too.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
         "--pdf", action="store_true", help="also typeset the whole book as _build/book.pdf (needs Chromium)"

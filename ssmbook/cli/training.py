@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from ssmbook.cli.values import listed
+from ssmbook.cli.values import check_paths, listed, print_facts
 from ssmbook.detector.recurrences.registry import RECURRENCES
 from ssmbook.events.representations import REPRESENTATIONS, get_representation
 
@@ -39,6 +40,7 @@ def _add_train(commands: Any) -> None:
         "train",
         help="train a detector, on one device or many; the same command goes on after a stop",
         description=_train.__doc__,
+        epilog="Example: ssmbook train --profile gen1-small --data-dir /data/gen1 --devices 4 --precision bf16",
     )
     add = command.add_argument
     add(
@@ -86,6 +88,7 @@ def _add_evaluate(commands: Any) -> None:
         "evaluate",
         help="average precision of a checkpoint, ours or released, on a preprocessed set",
         description=_evaluate.__doc__,
+        epilog="Example: ssmbook evaluate model.ckpt --data /data/gen1 --split val --save-boxes boxes --json",
     )
     add = command.add_argument
     add("checkpoint", help="ours (model.ckpt, best.ckpt, last.ckpt), S5-ViT's or RVT's")
@@ -115,6 +118,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--device", default="", help="cpu, cuda, … (default: a GPU where there is one)")
     add("--precision", default="fp32", help="fp32, as published, bf16 or fp16 (default: fp32)")
     add("--save-boxes", default="", metavar="DIR", help="write detections as Prophesee npy and COCO json")
+    add("--json", action="store_true", help="print the table as JSON: a row for each carry")
     command.set_defaults(run=_evaluate)
 
 
@@ -128,7 +132,7 @@ def _train(options: argparse.Namespace) -> None:
     from ssmbook.files import existing_folder
     from ssmbook.study.profiles import get_profile
 
-    profile = get_profile(options.profile)
+    profile = get_profile(options.profile)  # a wrong name is refused before torch is imported
     profile.variant(options.recurrence)
     if options.representation:
         get_representation(options.representation)
@@ -182,6 +186,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     "class". Our own checkpoints are ranked by objectness times class score, "product", which stands beside it. In the
     row "exact" the state is carried through each recording. The set's grid (windows of 50 ms, one every 50 ms, 125 ms,
     …) is found and shown; with --follow, a state-space model's time scale follows it."""
+    check_paths(options.checkpoint, options.data)
     from ssmbook.evaluation.box_files import save_boxes
     from ssmbook.study.checkpoints import describe_steps, evaluate_checkpoint, score_table
 
@@ -203,8 +208,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     table = score_table(results)
     table.index.name = "carry"
-    print(table.round(2).to_string(na_rep="–"))
+    rows = json.loads(table.reset_index().to_json(orient="records"))  # NaN becomes null
+    print_facts(options.json, rows, table.round(2).to_string(na_rep="–"))
     for way, result in results.items():
         if options.save_boxes:
             save_boxes(result, Path(options.save_boxes) / way)
-            print(Path(options.save_boxes) / way)
+            print(Path(options.save_boxes) / way, file=sys.stderr if options.json else None)

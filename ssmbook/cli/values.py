@@ -2,9 +2,13 @@
 
 import argparse
 import ast
+import json
+import os
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
+
+from ssmbook.errors import InputError
 
 
 def listed(names: Iterable[str]) -> str:
@@ -38,3 +42,27 @@ def size(text: str) -> tuple[int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write width x height, as 640x480")
     return int(match[1]), int(match[2])
+
+
+def address(text: str) -> tuple[str, int]:
+    """Host and port: 127.0.0.1:8765, or a port of this machine alone."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) >= 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address; write 8765 or 127.0.0.1:8765")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def check_paths(*paths: str | None) -> None:
+    """Refuse the first path that leads to nothing, before a command imports what is slow to import.
+
+    Raises:
+        InputError: there is no such file or folder.
+    """
+    for path in paths:
+        if path is not None and not os.path.exists(path):
+            raise InputError(f"{path}: no such file; mend the name")
+
+
+def print_facts(as_json: bool, facts: Any, *lines: str, file: TextIO | None = None) -> None:
+    """What a command reports: the facts as one line of JSON, or the lines for people."""
+    print(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines), file=file)

@@ -95,10 +95,13 @@ def _checked(path: Path, name: str, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def write_csv(path: str | os.PathLike[str], boxes: np.ndarray, classes: Sequence[str]) -> None:
-    """Write BOX_DTYPE [N] as lines of t_us, x, y, w, h, class name, score, under a header; whole or not at all."""
-    lines = ["t_us,x,y,w,h,class,score"]
-    for t, x, y, w, h, class_id, _, score in boxes.tolist():
-        lines.append(f"{t},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{classes[class_id]},{score:.4f}")
-    with atomic_write(path) as file:
-        file.write(("\n".join(lines) + "\n").encode())
+#: The header of ``csv_lines``.
+CSV_HEADER = "t_us,x,y,w,h,class,score,track\n"
+
+
+def csv_lines(boxes: np.ndarray, classes: Sequence[str]) -> str:
+    """BOX_DTYPE [N] as N lines of text: t_us, x, y, w, h, class name, score, track id (0: none)."""
+    return "".join(
+        f"{t},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{classes[class_id]},{score:.4f},{track}\n"
+        for t, x, y, w, h, class_id, track, score in boxes.tolist()
+    )

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 
@@ -81,7 +81,7 @@ def pixel_statistics(windows: Iterable[Events], width: int, height: int, window_
     )
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _supported(t, x, y, width, height, within):
     """How many events have an earlier one in the eight pixels around theirs, at most ``within`` before."""
     last = np.full((height + 2, width + 2), -(2**62), np.int64)

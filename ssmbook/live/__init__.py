@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from ssmbook.live.timing import recorded_frames as recorded_frames
     from ssmbook.live.timing import synthetic_frames as synthetic_frames
     from ssmbook.live.timing import time_detector as time_detector
+    from ssmbook.live.tracks import Tracker as Tracker
     from ssmbook.live.video import box_video as box_video
 
 _HOMES = {
     "Detections": "stream",
     "StreamingDetector": "stream",
+    "Tracker": "tracks",
     "box_video": "video",
     "detect_recording": "stream",
     "recorded_frames": "timing",

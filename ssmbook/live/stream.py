@@ -11,8 +11,9 @@ come, or the clock says so. What the next windows still need of the events is ke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,10 +23,15 @@ from ssmbook.dataset.grid import BASE_HZ, window_and_stride
 from ssmbook.detector import Detector, TrainedOn, nms
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import to_boxes
-from ssmbook.events import BOX_DTYPE, Events, Recording, Representation
+from ssmbook.events import Events, Recording, Representation
 from ssmbook.events.formats.checks import LATE_US, running_maximum
+from ssmbook.live.camera import as_events
 from ssmbook.live.step import NetworkStep
+from ssmbook.live.tracks import Tracker
 from ssmbook.progress import progress_bar
+
+if TYPE_CHECKING:
+    from ssmbook.live.runtimes import Step
 
 PIECE = 1 << 16  # events of a recording that are pushed at once
 LONGEST_GAP_US = 60_000_000  # a jump of the stamps by more is taken for a fault, not for a quiet minute
@@ -174,9 +180,15 @@ class StreamingDetector:
         confidence, iou: of the non-maximum suppression.
         score: what becomes the boxes' confidence, see ``to_boxes``.
         first_end_us: the end of the first window; None: one window after the first event.
+        runtime: ``"torch"``, ``"onnxruntime"`` or ``"openvino"``, see ``runtimes``; ``"auto"``: the fastest of those
+            that are installed and compute what torch does.
+
+    Attributes:
+        runtime: the one that is used.
 
     Raises:
-        InputError: an argument is out of range, or the sensor's frames or classes do not fit the model.
+        InputError: an argument is out of range, the sensor's frames or classes do not fit the model, or the runtime is
+            missing or computes something else.
     """
 
     def __init__(
@@ -192,6 +204,7 @@ class StreamingDetector:
         iou: float = 0.45,
         score: str = "product",
         first_end_us: int | None = None,
+        runtime: str = "torch",
     ) -> None:
         if not 0 < rate_hz <= 10_000:
             raise InputError(f"rate_hz is {rate_hz}; it must be above 0 and at most 10,000")
@@ -213,16 +226,20 @@ class StreamingDetector:
             self._times = None, 1e6 / rate_hz, first_end_us
         self.windows = EventWindows(*self._times)
         scale = BASE_HZ / rate_hz if follow else 1.0
-        self.step = NetworkStep(
-            model, frame_hw, scale, torch.from_numpy(np.empty(0, self.represent.dtype)).dtype
-        )
+        dtype = torch.from_numpy(np.empty(0, self.represent.dtype)).dtype
+        self.step: Step
+        if runtime == "torch":
+            self.runtime, self.step = runtime, NetworkStep(model, frame_hw, scale, dtype)
+        else:
+            self.runtime, self.step = _exported_step(runtime, model, frame_hw, scale, dtype)
         self.confidence, self.iou, self.score = confidence, iou, score
 
-    def push(self, events: Events, now_us: int | None = None) -> list[Detections]:
+    def push(self, events: Events | np.ndarray | Any, now_us: int | None = None) -> list[Detections]:
         """Take the next events; detect in every window that is complete then.
 
         Args:
-            events: any number, in the order of their arrival; late ones count at the latest time so far.
+            events: any number, in the order of their arrival; late ones count at the latest time so far. Also as the
+                cameras' libraries give them, see ``as_events``.
             now_us: the time up to which all events have been delivered. Without it a window waits for the
                 first event after its end, which a camera that sees nothing does not send.
 
@@ -232,8 +249,11 @@ class StreamingDetector:
         """
         return [self.push_frame(frame, end) for end, frame in self.frames(events, now_us)]
 
-    def frames(self, events: Events, now_us: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    def frames(
+        self, events: Events | np.ndarray | Any, now_us: int | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """The windows that the next events complete, each as its end and its frame; arguments as of ``push``."""
+        events = as_events(events)
         for values, size, name in ((events.x, self.sensor.width, "x"), (events.y, self.sensor.height, "y")):
             if len(events) and values.max() >= size:
                 i = int(np.argmax(values >= size))
@@ -261,9 +281,23 @@ class StreamingDetector:
 
     def reset(self) -> None:
         """Forget events and state: another recording begins."""
+        self.reset_events()
+        self.step.reset()
+
+    def reset_events(self) -> None:
+        """Forget the events, but not the network's state."""
         self.windows = EventWindows(*self._times)
         self.represent.reset()
-        self.step.reset()
+
+
+def _exported_step(
+    runtime: str, model: Detector, frame_hw: tuple[int, int], scale: float, dtype: torch.dtype
+) -> tuple[str, Step]:
+    from ssmbook.live.runtimes import fastest_step, make_steps
+
+    if runtime == "auto":
+        return fastest_step(model, frame_hw, scale, dtype)
+    return runtime, make_steps((runtime,), model, frame_hw, scale, dtype)[runtime]
 
 
 def model_representation(model: Detector, sensor: Sensor, name: str = "") -> Representation:
@@ -282,29 +316,52 @@ def detect_recording(
     stream: StreamingDetector,
     recording: Recording,
     progress: bool = True,
-    show: Show | None = None,
     start_us: int | None = None,
     stop_us: int | None = None,
-) -> tuple[int, np.ndarray]:
-    """Run a recording, or a part of it, through a stream: the number of windows, and all boxes, BOX_DTYPE.
+    tracker: Tracker | None = None,
+) -> Iterator[tuple[np.ndarray, Detections]]:
+    """Run a recording, or a part of it, through a stream: each window's frame, and what was detected in it.
 
     Args:
         stream: at its start.
         recording: whose events lie within the stream's sensor.
         progress: show a bar.
-        show: called for each window with its frame, its end in µs and its boxes, as by ``box_video``.
         start_us, stop_us: only the events with start_us ≤ t < stop_us; None: no limit.
+        tracker: gives the boxes their ``track_id``; without it they are 0.
+
+    Raises:
+        InputError: there is no whole window in the recording or its part.
     """
-    found: list[Detections] = []
+    count = 0
     with progress_bar(desc="detect", unit="window", show=progress, leave=False) as bar:
         for events, now_us in _pieces(recording, start_us, stop_us):
             for end, frame in stream.frames(events, now_us):
-                found.append(stream.push_frame(frame, end))
-                if show is not None:
-                    show(frame, end, found[-1].boxes)
+                found = stream.push_frame(frame, end)
+                if tracker is not None:
+                    found = Detections(end, tracker.update(found.boxes, end))
+                yield frame, found
+                count += 1
                 bar.update()
-    boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *(d.boxes for d in found)])
-    return len(found), boxes.astype(BOX_DTYPE)  # numpy drops the bytes between fields when it joins
+    if count == 0:
+        raise InputError(f"{recording.path}: {_too_short(stream, recording, start_us, stop_us)}")
+
+
+def _too_short(
+    stream: StreamingDetector, recording: Recording, start_us: int | None, stop_us: int | None
+) -> str:
+    """Why there is no window, and what to do."""
+    start = recording.start_us if start_us is None else max(start_us, recording.start_us)
+    end = recording.end_us if stop_us is None else min(stop_us, recording.end_us)
+    if len(recording) == 0 or end <= start:
+        return (
+            f"no events to detect in; the recording lasts from {recording.start_us} to {recording.end_us} µs"
+        )
+    window = stream.windows.window_us or stream.windows.stride_us
+    rate = min(2 * math.ceil(1e6 / (end - start)), 10_000)
+    return (
+        f"{(end - start) / 1000:g} ms of events are shorter than one window of {window / 1000:g} ms; give a longer "
+        f"part, or windows of {1000 / rate:g} ms: --rate {rate} --way true"
+    )
 
 
 def _pieces(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from ssmbook.detector import Detector, TrainedOn, nms
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import to_boxes
 from ssmbook.events import Events, get_representation
-from ssmbook.live.step import NetworkStep
+from ssmbook.live.runtimes import Step, make_steps
 from ssmbook.live.stream import model_representation
 from ssmbook.progress import progress_bar
 
@@ -58,6 +58,7 @@ def time_detector(
     confidence: float = 0.001,
     iou: float = 0.45,
     progress: bool = True,
+    runtimes: Sequence[str] = ("torch",),
 ) -> pd.DataFrame:
     """Time a detector on single frames, on the device where it is.
 
@@ -66,46 +67,49 @@ def time_detector(
         frames: [channels, height, width] each, all of one size; the first ten are not counted.
         count: how many to time; fewer if there are fewer.
         confidence, iou: of the non-maximum suppression; by default those of the evaluation.
+        runtimes: names of ``RUNTIMES``; each frame goes through one after the other.
 
     Returns:
-        Two rows, "network" and "network and post-processing", in ms: median, p5, p95, and the number of windows.
+        For each runtime two rows, "network" and "network and post-processing", in ms: median, p5, p95, and the number
+        of windows.
 
     Raises:
-        InputError: fewer than eleven frames, or count < 1.
+        InputError: fewer than eleven frames, count < 1, or a runtime cannot be used.
     """
     if count < 1:
         raise InputError(f"count is {count}; it must be at least 1")
-    step: NetworkStep | None = None
-    taken: list[tuple[float, float]] = []
+    steps: dict[str, Step] = {}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runtimes}
     some = itertools.islice(frames, WARM_UP + count)
     for k, frame in enumerate(progress_bar(some, desc="time", unit="window", show=progress, leave=False)):
-        if step is None:
+        if not steps:
             dtype = torch.from_numpy(frame).dtype
-            step = NetworkStep(model, (frame.shape[1], frame.shape[2]), dtype=dtype)
-        times = _time_one(step, torch.from_numpy(frame).to(step.device), k, confidence, iou)
-        if k >= WARM_UP:
-            taken.append(times)
-    if not taken:
+            steps = make_steps(tuple(runtimes), model, (frame.shape[1], frame.shape[2]), 1.0, dtype)
+        for name, step in steps.items():
+            times = _time_one(step, torch.from_numpy(frame).to(step.device), k, confidence, iou)
+            if k >= WARM_UP:
+                taken[name].append(times)
+    if not all(taken.values()):
         raise InputError(f"there are too few windows: {WARM_UP} warm up, and at least one must follow")
-    network, whole = 1e3 * np.array(taken).T
-    rows = {"network": network, "network and post-processing": whole}
-    return pd.DataFrame(
-        [
-            {
-                "timed": name,
-                "median_ms": np.median(ms),
-                "p5_ms": np.quantile(ms, 0.05),
-                "p95_ms": np.quantile(ms, 0.95),
-                "windows": len(ms),
-            }
-            for name, ms in rows.items()
-        ]
-    )
+    rows = []
+    for name, times_of in taken.items():
+        network, whole = 1e3 * np.array(times_of).T
+        rows += [_row(name, "network", network), _row(name, "network and post-processing", whole)]
+    return pd.DataFrame(rows)
 
 
-def _time_one(
-    step: NetworkStep, frame: torch.Tensor, k: int, confidence: float, iou: float
-) -> tuple[float, float]:
+def _row(runtime: str, timed: str, ms: np.ndarray) -> dict[str, object]:
+    return {
+        "runtime": runtime,
+        "timed": timed,
+        "median_ms": np.median(ms),
+        "p5_ms": np.quantile(ms, 0.05),
+        "p95_ms": np.quantile(ms, 0.95),
+        "windows": len(ms),
+    }
+
+
+def _time_one(step: Step, frame: torch.Tensor, k: int, confidence: float, iou: float) -> tuple[float, float]:
     """Seconds until the predictions are there, and until the boxes are."""
     _wait(step.device)
     start = time.perf_counter()

@@ -1,7 +1,8 @@
 """A video of what a detector sees and finds: a GIF, which needs nothing else, or an mp4, which needs ffmpeg.
 
     with box_video("found.mp4", stream.sensor, windows_per_s=20) as show:
-        detect_recording(stream, recording, show=show)
+        for frame, (t_us, boxes) in detect_recording(stream, recording):
+            show(frame, t_us, boxes)
 
 Frames are written as they come: the memory does not grow with the recording.
 """
@@ -13,24 +14,24 @@ import math
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import GifImagePlugin, Image, ImageDraw, ImageFont
+from PIL import GifImagePlugin, Image
 
-from ssmbook import plots
 from ssmbook.dataset import Sensor
 from ssmbook.errors import InputError
-from ssmbook.events import Representation, StackedHistogram
+from ssmbook.events import Representation
 from ssmbook.files import atomic_write
-from ssmbook.live.stream import Show
+from ssmbook.live.drawing import GroundTruth, draw_window
 
-MOST_FPS = 50.0  # beyond it windows are left out; players of GIFs are no faster either
-LEAST_WIDTH = 600  # px; smaller frames are enlarged by a whole factor
-FONT = ImageFont.load_default(13)
+if TYPE_CHECKING:
+    from ssmbook.live.stream import Show  # which imports torch
+
+MAX_FPS = 50.0  # beyond it windows are left out; players of GIFs are no faster either
 
 
 @contextmanager
@@ -41,6 +42,11 @@ def box_video(
     speed: float = 1.0,
     zero_us: int = 0,
     represent: Representation | None = None,
+    *,
+    fps: float | None = None,
+    bitrate: str = "",
+    palette: str = "light",
+    truth: GroundTruth | None = None,
 ) -> Iterator[Show]:
     """A video that appears under its name when the block ends, and not at all when the block raises.
 
@@ -51,13 +57,17 @@ def box_video(
         speed: 1 plays a second of the recording in a second, 0.1 in ten.
         zero_us: the time that the video shows as 0, such as the recording's first.
         represent: what made the frames; ``StackedHistogram`` if not given.
+        fps: pictures per second of the video, up to 50 for a GIF and 240 for an mp4: windows are left out or repeated.
+            None: a picture for each window, or for every second, third, … where that would be more than 50.
+        bitrate: of an mp4, as ffmpeg writes it: ``"4M"``; not given: what ffmpeg's default quality needs.
+        palette, truth: see ``draw_window``.
 
     Yields:
         A function of a window's frame [C, H, W], its end in µs, and its boxes, to be called
-        for one window after the other. At more than 50 windows a second some are left out.
+        for one window after the other.
 
     Raises:
-        InputError: another ending, no ffmpeg for an mp4, a speed out of range, or no window came.
+        InputError: another ending, no ffmpeg for an mp4, a speed or fps out of range, or no window came.
     """
     path = Path(path)
     if not 0 < speed <= 1000:
@@ -65,16 +75,24 @@ def box_video(
     kinds: dict[str, type[_GIF | _MP4]] = {".gif": _GIF, ".mp4": _MP4}
     if path.suffix.lower() not in kinds:
         raise InputError(f"{path}: a video ends in {' or '.join(kinds)}, not in {path.suffix!r}")
-    every = math.ceil(windows_per_s * speed / MOST_FPS)
+    kind = kinds[path.suffix.lower()]
+    if fps is not None and not 0 < fps <= kind.max_fps:
+        raise InputError(f"{path}: fps is {fps}; it must be above 0 and at most {kind.max_fps:g}")
+    played = windows_per_s * speed
+    fps = played / math.ceil(played / MAX_FPS) if fps is None else fps
     count = 0
     with atomic_write(path) as file:
-        writer = kinds[path.suffix.lower()](file, path, windows_per_s * speed / every)
+        writer = kind(file, path, fps, bitrate)
 
         def show(frame: np.ndarray, t_us: int, boxes: np.ndarray) -> None:
             nonlocal count
-            if count % every == 0:
-                writer.write(draw_window(frame, t_us - zero_us, boxes, sensor.classes, represent))
+            pictures = _up_to(count + 1, fps / played) - _up_to(count, fps / played)
             count += 1
+            if pictures:
+                there = None if truth is None else truth.at(t_us)
+                image = draw_window(frame, t_us - zero_us, boxes, sensor.classes, represent, palette, there)
+            for _ in range(pictures):
+                writer.write(image)
 
         try:
             yield show
@@ -85,49 +103,19 @@ def box_video(
             writer.close()
 
 
-def draw_window(
-    frame: np.ndarray,
-    t_us: int,
-    boxes: np.ndarray,
-    classes: Sequence[str],
-    represent: Representation | None = None,
-) -> Image.Image:
-    """One window as a picture: its events, boxes (``BOX_DTYPE``) with class and score, and the time of its end.
-
-    The frame is one of ``represent``, or of ``StackedHistogram`` if none is given.
-
-    A frame narrower than 600 px is enlarged by the least whole factor that makes it wider.
-    """
-    off, on = (represent or StackedHistogram()).polarities(frame)
-    image = Image.fromarray((255 * plots.polarity_image(on, off)).round().astype(np.uint8))
-    scale = math.ceil(LEAST_WIDTH / image.width)
-    image = image.resize((scale * image.width, scale * image.height), Image.Resampling.NEAREST)
-    draw = ImageDraw.Draw(image)
-    for box in boxes[::-1]:  # best first: drawn last, on top
-        kind = int(box["class_id"])
-        name = classes[kind] if kind < len(classes) else f"class {kind}"
-        colour = plots.CLASS_COLOURS[kind % len(plots.CLASS_COLOURS)]
-        corners = np.array([box["x"], box["y"], box["x"] + box["w"], box["y"] + box["h"]]) * scale
-        x1, y1, x2, y2 = np.clip(corners, 0, [image.width - 1, image.height - 1] * 2).tolist()
-        draw.rectangle((x1, y1, x2, y2), outline=colour, width=2)
-        _write_words(draw, x1, y1, f"{name} {float(box['class_confidence']):.2f}", colour)
-    _write_words(draw, 0, image.height, f"{t_us / 1e6:.3f} s", plots.GREY)
-    return image
-
-
-def _write_words(draw: ImageDraw.ImageDraw, x: float, y: float, words: str, colour: str) -> None:
-    """White on a ground of that colour, above (x, y) where there is room, else below, and within the picture."""
-    left, top, right, bottom = draw.textbbox((0, 0), words, font=FONT)
-    width, height = right - left + 4, bottom - top + 4
-    x, y = min(x, draw.im.size[0] - width), y - height if y >= height else y
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
-    draw.text((x + 2 - left, y + 2 - top), words, fill="white", font=FONT)
+def _up_to(windows: int, pictures_per_window: float) -> int:
+    """How many pictures begin before so many windows have passed."""
+    return math.ceil(round(windows * pictures_per_window, 9))
 
 
 class _GIF:
     """Pictures in 256 colours of their own, one after the other. (Pillow's ``save`` keeps them all in memory.)"""
 
-    def __init__(self, file: BinaryIO, path: Path, fps: float) -> None:
+    max_fps = MAX_FPS
+
+    def __init__(self, file: BinaryIO, path: Path, fps: float, bitrate: str) -> None:
+        if bitrate:
+            raise InputError(f"{path}: a GIF has no bitrate; write an .mp4, or leave the bitrate out")
         self.file, self.fps = file, fps
         self.count = self.shown = 0  # pictures; hundredths of a second, GIF's unit, that they are shown
 
@@ -151,8 +139,11 @@ class _GIF:
 class _MP4:
     """Pictures through a pipe into ffmpeg, which writes the file."""
 
-    def __init__(self, file: BinaryIO, path: Path, fps: float) -> None:
+    max_fps = 240.0
+
+    def __init__(self, file: BinaryIO, path: Path, fps: float, bitrate: str) -> None:
         self.path, self.fps, self.target = path, fps, file.name
+        self.rate = ["-b:v", bitrate] if bitrate else []
         self.ffmpeg = find_ffmpeg(path)
         self.process: subprocess.Popen[bytes] | None = None
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
@@ -179,6 +170,7 @@ class _MP4:
             "-i",
             "-",
             *film,
+            *self.rate,
             "-f",
             "mp4",
             self.target,

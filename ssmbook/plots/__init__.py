@@ -30,6 +30,12 @@ MODEL_COLOURS = {
     "none": GREY,
 }
 CLASS_COLOURS = (ORANGE, GREEN, PURPLE)
+#: Colours of pictures of events, RGB in 0..1: of a pixel without events, of ON events, of OFF events.
+PALETTES = {
+    "light": ((1.0, 1.0, 1.0), (0.0, 0.30, 0.75), (0.80, 0.15, 0.10)),
+    "dark": ((0.0, 0.0, 0.0), (0.40, 0.75, 1.0), (1.0, 0.45, 0.20)),
+    "grey": ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
+}
 WIDTH_IN = 7.0  # of a figure that fills the page
 
 
@@ -58,12 +64,12 @@ def save(fig: Figure, path: str | Path, dpi: int = 150) -> Path:
     return path
 
 
-def polarity_image(on: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """Counts of ON and OFF events [H, W] as a picture [H, W, 3]: ON blue, OFF red, no event white."""
+def polarity_image(on: np.ndarray, off: np.ndarray, palette: str = "light") -> np.ndarray:
+    """Counts of ON and OFF events [H, W] as a picture [H, W, 3], in ``PALETTES[palette]``."""
     scale = max(1.0, float(np.percentile(np.concatenate([on[on > 0], off[off > 0], [1]]), 90)))
     strength_on, strength_off = (np.clip(count / scale, 0, 1)[..., None] for count in (on, off))
-    white, blue, red = np.ones(3), np.array([0.0, 0.30, 0.75]), np.array([0.80, 0.15, 0.10])
-    return np.clip(white - strength_on * (white - blue) - strength_off * (white - red), 0, 1)
+    ground, of_on, of_off = map(np.array, PALETTES[palette])
+    return np.clip(ground - strength_on * (ground - of_on) - strength_off * (ground - of_off), 0, 1)
 
 
 def show_events(ax: Axes, events: Events, height: int, width: int, title: str = "") -> None:

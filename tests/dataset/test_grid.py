@@ -165,8 +165,8 @@ def test_following_needs_what_the_training_windows_were_apart(tmp_path, slow_set
     assert [all(map(np.array_equal, following, other)) for other in others] == [True, False, False]
     save_checkpoint(path, busy_detector().float(), **known)
     arguments = ["evaluate", str(path), "--data", str(data_dir), "--device", "cpu", "--carry", "exact"]
-    assert main([*arguments, "--follow"]) == 2
+    assert main([*arguments, "--follow"]) == 1
     assert "a.ckpt does not say how far apart the windows were" in capsys.readouterr().err
-    assert main([*arguments, "--follow", "0"]) == 2
+    assert main([*arguments, "--follow", "0"]) == 1
     assert "follow is 0" in capsys.readouterr().err
     assert main([*arguments, "--follow", "50"]) == 0

@@ -218,6 +218,43 @@ def test_an_empty_window_is_a_frame_of_zeros():
     np.testing.assert_array_equal(found.boxes["x"], expected.boxes["x"])
 
 
+class EventStore:
+    """In the place of dv-processing's, whose ``numpy()`` has these fields."""
+
+    def __init__(self, events):
+        fields = [("timestamp", "<i8"), ("x", "<i2"), ("y", "<i2"), ("polarity", "i1")]
+        self.array = np.empty(len(events), fields)
+        for name, column in zip(
+            self.array.dtype.names, (events.t, events.x, events.y, events.p), strict=True
+        ):
+            self.array[name] = column
+
+    def numpy(self):
+        return self.array
+
+
+def metavision_array(events):
+    """As Metavision's EventsIterator gives it."""
+    array = np.empty(len(events), [("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
+    for name in "xypt":
+        array[name] = getattr(events, name)
+    return array
+
+
+@pytest.mark.parametrize("form", [EventStore, metavision_array])
+def test_arrays_of_the_cameras_libraries_are_taken(form):
+    events = random_events()
+    stream = StreamingDetector(model_of(), SENSOR, confidence=0.01)
+    wanted = stream.push(events)
+    stream.reset()
+    found = [each for piece in pieces(events, 701) for each in stream.push(form(piece))]
+    assert [each.t_us for each in found] == [each.t_us for each in wanted]
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a.boxes, b.boxes)
+    with pytest.raises(InputError, match="ndarray without fields; give Events, or a structured array"):
+        stream.push(np.zeros((5, 4)))
+
+
 def test_reset_begins_anew():
     stream = StreamingDetector(model_of(), SENSOR, confidence=0.01)
     events = random_events()

@@ -10,7 +10,8 @@ from ssmbook.dataset import Sensor
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE
 from ssmbook.live import video
-from ssmbook.live.video import box_video, draw_window
+from ssmbook.live.drawing import GroundTruth, draw_window
+from ssmbook.live.video import box_video
 
 SENSOR = Sensor.simulated(61, 47)  # enlarged ten times, to 610 × 470
 
@@ -82,6 +83,53 @@ def test_a_video_shows_the_windows_at_their_times(tmp_path, kind, windows_per_s,
     for picture, k in zip(found, shown, strict=True):
         assert_shows(picture, k, kind)
     assert [path.name for path in tmp_path.iterdir()] == [f"a.{kind}"]
+
+
+@pytest.mark.parametrize("kind", ["gif", "mp4"])
+@pytest.mark.parametrize(("speed", "fps"), [(1, 10), (0.25, 20), (1, 30)])
+def test_pictures_per_second_are_those_asked_for(tmp_path, kind, speed, fps):
+    """40 windows of 50 ms; picture k shows the window during which it begins."""
+    with box_video(tmp_path / f"a.{kind}", SENSOR, 20, speed, fps=fps) as show:
+        for k in range(40):
+            show(frame(k), 50_000 * k, one_box())
+    found, seconds = pictures(tmp_path / f"a.{kind}")
+    assert seconds == pytest.approx(2 / speed, abs=1 / fps)
+    assert len(found) == round(2 / speed * fps)
+    for i in range(0, len(found), 7):
+        assert_shows(found[i], int(i * 20 * speed / fps + 1e-9), kind)
+
+
+def test_ground_truth_is_dashed_for_a_quarter_of_a_second():
+    boxes = np.concatenate([one_box()] * 3)
+    boxes["t"], boxes["x"] = [1_000_000, 1_000_000, 2_000_000], [5, 20, 40]
+    truth = GroundTruth(boxes[::-1])
+    for t_us, wanted in (
+        (999_999, []),
+        (1_000_000, [5, 20]),
+        (1_250_000, [5, 20]),
+        (1_250_001, []),
+        (2_100_000, [40]),
+    ):
+        assert sorted(truth.at(t_us)["x"].tolist()) == wanted
+    picture = np.asarray(draw_window(frame(0), 0, one_box()[:0], SENSOR.classes, truth=one_box()))
+    edge = (picture[100, 200:320] == ImageColor.getrgb(plots.CLASS_COLOURS[0])).all(-1)
+    assert 0.4 < edge.mean() < 0.8
+
+
+@pytest.mark.parametrize("palette", plots.PALETTES)
+def test_palettes(palette):
+    picture = np.asarray(draw_window(frame(3), 0, one_box()[:0], SENSOR.classes, palette=palette))
+    ground, on, _ = (np.array(colour) * 255 for colour in plots.PALETTES[palette])
+    assert np.abs(picture[200, 35] - on).max() <= 1
+    assert np.abs(picture[200, 100] - ground).max() <= 1
+
+
+def test_tracks_are_written_beside_classes():
+    boxes = one_box()
+    pictures = [np.asarray(draw_window(frame(0), 0, boxes, SENSOR.classes))]
+    boxes["track_id"] = 7
+    pictures.append(np.asarray(draw_window(frame(0), 0, boxes, SENSOR.classes)))
+    assert (pictures[0] != pictures[1]).any()
 
 
 def test_an_mp4_of_an_odd_size_is_padded(tmp_path):

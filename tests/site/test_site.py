@@ -101,7 +101,7 @@ LINKS = {"chapter": "[text](nowhere.ipynb)", "page": "[text](nowhere.md)"}  # an
 
 @pytest.mark.parametrize("faults", [FAULTS, LINKS], ids=["myst", "links"])
 def test_each_planted_fault_is_refused_with_its_page(small_book, capsys, faults):
-    assert main(["site", "--root", str(small_book(faults))]) == 2
+    assert main(["site", "--root", str(small_book(faults))]) == 1
     said = capsys.readouterr().err
     pages = {name: f"{number:02}_{name}.ipynb" for number, name in enumerate(faults, 5)}
     missed = [name for name in faults if pages[name] not in said and f"{name}.html" not in said]
@@ -110,12 +110,12 @@ def test_each_planted_fault_is_refused_with_its_page(small_book, capsys, faults)
 
 
 def test_a_label_that_two_chapters_have_is_refused(small_book, capsys):
-    assert main(["site", "--root", str(small_book({"twice": "$$ a $$ (eq-rec)"}))]) == 2
+    assert main(["site", "--root", str(small_book({"twice": "$$ a $$ (eq-rec)"}))]) == 1
     assert 'Duplicate identifier in project "eq-rec"' in capsys.readouterr().err
 
 
 def test_a_node_that_the_theme_does_not_know_is_refused(small_book, capsys):
-    assert main(["site", "--root", str(small_book({"framed": ":::{iframe} https://example.org\n:::"}))]) == 2
+    assert main(["site", "--root", str(small_book({"framed": ":::{iframe} https://example.org\n:::"}))]) == 1
     assert "05_framed.ipynb: the theme does not know the node 'iframe'" in capsys.readouterr().err
 
 
@@ -136,24 +136,24 @@ def test_open_in_lines_need_an_address(small_book):
 
 class TestMissing:
     def test_no_book(self, tmp_path, capsys):
-        assert main(["site", "--root", str(tmp_path)]) == 2
+        assert main(["site", "--root", str(tmp_path)]) == 1
         assert "myst.yml: no such file" in capsys.readouterr().err
 
     def test_no_node(self, small_book, capsys, monkeypatch):
         monkeypatch.setenv("PATH", "")
-        assert main(["site", "--root", str(small_book())]) == 2
+        assert main(["site", "--root", str(small_book())]) == 1
         assert "apt-get install nodejs" in capsys.readouterr().err
 
     def test_no_mystmd(self, small_book, capsys, monkeypatch, tmp_path):
         (tmp_path / "node").symlink_to(shutil.which("node"))
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-        assert main(["site", "--root", str(small_book())]) == 2
+        assert main(["site", "--root", str(small_book())]) == 1
         assert "'.[site]'" in capsys.readouterr().err
 
     def test_no_chromium(self, small_book, capsys, monkeypatch):
         monkeypatch.setattr("ssmbook.cli.site.BROWSERS", ())
-        assert main(["site", "--pdf", "--root", str(small_book())]) == 2
+        assert main(["site", "--pdf", "--root", str(small_book())]) == 1
         assert "apt-get install chromium" in capsys.readouterr().err
 
 

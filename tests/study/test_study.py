@@ -163,7 +163,7 @@ def test_a_mistyped_folder_of_data_is_refused_and_not_made(tmp_path, capsys):
         ["reproduce", "--profile", "smoke", "--data-dir", typo],
         ["train", "--profile", "smoke", "--data-dir", typo],
     ):
-        assert main(command) == 2
+        assert main(command) == 1
         assert "dtaa: no such folder, for data and runs; is it" in capsys.readouterr().err
     with pytest.raises(InputError, match="dtaa: no such folder"):
         Workspace("smoke", typo).raw()  # as in a chapter under papermill

