@@ -15,13 +15,13 @@ from ssmbook.detector.neck import PAFPN
 from ssmbook.detector.presets import input_sizes
 from ssmbook.detector.recurrences import options_of
 from ssmbook.detector.trained_on import TrainedOn
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 from ssmbook.ssm.inputs import as_scale, check_axes
 
 Features = dict[int, Tensor]
 
 # Far beyond any network of this kind: a config that a damaged file holds is refused, not built.
-WIDEST, DEEPEST = 4096, 16
+WIDEST, DEEPEST, LARGEST = 4096, 16, 8192
 
 
 class Detector(nn.Module):
@@ -232,21 +232,21 @@ class Detector(nn.Module):
 def _number(value: Any, name: str) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError, RuntimeError):  # None, words, arrays
-        raise InputError(f"{name} must be a number, not {value!r}") from None
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # None, words, arrays, 10**400
+        raise InputError(f"{name} must be a number, not {shown(value)}") from None
 
 
 def _whole(value: Any, name: str) -> int:
     number = _number(value, name)
     if not number.is_integer():
-        raise InputError(f"{name} must be a whole number, not {value!r}")
+        raise InputError(f"{name} must be a whole number, not {shown(value)}")
     return int(number)
 
 
 def _pair(value: Any, name: str) -> tuple[int, int]:
     sides = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else []
     if len(sides) != 2:
-        raise InputError(f"{name} must be a pair (height, width), not {value!r}")
+        raise InputError(f"{name} must be a pair (height, width), not {shown(value)}")
     return _whole(sides[0], name), _whole(sides[1], name)
 
 
@@ -262,8 +262,8 @@ def _check(config: dict[str, Any]) -> None:
     if config["carry"] not in ("exact", "published"):
         raise InputError(f"carry is {config['carry']!r}; it must be 'exact' or 'published'")
     sizes, groups = config["input_hw"], config["partition"]
-    if min(*sizes, *groups) < 1:
-        raise InputError(f"input_hw is {sizes} and partition {groups}; each side must be at least 1")
+    if min(*sizes, *groups) < 1 or max(*sizes, *groups) > LARGEST:
+        raise InputError(f"input_hw is {sizes} and partition {groups}; each side must be 1 to {LARGEST}")
     if any(size % (STRIDES[-1] * group) for size, group in zip(sizes, groups, strict=True)):
         fit = input_sizes(*sizes)
         next_sizes = tuple(

@@ -221,7 +221,7 @@ def test_a_flipped_bit_in_a_weight_is_noticed(tmp_path, conformance):
 
 def test_configs_of_no_detector_are_named(tmp_path):
     model = Detector(**PRESETS["sim-smoke"])
-    for change in (None, {}, {"embed_dim": 8}, {**model.config, "memory": 3}):
+    for change in (None, {}, {"embed_dim": 8}, 3):
         content = {"format": "ssmbook.detector", "config": change, "state_dict": model.state_dict()}
         torch.save(content, tmp_path / "own.ckpt")
         with pytest.raises(
