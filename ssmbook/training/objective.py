@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ssmbook.detector import Detector, detach_states
-from ssmbook.detector.backbone import STRIDES
+from ssmbook.detector.config import STRIDES
 from ssmbook.detector.precision import autocast
 from ssmbook.detector.recurrences import Recurrence
 from ssmbook.errors import InputError
