@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import filelock
 import numpy as np
 import psutil
+import yaml
 
 from ssmbook.errors import InputError, one_line
 
@@ -66,6 +67,40 @@ def existing_folder(path: str | os.PathLike[str], what: str) -> Path:
     near = difflib.get_close_matches(path.name, beside, 1)
     hint = f"is it {path.with_name(near[0])}? If not, make" if near else "mend the name, or make"
     raise InputError(f"{path}: no such folder, for {what}; {hint} it first")
+
+
+LARGEST_YAML = 1 << 16  # bytes
+DEEPEST_YAML = 8  # levels of nesting
+
+
+def read_yaml(path: str | os.PathLike[str], what: str) -> Any:
+    """What a YAML file holds, as plain data.
+
+    Raises:
+        InputError: none is there, or it is no YAML, is larger or deeper than one written by hand, or has aliases, which
+            can stand for gigabytes; the message says to give ``what``.
+    """
+    path = existing_file(path, what)
+    with open(path, "rb") as file:
+        content = file.read(LARGEST_YAML + 1)
+    if len(content) > LARGEST_YAML:
+        raise InputError(f"{path}: is larger than {LARGEST_YAML} bytes; give {what}")
+    depth = 0
+    try:
+        text = content.decode("utf-8-sig")
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                anchor = one_line(str(event.anchor), 20)
+                raise InputError(f"{path}: has an alias (*{anchor}); write its value there")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST_YAML:
+                raise InputError(f"{path}: is nested more than {DEEPEST_YAML} deep; give {what}")
+        return yaml.safe_load(text)
+    except InputError:
+        raise
+    except Exception as error:  # yaml.YAMLError, and ValueError, RecursionError and others of odd values
+        words = one_line(" ".join(str(error).split()), 120)
+        raise InputError(f"{path}: is not YAML ({words})") from None
 
 
 @contextmanager

@@ -68,13 +68,24 @@ def _every(sequences: list[Sequence]) -> str:
 
 BASE_HZ = 20.0  # the paper trains with windows of 50 ms, one every 50 ms
 BASE_MS = 1000 / BASE_HZ
-WAYS = ("held", "true", "sliding")
+MODES = ("held", "true", "sliding")
 
 
-def window_and_stride(way: str, rate_hz: float) -> tuple[float, float]:
-    """Window and stride in ms of one way to run at ``rate_hz``."""
+def window_and_stride(mode: str, rate_hz: float) -> tuple[float, float]:
+    """Window and stride in ms of one mode of running at ``rate_hz``.
+
+    Args:
+        mode: ``"held"``, ``"true"`` or ``"sliding"``; ``"traces"`` have no window, and are read as ``"sliding"`` is.
+    """
     fast = 1000 / rate_hz
-    settings = {"held": (fast, BASE_MS), "true": (fast, fast), "sliding": (BASE_MS, fast)}
-    if way not in settings:
-        raise InputError(f"there is no way {way!r} to run faster; the ways are {', '.join(WAYS)}")
-    return settings[way]
+    settings = {
+        "held": (fast, BASE_MS),
+        "true": (fast, fast),
+        "sliding": (BASE_MS, fast),
+        "traces": (BASE_MS, fast),
+    }
+    if mode not in settings:
+        raise InputError(
+            f"there is no mode {mode!r} of running at another rate; the modes are {', '.join(MODES)}"
+        )
+    return settings[mode]

@@ -197,17 +197,21 @@ class EvaluationStreams(Dataset):
             if len(frames):
                 begin = max(0, int(frames[0]) - (length - 1))
                 min(slots, key=len).extend(_consecutive(i, begin, len(sequences[i]), length))
-        self.slots = slots[rank::ranks]
+        self.sequences, self.slots = sequences, slots[rank::ranks]
         self._steps = max(map(len, slots))
         self._chunks = Chunks(sequences, length, most=batch_size)
 
     def __len__(self) -> int:
         return self._steps
 
+    def keys(self, step: int) -> Keys:
+        """Which chunk each slot of batch ``step`` holds; None is padding."""
+        return [slot[step] if step < len(slot) else None for slot in self.slots]
+
     def __getitem__(self, step: int) -> Batch:
         if step >= len(self):
             raise IndexError(step)
-        return self._chunks[[slot[step] if step < len(slot) else None for slot in self.slots]]
+        return self._chunks[self.keys(step)]
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[step] for step in range(len(self)))

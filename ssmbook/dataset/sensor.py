@@ -13,14 +13,10 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ssmbook.errors import InputError, one_line, shown
-from ssmbook.files import existing_file
+from ssmbook.errors import InputError, shown
+from ssmbook.files import read_yaml
 
 LABEL_TIMES = ("grid", "own")
-LARGEST_FILE = 1 << 16  # bytes of a YAML file
-DEEPEST = 8  # levels of its nesting
 
 
 @dataclass(frozen=True)
@@ -121,21 +117,8 @@ class Sensor:
         ``min_…`` keys no box is too small. Boxes of the first half second do not count in evaluation unless
         ``eval_skip_us`` says so.
         """
-        path = existing_file(path, "gen1, gen4 or a YAML file")
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise InputError(f"{path}: is larger than {LARGEST_FILE} bytes; give the YAML file of a sensor")
-        try:
-            text = content.decode("utf-8-sig")
-            _check_yaml(path, text)
-            entries = yaml.safe_load(text)
-        except InputError:
-            raise
-        except Exception as error:  # yaml.YAMLError, and ValueError, RecursionError and others of odd values
-            words = one_line(" ".join(str(error).split()), 120)
-            raise InputError(f"{path}: is not YAML ({words})") from None
-        return cls.from_entries(entries, path)
+        entries = read_yaml(path, "gen1, gen4 or a YAML file")
+        return cls.from_entries(entries, Path(path))
 
     @classmethod
     def from_entries(cls, entries: Any, path: str | Path) -> Sensor:
@@ -178,19 +161,6 @@ class Sensor:
         return (self.height // 2, self.width // 2) if self.downsample else (self.height, self.width)
 
 
-def _check_yaml(path: Path, text: str) -> None:
-    """An InputError where YAML has aliases, which can stand for gigabytes, or is nested as no sensor is."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise InputError(
-                f"{path}: has an alias (*{one_line(str(event.anchor), 20)}); write its value there"
-            )
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise InputError(f"{path}: is nested more than {DEEPEST} deep; give the YAML file of a sensor")
-
-
 # key, type, minimum, maximum
 _RULES: tuple[tuple[str, Any, int, float], ...] = (
     ("width", int, 2, 1 << 16),
@@ -202,6 +172,7 @@ _RULES: tuple[tuple[str, Any, int, float], ...] = (
     ("eval_min_side", (int, float), 0, 1e6),
     ("eval_skip_us", int, 0, 1 << 61),
 )
+
 LONGEST_NAME = 100  # characters
 MOST_CLASSES = 1000
 

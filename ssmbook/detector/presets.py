@@ -41,6 +41,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: Whose frames the presets of released networks take.
+SENSOR_SIZES = {"gen1": GEN1, "gen4": GEN4}
+
+
+def preset_sensor(preset: str) -> str:
+    """The name of the sensor whose frames a preset takes; empty for a simulated one's."""
+    sizes = PRESETS.get(preset, {}).items()
+    return next((sensor for sensor, own in SENSOR_SIZES.items() if own.items() <= sizes), "")
+
 
 def input_sizes(height: int, width: int) -> dict[str, tuple[int, int]]:
     """``input_hw`` and ``partition`` for frames of any size, by the rule that gives the presets'.

@@ -7,7 +7,8 @@ of a class, in falling order of score, give precision against recall.
 
 What is to be ignored is neither right nor wrong: an ignored box that is missed costs nothing, and a detection that
 matches one, or that matches none and lies outside of what is scored, does not count. COCO's size classes
-are four such views of the same boxes.
+are four such views of the same boxes. A region (COCO's crowd) is ignored in all of them and takes any number of
+detections; in place of the IoU counts the share of a detection that lies in it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,12 @@ def outside_areas(boxes: Boxes) -> np.ndarray:
 
 
 def precision_table(
-    truth: Boxes, found: Boxes, ignored: np.ndarray, outside: np.ndarray, classes: int
+    truth: Boxes,
+    found: Boxes,
+    ignored: np.ndarray,
+    outside: np.ndarray,
+    classes: int,
+    region: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision at 101 recalls, for each IoU threshold, class and view.
 
@@ -58,13 +64,45 @@ def precision_table(
         ignored: bool [V, N]: boxes that do not count, in each of V views.
         outside: bool [V, D]: detections that do not count where they match nothing.
         classes: C.
+        region: bool [N]: boxes that are regions to ignore, in every view; None: none is.
 
     Returns:
         precision [10, 101, C, V], and the highest recall [10, C, V]; −1 where a class has no box to find.
     """
+    if region is not None:
+        ignored = ignored | region
     views = len(ignored)
     precision = np.full((len(IOU), len(RECALL), classes, views), -1.0)
     recall = np.full((len(IOU), classes, views), -1.0)
+    kind, order = match_detections(truth, found, ignored, outside, IOU, region)
+    found_class, score = found.class_id[order], found.score[order]
+    for c in range(classes):
+        chosen = np.flatnonzero(found_class == c)
+        chosen = chosen[np.argsort(-score[chosen], kind="stable")]
+        for v in range(views):
+            count = int((~ignored[v, truth.class_id == c]).sum())
+            if count:
+                precision[:, :, c, v], recall[:, c, v] = _curve(kind[v][:, chosen], count, RECALL)
+    return precision, recall
+
+
+def match_detections(
+    truth: Boxes,
+    found: Boxes,
+    ignored: np.ndarray,
+    outside: np.ndarray,
+    thresholds: np.ndarray,
+    region: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each detection is, RIGHT, WRONG or NEITHER.
+
+    Args:
+        truth, found, ignored, outside, region: see ``precision_table``.
+        thresholds [T]: of the IoU.
+
+    Returns:
+        kind [V, T, K], and the K detections that it is of, as indices; the 100 best of each class in each frame.
+    """
     truth_order = np.lexsort((truth.frame, truth.class_id))
     found_order = np.lexsort((-found.score, found.frame, found.class_id))
     key = np.int64(max(truth.frame.max(initial=0), found.frame.max(initial=0)) + 1)
@@ -76,19 +114,10 @@ def precision_table(
     truth_span = np.searchsorted(truth_key, np.append(groups, np.iinfo(np.int64).max))
     found_span = np.searchsorted(found_key, np.append(groups, np.iinfo(np.int64).max))
     ignored, outside = ignored[:, truth_order], outside[:, found_order]
-    kind = _match(
-        truth.xywh[truth_order], found.xywh[found_order], truth_span, found_span, ignored, outside, IOU
-    )
-    truth_class, found_class = truth.class_id[truth_order], found.class_id[found_order]
-    score = found.score[found_order]
-    for c in range(classes):
-        chosen = np.flatnonzero(found_class == c)
-        chosen = chosen[np.argsort(-score[chosen], kind="stable")]
-        for v in range(views):
-            count = int((~ignored[v, truth_class == c]).sum())
-            if count:
-                precision[:, :, c, v], recall[:, c, v] = _curve(kind[v][:, chosen], count, RECALL)
-    return precision, recall
+    region = np.zeros(len(truth_order), bool) if region is None else region[truth_order]
+    truth_xywh, found_xywh = truth.xywh[truth_order], found.xywh[found_order]
+    kind = _match(truth_xywh, found_xywh, truth_span, found_span, ignored, outside, region, thresholds)
+    return kind, found_order
 
 
 def _rank_in_group(keys: np.ndarray) -> np.ndarray:
@@ -102,7 +131,7 @@ RIGHT, WRONG, NEITHER = 1, 2, 0
 
 
 @njit(cache=True)
-def _match(truth, found, truth_span, found_span, ignored, outside, thresholds):  # pragma: no cover
+def _match(truth, found, truth_span, found_span, ignored, outside, region, thresholds):  # pragma: no cover
     """What each detection is, RIGHT, WRONG or NEITHER, at each view and threshold: [V, T, D]."""
     views, T = len(ignored), len(thresholds)
     kind = np.full((views, T, len(found)), NEITHER, np.uint8)
@@ -110,7 +139,7 @@ def _match(truth, found, truth_span, found_span, ignored, outside, thresholds): 
         g0, g1 = truth_span[group], truth_span[group + 1]
         d0, d1 = found_span[group], found_span[group + 1]
         n = g1 - g0
-        iou = _overlaps(truth[g0:g1], found[d0:d1])
+        iou = overlaps(truth[g0:g1], found[d0:d1], region[g0:g1])
         order = np.empty(n, np.int64)
         for v in range(views):
             place = 0  # those that count come first
@@ -124,7 +153,7 @@ def _match(truth, found, truth_span, found_span, ignored, outside, thresholds): 
                 for d in range(d1 - d0):
                     best, match = min(thresholds[t], 1 - 1e-10), -1
                     for g in order:
-                        if taken[g]:
+                        if taken[g] and not region[g0 + g]:
                             continue
                         if match > -1 and not ignored[v, g0 + match] and ignored[v, g0 + g]:
                             break
@@ -141,8 +170,8 @@ def _match(truth, found, truth_span, found_span, ignored, outside, thresholds): 
 
 
 @njit(cache=True)
-def _overlaps(truth, found):  # pragma: no cover
-    """IoU of boxes x, y, w, h: [D, G]."""
+def overlaps(truth, found, region):  # pragma: no cover
+    """IoU of boxes x, y, w, h: [D, G]; with a region, the share of the detection that lies in it."""
     iou = np.zeros((len(found), len(truth)))
     for d in range(len(found)):
         for g in range(len(truth)):
@@ -151,7 +180,8 @@ def _overlaps(truth, found):  # pragma: no cover
             h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
             if w > 0 and h > 0:
                 shared = w * h
-                iou[d, g] = shared / (a[2] * a[3] + b[2] * b[3] - shared)
+                other = 0.0 if region[g] else b[2] * b[3] - shared
+                iou[d, g] = shared / (a[2] * a[3] + other)
     return iou
 
 

@@ -1,4 +1,4 @@
-"""Average precision by kinds of boxes: by their size, and by how long ago the object last moved.
+"""Average precision by kinds of boxes: by their size, by how fast they move, by how long ago the object last moved.
 
 The AP of some boxes ignores all others: they cost nothing when missed, and who finds them neither gains nor
 loses. Detections that match no box at all count as wrong in every kind, unless the kind is one of size and they
@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ssmbook.evaluation.average_precision import precision_table
-from ssmbook.evaluation.protocol import counted
+from ssmbook.evaluation.protocol import counted, mean_of_known
 from ssmbook.evaluation.streaming import Evaluation
+from ssmbook.events import BOX_DTYPE
 
 MOVED_PX = 1.0  # how far a centre goes before the object has moved
 
@@ -25,7 +26,7 @@ def ap_by_size(result: Evaluation, edges_px: Sequence[float]) -> pd.DataFrame:
     """AP of boxes whose diagonal in pixels lies in [edge, next edge), and so on.
 
     Returns:
-        One row per interval: from, to, boxes, AP, AP_50, recall_50 (the highest that is reached); −1 where
+        One row per interval: from, to, boxes, AP, AP_50, recall_50 (the highest that is reached); NaN where
         there is no box.
     """
     truth, found, _ = counted(result.ground_truth, result.detections, result.sensor, result.sensor.downsample)
@@ -48,6 +49,20 @@ def ap_by_rest(result: Evaluation, edges_s: Sequence[float], moved_px: float = M
     return _table(result, edges_s, ignored, np.zeros((len(ignored), len(found.frame)), bool))
 
 
+def ap_by_speed(result: Evaluation, edges_px_s: Sequence[float]) -> pd.DataFrame:
+    """AP of boxes whose centre moves at a speed in [edge, next edge) pixels a second, and so on; see ``speeds``.
+
+    Returns:
+        As ``ap_by_size``.
+    """
+    _, found, counts = counted(
+        result.ground_truth, result.detections, result.sensor, result.sensor.downsample
+    )
+    speed = np.concatenate([np.zeros(0), *speeds(result.ground_truth, result.sequences)])
+    ignored = ~_within(speed[counts], edges_px_s)
+    return _table(result, edges_px_s, ignored, np.zeros((len(ignored), len(found.frame)), bool))
+
+
 def _within(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
     """Which values lie in which interval: [len(edges) − 1, N]."""
     low, high = np.asarray(edges[:-1])[:, None], np.asarray(edges[1:])[:, None]
@@ -62,7 +77,7 @@ def _table(
     rows = []
     for v, (low, high) in enumerate(pairwise(edges)):
         parts = {"AP": precision[..., v], "AP_50": precision[0, ..., v], "recall_50": recall[0, :, v]}
-        means = {name: float(p[p > -1].mean()) if (p > -1).any() else -1.0 for name, p in parts.items()}
+        means = {name: mean_of_known(part) for name, part in parts.items()}
         rows.append({"from": low, "to": high, "boxes": int((~ignored[v]).sum()), **means})
     return pd.DataFrame(rows)
 
@@ -96,3 +111,26 @@ def time_at_rest(
             seconds[i] = (t - last[key][2]) / 1e6
         rest.append(seconds)
     return rest
+
+
+def speeds(frames: Sequence[np.ndarray], sequences: Sequence[str]) -> list[np.ndarray]:
+    """How fast the centre of each box moves, in px/s, from the labels alone.
+
+    From its label before to the one after, or the one that there is; NaN for an object with a single label. At the edge
+    of the frame, where boxes are clipped, a centre moves at half the speed of the object.
+
+    Args, returns: as ``time_at_rest``.
+    """
+    joined = np.concatenate([np.zeros(0, BOX_DTYPE), *frames])
+    _, name = np.unique(np.repeat(np.array(sequences, str), [len(f) for f in frames]), return_inverse=True)
+    order = np.lexsort((joined["t"], joined["track_id"], name))
+    rows, object_name = joined[order], name[order]
+    same = (rows["track_id"][1:] == rows["track_id"][:-1]) & (object_name[1:] == object_name[:-1])
+    index = np.arange(len(rows))
+    before, after = index - np.append(False, same)[: len(rows)], index + np.append(same, False)[: len(rows)]
+    t, x, y = rows["t"] / 1e6, rows["x"] + rows["w"] / 2, rows["y"] + rows["h"] / 2
+    way = np.hypot(x[after] - x[before], y[after] - y[before])
+    speed = np.empty(len(rows))
+    with np.errstate(invalid="ignore"):
+        speed[order] = way / (t[after] - t[before])
+    return np.split(speed, np.cumsum([len(f) for f in frames])[:-1]) if len(frames) else []

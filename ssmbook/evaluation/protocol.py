@@ -6,6 +6,7 @@ labelled frames count, boxes of the first half second and small boxes do not; th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class Scores:
     """Average precision of one set of detections, and what it is the mean of.
 
     precision [10, 101, C, 4]: at IoU 0.50:0.05:0.95, recall 0:0.01:1, for each class and for boxes of all, small,
-        medium and large size; −1 where there is no such box to find.
+        medium and large size; −1, as COCO has it, where there is no such box to find.
     recall [10, C, 4]: the highest that is reached.
     classes: C names.
     """
@@ -52,27 +53,32 @@ class Scores:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """``METRICS`` in 0..1, −1 where there is nothing to find."""
+        """``METRICS`` in 0..1, NaN where there is nothing to find."""
         p = self.precision
         parts = [p[..., 0], p[0, ..., 0], p[5, ..., 0], p[..., 1], p[..., 2], p[..., 3]]
-        return {name: _mean(part) for name, part in zip(METRICS, parts, strict=True)}
+        return {name: mean_of_known(part) for name, part in zip(METRICS, parts, strict=True)}
 
     @property
     def per_class(self) -> dict[str, float]:
-        """AP of each class."""
-        return {name: _mean(self.precision[:, :, c, 0]) for c, name in enumerate(self.classes)}
+        """AP of each class; NaN where there is nothing to find."""
+        return {name: mean_of_known(self.precision[:, :, c, 0]) for c, name in enumerate(self.classes)}
 
     def curve(self, class_id: int, iou: float = 0.5) -> np.ndarray:
-        """Precision of one class at the 101 recalls ``average_precision.RECALL``, at one of the thresholds."""
+        """Precision of one class at the 101 recalls ``average_precision.RECALL``, at one of the thresholds.
+
+        NaN where there is nothing to find.
+        """
         row = np.flatnonzero(np.isclose(IOU, iou))
         if len(row) == 0:
             raise InputError(f"iou is {iou}; it can be {', '.join(f'{value:.2f}' for value in IOU)}")
-        return self.precision[row[0], :, class_id, 0]
+        curve = self.precision[row[0], :, class_id, 0]
+        return np.where(curve > -1, curve, np.nan)
 
 
-def _mean(precision: np.ndarray) -> float:
-    known = precision[precision > -1]
-    return float(known.mean()) if len(known) else -1.0
+def mean_of_known(values: np.ndarray) -> float:
+    """The mean of a part of ``precision_table``, whose −1 stand for nothing to find; NaN where all are."""
+    known = values[values > -1]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def evaluate_boxes(
@@ -82,6 +88,7 @@ def evaluate_boxes(
     height: int = 240,
     width: int = 304,
     downsampled: bool = False,
+    ignored: Sequence[np.ndarray] | None = None,
 ) -> dict[str, float]:
     """Average precision of detections by the Prophesee protocol.
 
@@ -92,16 +99,19 @@ def evaluate_boxes(
         height, width: of the evaluated frame in pixels; a record of what was evaluated, the score does not
             depend on them.
         downsampled: the frame is the sensor's at half size, so the filters are halved.
+        ignored: one array of bool per frame: boxes of the ground truth that are regions to ignore (COCO's iscrowd): to
+            miss one costs nothing, and a detection of its class is neither right nor wrong where the share of it that
+            lies in the region is at least the IoU threshold.
 
     Returns:
         ``AP`` (over IoU 0.50:0.05:0.95), ``AP_50``, ``AP_75`` and ``AP_S``, ``AP_M``, ``AP_L`` (COCO's size
-        classes) in 0..1; −1 where no ground truth is left to score, as COCO has it.
+        classes) in 0..1; NaN where no ground truth is left to score.
 
     Raises:
         InputError: lists of different length, a class that the sensor does not have, a value that is not
             finite, detections on another clock than the ground truth.
     """
-    return score_boxes(ground_truth, detections, sensor, downsampled).metrics
+    return score_boxes(ground_truth, detections, sensor, downsampled, ignored).metrics
 
 
 def score_boxes(
@@ -109,12 +119,14 @@ def score_boxes(
     detections: Sequence[np.ndarray],
     sensor: str | Sensor = "gen1",
     downsampled: bool = False,
+    ignored: Sequence[np.ndarray] | None = None,
 ) -> Scores:
     """As ``evaluate_boxes``, with precision and recall of each class."""
     sensor = get_sensor(sensor)
-    truth, found, _ = counted(ground_truth, detections, sensor, downsampled)
-    table = precision_table(truth, found, outside_areas(truth), outside_areas(found), len(sensor.classes))
-    return Scores(*table, sensor.classes)
+    truth, found, counts = counted(ground_truth, detections, sensor, downsampled, ignored)
+    region = None if ignored is None else np.concatenate([np.zeros(0, bool), *ignored])[counts]
+    views = outside_areas(truth), outside_areas(found)
+    return Scores(*precision_table(truth, found, *views, len(sensor.classes), region), sensor.classes)
 
 
 def counted(
@@ -122,13 +134,16 @@ def counted(
     detections: Sequence[np.ndarray],
     sensor: Sensor,
     downsampled: bool = False,
+    ignored: Sequence[np.ndarray] | None = None,
 ) -> tuple[Boxes, Boxes, np.ndarray]:
     """The boxes and detections that count, and which of all boxes of ``ground_truth``, one after another, do.
 
-    A frame without a box to find is not counted, whatever is detected in it.
+    A frame without a box to find, which an ignored one is not, is not counted, whatever is detected in it.
     """
     if len(ground_truth) != len(detections):
         raise InputError(f"{len(ground_truth)} frames of ground truth, but {len(detections)} of detections")
+    if ignored is not None and [np.shape(i) for i in ignored] != [(len(boxes),) for boxes in ground_truth]:
+        raise InputError("ignored must be one array of bool for each frame of ground truth, one bool a box")
     (truth, truth_frame), (found, found_frame) = (
         _flat(frames, sensor, what)
         for frames, what in ((ground_truth, "ground truth"), (detections, "detections"))
@@ -136,7 +151,11 @@ def counted(
     _check_clocks(truth, truth_frame, found, found_frame)
     truth_counts = _counts(truth, sensor, downsampled)
     seen = np.zeros(len(ground_truth), bool)
-    seen[truth_frame[truth_counts]] = True
+    wanted = (
+        truth_counts if ignored is None else truth_counts & ~np.concatenate([np.zeros(0, bool), *ignored])
+    )
+    seen[truth_frame[wanted]] = True
+    truth_counts &= seen[truth_frame]
     found_counts = _counts(found, sensor, downsampled) & seen[found_frame]
     return (
         _boxes(truth[truth_counts], truth_frame[truth_counts]),
@@ -163,14 +182,10 @@ def _check_clocks(
 
 def _flat(frames: Sequence[np.ndarray], sensor: Sensor, what: str) -> tuple[np.ndarray, np.ndarray]:
     """All frames' boxes in one array, and the frame of each; checked."""
-    filled = []
-    for i, rows in enumerate(map(np.asarray, frames)):
-        missing = set(BOX_DTYPE.names or ()) - set(rows.dtype.names or ())
-        if len(rows) and missing:
-            raise InputError(f"frame {i} of the {what} has no field {min(missing)}; give arrays of BOX_DTYPE")
-        if len(rows):
-            filled.append(rows)
-    boxes = np.concatenate([np.zeros(0, BOX_DTYPE), *filled])
+    parts = [_as_boxes(i, rows, what) for i, rows in enumerate(map(np.asarray, frames)) if len(rows)]
+    # As plain bytes: numpy joins structured arrays field by field, and works out their common type array by array.
+    plain = np.dtype((np.void, BOX_DTYPE.itemsize))
+    boxes = np.concatenate([np.zeros(0, plain), *(rows.view(plain) for rows in parts)]).view(BOX_DTYPE)
     frame = np.repeat(np.arange(len(frames)), [len(rows) for rows in frames])
     values = np.stack([boxes[name] for name in ("x", "y", "w", "h", "class_confidence")])
     bad = ~np.isfinite(values).all(0) | (boxes["class_id"] >= len(sensor.classes))
@@ -181,6 +196,18 @@ def _flat(frames: Sequence[np.ndarray], sensor: Sensor, what: str) -> tuple[np.n
             f" not one of {', '.join(sensor.classes)}"
         )
     return boxes, frame
+
+
+def _as_boxes(i: int, rows: np.ndarray, what: str) -> np.ndarray:
+    """The rows of frame i as BOX_DTYPE, contiguous."""
+    if rows.dtype == BOX_DTYPE:
+        return np.ascontiguousarray(rows)
+    if missing := set(BOX_DTYPE.names or ()) - set(rows.dtype.names or ()):
+        raise InputError(f"frame {i} of the {what} has no field {min(missing)}; give arrays of BOX_DTYPE")
+    boxes = np.zeros(len(rows), BOX_DTYPE)
+    for name in BOX_DTYPE.names or ():
+        boxes[name] = rows[name]
+    return boxes
 
 
 def _boxes(boxes: np.ndarray, frame: np.ndarray) -> Boxes:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ssmbook.study.profiles import Variant as Variant
     from ssmbook.study.profiles import get_profile as get_profile
     from ssmbook.study.rates import pivot as pivot
+    from ssmbook.study.rates import read_arms as read_arms
     from ssmbook.study.rates import run_arms as run_arms
     from ssmbook.study.rates import step_scale as step_scale
     from ssmbook.study.sizes import sizes_table as sizes_table
@@ -40,6 +41,7 @@ _HOMES = {
     "get_profile": "profiles",
     "pivot": "rates",
     "plan_study": "plan",
+    "read_arms": "rates",
     "run_arms": "rates",
     "score_table": "checkpoints",
     "sizes_table": "sizes",

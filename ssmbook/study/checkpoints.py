@@ -12,12 +12,14 @@ from ssmbook.dataset import EvaluationStreams, Sensor, Sequence, describe, find_
 from ssmbook.detector import Detector, TrainedOn, find_preset, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
+from ssmbook.detector.presets import preset_sensor
 from ssmbook.detector.recurrences import REGISTRY
 from ssmbook.errors import InputError
 from ssmbook.evaluation.protocol import METRICS, prophesee_filter
 from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.events import get_representation
-from ssmbook.study.profiles import PROFILES
+from ssmbook.study.profiles import published_training
+from ssmbook.training.settings import Training
 
 #: The published mAP of state-space models was measured with chunks that each start from zero.
 CARRIES = {name: ("published", "exact") for name, kind in REGISTRY.items() if kind.has_time_scale}
@@ -185,18 +187,15 @@ def _sensor_and_length(
     path: str | Path, record: TrainedOn, preset: str, sensor: str | Sensor
 ) -> tuple[Sensor, int]:
     """Whose protocol, and how many windows make a chunk."""
-    length = record.sequence_length if preset not in PROFILES else None
-    if length is None:
-        lengths = {
-            p.sensor: p.training.sequence_length for p in PROFILES.values() if isinstance(p.sensor, str)
-        }
-        length = lengths.get(preset.partition("-")[0], 21)
+    released = preset_sensor(preset)
+    published = published_training(released) or Training()
+    length = record.sequence_length if not released and record.sequence_length else published.sequence_length
     if sensor:
         return get_sensor(sensor), length
     if record.sensor is not None:
         return record.sensor, length
     if preset:
-        return get_sensor(preset.partition("-")[0]), length
+        return get_sensor(released or preset), length
     raise InputError(f"{path} does not say for which sensor it was trained; name it")
 
 
@@ -213,15 +212,29 @@ def ap_by_precision(path: str | Path, data_dir: str | Path, **options: Any) -> p
         name: evaluate_checkpoint(path, data_dir, carry="exact", precision=name, **options)["exact"]
         for name in PRECISIONS
     }
-    table = score_table(results)[list(METRICS)]
+    table = pd.DataFrame({name: {m: 100 * r.metrics[m] for m in METRICS} for name, r in results.items()}).T
     ap = table["AP"].to_numpy()
     table.insert(1, "AP − fp32", ap - ap[0])  # PRECISIONS begins with fp32
     return table.rename_axis("precision")
 
 
 def score_table(results: dict[str, Evaluation]) -> pd.DataFrame:
-    """AP × 100 of evaluations by name: COCO's metrics, and AP of each class."""
-    rows = {name: {**r.metrics, **r.scores.per_class} for name, r in results.items()}
-    table = pd.DataFrame(rows).T
-    table.columns = pd.Index([*METRICS, *(f"AP {name}" for name in table.columns[len(METRICS) :])])
-    return 100 * table.where(table >= 0)
+    """AP × 100 of evaluations by name: the score that ranked, COCO's metrics, and AP of each class.
+
+    One that is ranked by the class score, as published figures are, has a second row beside it in which the same
+    detections are ranked by the product, as the book's own are. NaN where there is nothing to find.
+    """
+    shown = [
+        (name, result.ranked_by(score))
+        for name, result in results.items()
+        for score in dict.fromkeys((result.score, "product"))
+    ]
+    rows = [
+        {"score": r.score}
+        | {name: 100 * value for name, value in r.metrics.items()}
+        | {f"AP {name}": 100 * value for name, value in r.scores.per_class.items()}
+        for _, r in shown
+    ]
+    names = [name for name, _ in shown]
+    index = pd.MultiIndex.from_tuples(names) if names and isinstance(names[0], tuple) else pd.Index(names)
+    return pd.DataFrame(rows, index=index)

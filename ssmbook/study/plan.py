@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
 
 from ssmbook.errors import InputError
-from ssmbook.study.rates import Cell, cells_of, step_scale
+from ssmbook.study.rates import Cell, known_results, models_of, step_scale
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.objective import TrainingStep
 from ssmbook.training.run_folder import MODEL
@@ -36,24 +36,26 @@ def plan_study(workspace: Workspace, device: str = "") -> pd.DataFrame:
             f"profile {workspace.profile.name!r} is not simulated: how long it takes is not known"
         )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    seconds = {name: measure(workspace, name, device) for name in workspace.profile.variants}
+    models = models_of(workspace)
+    known = known_results(workspace, models)
+    seconds: dict[tuple[str, str], tuple[float, float]] = {}
     rows = []
-    for seed in workspace.seeds:
-        book = workspace.with_seed(seed)
-        for name in workspace.profile.variants:
-            arms = [arm for arm in workspace.profile.arms if arm.variant == name]
-            windows = windows_of(cells_of(book, arms))
-            trained = (book.run(name) / MODEL).exists()
-            steps = workspace.profile.training.steps
-            step_s, window_s = seconds[name]
-            missing_s = 0.0 if trained else steps * step_s + windows * window_s
-            rows.append((name, seed, trained, steps, windows, missing_s / 60))
-    return pd.DataFrame(rows, columns=["model", "seed", "trained", "steps", "windows", "minutes"])
+    for number, model in enumerate(models):
+        place, name = model.workspace, model.variant
+        kind = place.profile.representation
+        if (name, kind) not in seconds:
+            seconds[name, kind] = measure(place, name, device)
+        windows, steps = windows_of(model.cells), place.training(name).steps
+        trained = number in known or (place.run(name) / MODEL).exists()
+        step_s, window_s = seconds[name, kind]
+        missing_s = 0.0 if trained else steps * step_s + windows * window_s
+        rows.append((name, kind, place.profile.training.seed, trained, steps, windows, missing_s / 60))
+    return pd.DataFrame(rows, columns=["model", "input", "seed", "trained", "steps", "windows", "minutes"])
 
 
-def windows_of(cells: list[Cell]) -> int:
+def windows_of(cells: Sequence[Cell]) -> int:
     """Windows of the test split that some cells go through; cells with the same input and scale are one."""
-    simulation = cells[0].book.profile.simulation
+    simulation = cells[0].workspace.profile.simulation
     assert simulation is not None
     length_ms = 1000 * simulation.sequences["test"] * simulation.scene.duration_s
     different = {(*cell.inputs, step_scale(cell.arm, cell.rate_hz), cell.arm.carry) for cell in cells}

@@ -5,7 +5,7 @@ profile    data                  for
 ========== ===================== ==========================================================
 smoke      tiny simulated set    the committed notebooks, and their test
 demo       simulated set         ``ssmbook reproduce``: what a newcomer runs
-study      simulated set         the tables that the book shows: all variants, three seeds
+study      simulated set         the tables that the book shows: a set on which memory counts, all variants, three seeds
 gen1-*     Gen1, as distributed  GPU nodes, with papermill or the command line
 gen4-*     1 Mpx ("gen4")        GPU nodes, with papermill or the command line
 ========== ===================== ==========================================================
@@ -13,14 +13,15 @@ gen4-*     1 Mpx ("gen4")        GPU nodes, with papermill or the command line
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ssmbook.dataset import Sensor
 from ssmbook.dataset.grid import BASE_HZ
-from ssmbook.errors import InputError
-from ssmbook.events.simulate import DEMO_SCENE, DEMO_SET, Simulation
+from ssmbook.errors import InputError, shown
+from ssmbook.events.simulate import DEMO_SCENE, MEMORY_SET, Simulation
 from ssmbook.training.settings import Training
 
 RATES_HZ = (20.0, 40.0, 100.0, 200.0)
@@ -28,53 +29,61 @@ RATES_HZ = (20.0, 40.0, 100.0, 200.0)
 
 @dataclass(frozen=True)
 class Variant:
-    """A model that is compared with others: the profile's network and training, with what is its own.
+    """A model that is compared with others: overrides of the profile's network and training.
 
     Args:
         recurrence: see ``Detector``.
         options: further arguments of ``Detector``.
-        h2_weight: see ``Training``; None: the profile's.
+        training: fields of ``Training`` that differ from the profile's, e.g. ``{"learning_rate": 4e-3}``.
+        has_time_scale: whether ``step_scale`` has an effect, as the recurrence says of itself.
     """
 
     recurrence: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    h2_weight: float | None = None
-
-    @property
-    def has_time_scale(self) -> bool:
-        """Whether ``step_scale`` has an effect."""
-        return self.recurrence in ("s5", "s5-selective", "s4d", "s4")
+    training: Mapping[str, Any] = field(default_factory=dict)
+    has_time_scale: bool = True
 
 
+# The paper's two remedies against aliasing: the mask, here held in training and following the rate (in "s5" it acts
+# once, at the start, as in the released code), and the H2 norm, which is finite for decaying modes only.
 VARIANTS = {
     "s5": Variant("s5"),
-    # The paper's two remedies against aliasing: the mask, here held in training and following the rate, and the
-    # norm, which is finite for decaying modes only.
+    "s5-selective": Variant("s5-selective", {"state_gain": 10.0}),
+    "convlstm": Variant("convlstm", has_time_scale=False),
+    "none": Variant("none", has_time_scale=False),
     "s5-held": Variant("s5", {"bandlimit_mode": "held"}),
-    "s5-h2": Variant("s5", {"clip_eigs": True}, h2_weight=1.0),
-    "s5-selective": Variant("s5-selective"),
+    "s5-held-0.25": Variant("s5", {"bandlimit_mode": "held", "bandlimit": 0.25}),
+    "s5-held-1": Variant("s5", {"bandlimit_mode": "held", "bandlimit": 1.0}),
+    "s5-h2": Variant("s5", {"clip_eigs": True}, {"h2_weight": 1.0}),
+    "s5-h2-0.1": Variant("s5", {"clip_eigs": True}, {"h2_weight": 0.1}),
+    "s5-h2-10": Variant("s5", {"clip_eigs": True}, {"h2_weight": 10.0}),
+    "s5-held-h2": Variant("s5", {"bandlimit_mode": "held", "clip_eigs": True}, {"h2_weight": 1.0}),
+    "mamba": Variant("mamba"),
     "s4d": Variant("s4d"),
+    "s4d-held": Variant("s4d", {"bandlimit_mode": "held"}),
     "s4": Variant("s4"),
-    "convlstm": Variant("convlstm"),
-    "none": Variant("none"),
 }
+
+#: The models of the study's main table.
+MAIN = ("s5", "s5-selective", "convlstm", "none")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to run one trained model faster than it was trained.
+    """One mode of running one trained model at other rates than it was trained at.
 
     Args:
-        variant: of the model, a name of ``VARIANTS``.
-        way: ``"held"``: windows of 50/k ms, still one every 50 ms; ``"true"``: windows of 50/k ms, one every
-            50/k ms; ``"sliding"``: windows of 50 ms, one every 50/k ms.
+        variant: of the model, a name of ``VARIANTS`` or of the profile's own.
+        mode: ``"held"``: windows of 50/k ms, still one every 50 ms; ``"true"``: windows of 50/k ms, one every
+            50/k ms; ``"sliding"``: windows of 50 ms, one every 50/k ms; ``"traces"``: a model of its own, trained on
+            ``Traces``, which are read every 50/k ms.
         follow: the time scale follows the rate, ``step_scale = 1/k``; else it stays 1.
         carry: ``"exact"``: the state goes from chunk to chunk; ``"published"``: every chunk starts from zero.
         rates_hz: the rates at which the arm is run.
     """
 
     variant: str
-    way: str
+    mode: str
     follow: bool = False
     carry: str = "exact"
     rates_hz: tuple[float, ...] = RATES_HZ
@@ -82,7 +91,7 @@ class Arm:
     @property
     def name(self) -> str:
         scale = "step_scale 1/k" if self.follow else "step_scale 1"
-        return f"{self.variant}, {self.way}, {scale}, {self.carry} carry"
+        return f"{self.variant}, {self.mode}, {scale}, {self.carry} carry"
 
 
 @dataclass(frozen=True)
@@ -116,14 +125,33 @@ class Profile:
     simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
     long_range: LongRange = LongRange()
     representation: str = "stacked_histogram"  # of the events, a name of ssmbook.events.REPRESENTATIONS
+    data: str = ""  # the set's name in tables; the profile's if not given
+    own_variants: Mapping[str, Variant] = field(default_factory=dict)  # besides VARIANTS
 
     @property
     def variants(self) -> tuple[str, ...]:
         """The models that the arms need, in order."""
         return tuple(dict.fromkeys(arm.variant for arm in self.arms))
 
+    def variant(self, name: str) -> Variant:
+        """The variant of that name; an InputError that lists the names if there is none."""
+        known = {**VARIANTS, **self.own_variants}
+        if name not in known:
+            raise InputError(f"there is no model {name!r}; the models are {', '.join(known)}")
+        return known[name]
 
+
+# The answer in short: the rate followed and not, the state carried and not, and a recurrence without a time scale.
 DEMO_ARMS = (
+    Arm("s5-selective", "sliding", follow=True),
+    Arm("s5-selective", "sliding", rates_hz=(20.0, 200.0)),
+    Arm("s5-selective", "sliding", follow=True, carry="published", rates_hz=(BASE_HZ,)),
+    Arm("convlstm", "sliding"),
+    Arm("convlstm", "sliding", carry="published", rates_hz=(BASE_HZ,)),
+)
+
+# Every kind of arm once, for the tests and for the outputs that the chapters are compared with.
+SMOKE_ARMS = (
     Arm("s5", "sliding", follow=True),
     Arm("s5", "sliding"),
     Arm("s5", "true", follow=True),
@@ -134,15 +162,54 @@ DEMO_ARMS = (
 
 
 def all_arms(*variants: str) -> tuple[Arm, ...]:
-    """Each of the three ways, with and without step_scale, with exact and published carry, where it differs."""
+    """Each of the three modes, with and without step_scale, with exact and published carry, where it differs."""
     return tuple(
-        Arm(name, way, follow, carry)
+        Arm(name, mode, follow, carry)
         for name in variants
-        for way in ("held", "true", "sliding")
+        for mode in ("held", "true", "sliding")
         for follow in ((True, False) if VARIANTS[name].has_time_scale else (False,))
         for carry in (("exact", "published") if name != "none" else ("exact",))
     )
 
+
+def main_arms(variant: str, mode: str) -> tuple[Arm, ...]:
+    """A model of the study's main table: the rates with step_scale following and not, and the published carry."""
+    follows = VARIANTS[variant].has_time_scale
+    arms = [Arm(variant, mode, follows, rates_hz=(5.0, 10.0, 20.0, 40.0, 100.0, 200.0))]
+    if follows:
+        arms.append(Arm(variant, mode, rates_hz=(5.0, 20.0, 40.0, 200.0)))
+    if variant != "none":
+        arms.append(Arm(variant, mode, follows, "published", (20.0,)))
+    return tuple(arms)
+
+
+def side_arms(
+    variant: str, mode: str = "sliding", rates_hz: tuple[float, ...] = (20.0, 200.0)
+) -> tuple[Arm, ...]:
+    """A question asked at a few rates alone, with step_scale following and not."""
+    follows = VARIANTS[variant].has_time_scale
+    return tuple(
+        Arm(variant, mode, follow, rates_hz=rates_hz) for follow in ((True, False) if follows else (False,))
+    )
+
+
+# In order of weight, for a study that is broken off: what it has is then the most important part.
+STUDY_ARMS = (
+    *(arm for name in ("s5-selective", "convlstm", "s5") for arm in main_arms(name, "sliding")),
+    *(arm for name in ("s5", "s5-selective", "convlstm") for arm in main_arms(name, "traces")),
+    *(arm for mode in ("sliding", "traces") for arm in main_arms("none", mode)),
+    # The other inputs of faster windows, for the sign of step_scale's effect.
+    *(
+        arm
+        for name in ("s5", "s5-selective", "convlstm")
+        for mode in ("held", "true")
+        for arm in side_arms(name, mode)
+    ),
+    *(arm for name in VARIANTS if name not in MAIN for arm in side_arms(name)),
+    # 80 Hz for the paper's figure, and 1,000 Hz, which costs as much as all other rates together.
+    *(Arm(name, "sliding", VARIANTS[name].has_time_scale, rates_hz=(80.0, 1000.0)) for name in MAIN),
+    *(Arm(name, "sliding", True, "published", (200.0,)) for name in ("s5", "s5-selective")),
+)
 
 ALL_ARMS = all_arms("s5", "convlstm")
 
@@ -161,6 +228,9 @@ _DEMO = Training(
     workers=0,
 )
 
+# Chunks that begin in the middle of a sequence's past teach what to remember.
+_MEMORY = replace(_DEMO, steps=600, validate_every=300, burn_in=40)
+
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -169,7 +239,7 @@ PROFILES = {
             sensor=Sensor.simulated(width=64, height=64),
             model="sim-smoke",
             training=replace(_DEMO, steps=12, batch_size=2, sequence_length=5, validate_every=12),
-            arms=DEMO_ARMS,
+            arms=SMOKE_ARMS,
             simulation=Simulation(
                 scene=replace(DEMO_SCENE, width=64, height=64, duration_s=1.0),
                 sequences={"train": 3, "val": 1, "test": 2},
@@ -180,18 +250,20 @@ PROFILES = {
             name="demo",
             sensor=Sensor.simulated(width=128, height=96),
             model="sim-tiny",
-            training=_DEMO,
+            training=_MEMORY,
             arms=DEMO_ARMS,
-            simulation=DEMO_SET,
+            simulation=MEMORY_SET,
+            data="memory",
         ),
         Profile(
             name="study",
             sensor=Sensor.simulated(width=128, height=96),
             model="sim-tiny",
-            training=_DEMO,
-            arms=all_arms(*VARIANTS),
+            training=_MEMORY,
+            arms=STUDY_ARMS,
             seeds=(0, 1, 2),
-            simulation=DEMO_SET,
+            simulation=MEMORY_SET,
+            data="memory",
         ),
         Profile(name="gen1-small", sensor="gen1", model="gen1-small", training=_GEN1, arms=ALL_ARMS),
         Profile(name="gen1-base", sensor="gen1", model="gen1-base", training=_GEN1, arms=ALL_ARMS),
@@ -201,30 +273,40 @@ PROFILES = {
 }
 
 
-def training_for(preset: str) -> Training:
-    """How a network of ``ssmbook.detector.PRESETS`` is trained: as a profile trains it, or else its sensor's networks.
+def published_training(sensor: str) -> Training | None:
+    """How the released networks of a sensor were trained: the same hyper-parameters for all sizes; None for others."""
+    return {"gen1": _GEN1, "gen4": _GEN4}.get(sensor)
 
-    The released hyper-parameters are the same for all sizes.
-    """
+
+def training_for(preset: str) -> Training:
+    """How a network of ``ssmbook.detector.PRESETS`` is trained: as a profile does, or else its sensor's networks."""
+    from ssmbook.detector.presets import preset_sensor  # with PyTorch, which a profile's name does not need
+
     for profile in PROFILES.values():
-        if preset == profile.model or preset.partition("-")[0] == profile.sensor:
+        if preset == profile.model:
             return profile.training
-    raise InputError(
-        f"no profile trains {preset!r}; they train {', '.join(p.model for p in PROFILES.values())}"
-    )
+    training = published_training(preset_sensor(preset))
+    if training is None:
+        raise InputError(
+            f"no profile trains {preset!r}; they train {', '.join(p.model for p in PROFILES.values())}"
+        )
+    return training
 
 
 def get_profile(name: str | Profile) -> Profile:
-    """The profile of that name; an InputError that lists the names if there is none. A profile as it is."""
+    """The profile of that name or in that YAML file (``read_profile``); a profile as it is.
+
+    Raises:
+        InputError: there is none; the message has the nearest name, or all.
+    """
     if isinstance(name, Profile):
         return name
-    if name not in PROFILES:
-        raise InputError(f"there is no profile {name!r}; the profiles are {', '.join(PROFILES)}")
-    return PROFILES[name]
+    if name in PROFILES:
+        return PROFILES[name]
+    if name.endswith((".yaml", ".yml")):
+        from ssmbook.study.profile_files import read_profile
 
-
-def get_variant(name: str) -> Variant:
-    """The variant of that name; an InputError that lists the names if there is none."""
-    if name not in VARIANTS:
-        raise InputError(f"there is no model {name!r}; the models are {', '.join(VARIANTS)}")
-    return VARIANTS[name]
+        return read_profile(name)
+    near = difflib.get_close_matches(name, PROFILES, 1)
+    hint = f"is it {near[0]}?" if near else f"the profiles are {', '.join(PROFILES)}"
+    raise InputError(f"there is no profile {shown(name)}; {hint} Or give the YAML file of one")

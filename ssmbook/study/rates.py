@@ -1,26 +1,33 @@
-"""Frequency shift: trained detectors, run at 20 to 200 Hz, in three ways.
+"""Frequency shift: trained detectors, run at 5 to 1,000 Hz, in four modes.
 
 At k times the rate of training (windows of 50 ms, one every 50 ms):
 
 =========  ============  ============  ====================================================
-way        window        every         what changes for the network
+mode       window        every         what changes for the network
 =========  ============  ============  ====================================================
 held       50/k ms       50 ms         the input; the published preprocessing does this
 true       50/k ms       50/k ms       the input, and the time between steps
 sliding    50 ms         50/k ms       the time between steps alone
+traces     none          50/k ms       the time between steps alone
 =========  ============  ============  ====================================================
 
 S5's ``step_scale`` multiplies Δ, so a scale of 1/k keeps its time constants in seconds.
+
+What is computed belongs to a ``Trained``: one model of one seed, with all of its cells. These are independent of each
+other, and are what is shared out to processes. A cell is kept beside its model, and its row in the committed table
+knows it again on another machine by the fingerprint of all that decides it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -29,13 +36,22 @@ from ssmbook.detector import TrainedOn
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.precision import exact_float32
 from ssmbook.errors import InputError
-from ssmbook.evaluation.protocol import METRICS
-from ssmbook.evaluation.streaming import evaluate
+from ssmbook.evaluation.breakdown import ap_by_rest
+from ssmbook.evaluation.protocol import METRICS, score_boxes
+from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.files import read_json, write_json
+from ssmbook.processes import run_calls
 from ssmbook.progress import progress_bar
 from ssmbook.study.profiles import Arm
+from ssmbook.study.tables import read_table, write_table
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.provenance import fingerprint, provenance
+from ssmbook.training.run_folder import FREE, MODEL
+
+RATES_CSV, REST_CSV = "rates.csv", "rest.csv"
+#: Seconds since an object last moved, from which to which the table of objects at rest counts.
+REST_S = (0.0, 0.1, 0.5, 1.0, 2.0, 60.0)
+ARM = ("model", "input", "mode", "step_scale", "carry")
 
 
 def step_scale(arm: Arm, rate_hz: float) -> float:
@@ -45,78 +61,287 @@ def step_scale(arm: Arm, rate_hz: float) -> float:
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm at one rate, of one training."""
+    """One arm at one rate, of one model."""
 
-    book: Workspace  # of that training's seed
+    workspace: Workspace  # of the model's seed and representation
     arm: Arm
     rate_hz: float
 
     @property
     def inputs(self) -> tuple[float, float]:
         """Window and stride in ms."""
-        return window_and_stride(self.arm.way, self.rate_hz)
+        return window_and_stride(self.arm.mode, self.rate_hz)
 
     def row(self) -> dict[str, Any]:
         """What identifies it in the table."""
         window_ms, stride_ms = self.inputs
+        profile = self.workspace.profile
         return {
+            "set": profile.data or profile.name,
             "model": self.arm.variant,
-            "way": self.arm.way,
+            "input": profile.representation,
+            "mode": self.arm.mode,
             "step_scale": "1/k" if self.arm.follow else "1",
             "carry": self.arm.carry,
             "rate_hz": self.rate_hz,
-            "window_ms": window_ms,
+            "window_ms": window_ms if self.workspace.kind.windowed else None,
             "stride_ms": stride_ms,
-            "seed": self.book.profile.training.seed,
+            "seed": profile.training.seed,
+            "score": "product",
         }
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decides the cell's figures, the machine and the code aside."""
+        profile, name = self.workspace.profile, self.arm.variant
+        variant, training = profile.variant(name), asdict(self.workspace.training(name))
+        return fingerprint(
+            {
+                "simulation": profile.simulation and asdict(profile.simulation),
+                "sensor": asdict(self.workspace.sensor),
+                "input": (profile.representation, self.workspace.represent.options),
+                "model": (profile.model, variant.recurrence, dict(variant.options)),
+                "training": {key: value for key, value in training.items() if key not in FREE},
+                "cell": (*self.inputs, step_scale(self.arm, self.rate_hz), self.arm.carry),
+                "every_hz": lowest_rate(profile.arms),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model of one variant, input and seed, and its cells."""
+
+    workspace: Workspace
+    variant: str
+    cells: tuple[Cell, ...]
+
+    def run(self, device: str = "", progress: bool = True) -> list[dict[str, Any]]:
+        """Train it where it is missing, and compute the cells that are; see ``run_arms``."""
+        exact_float32()
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        file = self.workspace.train(self.variant)
+        _check_trained_at_base(file)
+        weights = hashlib.sha256(file.read_bytes()).hexdigest()
+        missing = {cell.inputs for cell in self.cells if not _kept(cell, weights).exists()}
+        self.workspace.prepare(sorted(missing), ("test",))
+        cells = progress_bar(
+            self.cells, desc=self.workspace.run(self.variant).name, unit="cell", show=progress
+        )
+        return [_measure(cell, weights, device, progress) for cell in cells]
+
+
+def lowest_rate(arms: Iterable[Arm]) -> float:
+    """The lowest rate of some arms; label frames that far apart are those that every rate has."""
+    return min((rate for arm in arms for rate in arm.rates_hz), default=BASE_HZ)
 
 
 def cells_of(workspace: Workspace, arms: Iterable[Arm] | None = None) -> list[Cell]:
-    """The cells of a profile's table, or of some arms: seed by seed, arm by arm, rate by rate."""
-    arms = workspace.profile.arms if arms is None else tuple(arms)
-    books = [workspace.with_seed(seed) for seed in workspace.seeds]
-    return [Cell(book, arm, rate) for book in books for arm in arms for rate in arm.rates_hz]
+    """The cells of a profile's table, or of some arms: seed by seed, arm by arm, rate by rate.
+
+    Traces are a model of their own. Where a profile's own representation has no window, its three modes are one.
+    """
+    cells = {}
+    for seed in workspace.seeds:
+        for arm in workspace.profile.arms if arms is None else arms:
+            place = workspace.with_seed(seed)
+            if arm.mode == "traces":
+                place = place.with_representation("traces")
+            elif not place.kind.windowed:
+                arm = replace(arm, mode="traces")
+            for rate in arm.rates_hz:
+                cell = Cell(place, arm, rate)
+                cells[seed, *(cell.row()[name] for name in (*ARM, "rate_hz"))] = cell
+    return list(cells.values())
+
+
+def models_of(workspace: Workspace, arms: Iterable[Arm] | None = None) -> list[Trained]:
+    """The models of a profile or of some arms with their cells, in the order in which they are computed.
+
+    Arms of one input that follow each other are done seed by seed, so that a study that is broken off compares models
+    of equal seeds; a model whose arms stand in two places is there twice.
+    """
+    models = []
+    for _, part in groupby(
+        workspace.profile.arms if arms is None else arms, lambda arm: arm.mode == "traces"
+    ):
+        groups: dict[tuple[int, str], list[Cell]] = {}
+        for cell in cells_of(workspace, tuple(part)):
+            groups.setdefault((cell.workspace.profile.training.seed, cell.arm.variant), []).append(cell)
+        models += [Trained(own[0].workspace, variant, tuple(own)) for (_, variant), own in groups.items()]
+    return models
+
+
+def collect_arms(workspace: Workspace) -> pd.DataFrame:
+    """The tables of what was computed so far, here or elsewhere, written without computing anything: ``run_arms``."""
+    models = models_of(workspace)
+    found = known_results(workspace, models)
+    for number, model in enumerate(models):
+        file = model.workspace.run(model.variant) / MODEL
+        if number not in found and file.exists():
+            weights = hashlib.sha256(file.read_bytes()).hexdigest()
+            results = [_read_kept(_kept(cell, weights)) for cell in model.cells]
+            if None not in results:
+                found[number] = [result for result in results if result is not None]
+    _write(workspace, models, found)
+    return pd.DataFrame(_rows(cells_of(workspace), models, found))
 
 
 def run_arms(
-    workspace: Workspace, arms: Iterable[Arm] | None = None, progress: bool = True, device: str = ""
+    workspace: Workspace,
+    arms: Iterable[Arm] | None = None,
+    progress: bool = True,
+    device: str = "",
+    workers: int = 1,
 ) -> pd.DataFrame:
     """Evaluate each arm of a profile at each of its rates, with each of its seeds, on the test split.
 
-    A cell that was computed before with the same weights is read from ``runs/<variant>/rates``, so an
-    interrupted table goes on where it stopped.
+    A cell that was computed before with the same weights is read from ``runs/<variant>/rates``, and a model whose cells
+    all stand in the profile's ``rates.csv`` is not trained at all; so an interrupted table goes on where it stopped,
+    on this machine or another.
 
     Args:
         workspace: of the profile; models that are missing are trained first.
-        arms: the profile's if not given.
+        arms: the profile's if not given; with those, ``rates.csv`` and ``rest.csv`` are written as models are done.
         progress: show a bar.
         device: of PyTorch; a GPU where there is one.
+        workers: processes that train and evaluate, a model each at a time; they share this machine's threads.
 
     Returns:
-        One row per seed, arm and rate: model, way, step_scale ("1/k" or "1"), carry, rate_hz, window_ms,
-        stride_ms, seed, and the metrics in 0..1.
+        One row per seed, arm and rate: set, model, input, mode, step_scale ("1/k" or "1"), carry, rate_hz, window_ms,
+        stride_ms, seed, score (what ranks detections), the metrics in 0..1, AP_common (on the label frames that all
+        rates have), weights (the hash of the model) and cell (the fingerprint of what decides the row).
 
     Raises:
         InputError: a model was trained on another grid, e.g. that of a set with windows every 125 ms: then 20 Hz is not
             its rate, and k not how much faster it runs.
     """
-    exact_float32()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    cells = cells_of(workspace, arms)
-    trained = {(cell.book.seeds, cell.arm.variant): cell for cell in cells}
-    files = {key: cell.book.train(cell.arm.variant) for key, cell in trained.items()}
-    for file in files.values():
-        _check_trained_at_base(file)
-    weights = {key: hashlib.sha256(file.read_bytes()).hexdigest() for key, file in files.items()}
-    records = [_record(cell, weights[cell.book.seeds, cell.arm.variant]) for cell in cells]
-    # The inputs of all cells that are to be computed come from one reading of the raw set.
-    missing = {cell.inputs for cell, (path, _) in zip(cells, records, strict=True) if not path.exists()}
-    workspace.prepare(sorted(missing), ("test",))
-    rows = []
-    together = list(zip(cells, records, strict=True))
-    for cell, (path, key) in progress_bar(together, desc="rates", unit="cell", show=progress):
-        rows.append({**cell.row(), **_metrics(cell, path, key, device)})
-    return pd.DataFrame(rows)
+    models = models_of(workspace, arms)
+    found = known_results(workspace, models) if arms is None else {}
+    todo = [i for i in range(len(models)) if i not in found]
+    _prepare(workspace, [models[i] for i in todo])
+    calls = [(models[i], device, progress and workers == 1, workers) for i in todo]
+    bar = progress_bar(
+        run_calls(_run, calls, workers, None), desc="models", unit="model", show=progress, total=len(todo)
+    )
+    for number, result in bar:
+        if isinstance(result, BaseException):
+            raise result
+        found[todo[number]] = result
+        if arms is None:
+            _write(workspace, models, found)
+    return pd.DataFrame(_rows(cells_of(workspace, arms), models, found))
+
+
+def train_models(workspace: Workspace, workers: int = 1, progress: bool = True) -> dict[str, Path]:
+    """The checkpoints of a profile's models with its first seed, trained where they are missing, side by side.
+
+    Args:
+        workers: processes, a model each at a time; they share this machine's threads.
+    """
+    place = workspace.with_seed(workspace.seeds[0])
+    names = place.profile.variants
+    place.prepare([(BASE_MS, BASE_MS)])
+    files: dict[str, Path] = {}
+    for number, result in run_calls(_train, [(place, name, workers) for name in names], workers, None):
+        if isinstance(result, BaseException):
+            raise result
+        files[names[number]] = result
+    return {name: files[name] for name in names}
+
+
+def _train(place: Workspace, variant: str, workers: int) -> Path:
+    _share_threads(workers)
+    return place.train(variant)
+
+
+def _share_threads(workers: int) -> None:
+    if workers > 1:  # in a process of its own, which this sets up for good
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
+def read_arms(workspace: Workspace, name: str = RATES_CSV) -> pd.DataFrame:
+    """A table of ``run_arms`` that was computed before; an InputError that says what makes it."""
+    path = workspace.tables / name
+    if not path.exists():
+        raise InputError(
+            f"{path}: nothing was computed yet; run ssmbook reproduce --profile {workspace.profile.name}"
+        )
+    return read_table(path)
+
+
+def _run(model: Trained, device: str, progress: bool, workers: int) -> list[dict[str, Any]]:
+    _share_threads(workers)
+    return model.run(device, progress)
+
+
+def _prepare(workspace: Workspace, models: list[Trained]) -> None:
+    """Make the sets that models need, each representation's from one reading of the raw set."""
+    places = {model.workspace.profile.representation: model.workspace for model in models}
+    for name, place in places.items():
+        own = [model for model in models if model.workspace.profile.representation == name]
+        place.prepare(sorted({cell.inputs for model in own for cell in model.cells}), ("test",))
+
+
+def known_results(workspace: Workspace, models: list[Trained]) -> dict[int, list[dict[str, Any]]]:
+    """The results of the models, by number, all of whose cells stand in the committed tables."""
+    if workspace.given or not (workspace.tables / RATES_CSV).exists():
+        return {}
+    rows = {
+        row["cell"]: row
+        for row in read_table(workspace.tables / RATES_CSV).to_dict("records")
+        if "cell" in row
+    }
+    rest: dict[str, list] = {}
+    if (workspace.tables / REST_CSV).exists():
+        for row in read_table(workspace.tables / REST_CSV).to_dict("records"):
+            rest.setdefault(row["cell"], []).append(
+                {k: row[k] for k in ("from", "to", "boxes", "AP", "AP_50", "recall_50")}
+            )
+    known = {}
+    for number, model in enumerate(models):
+        keys = [cell.fingerprint for cell in model.cells]
+        if all(key in rows for key in keys) and len({rows[key]["weights"] for key in keys}) == 1:
+            known[number] = [
+                {
+                    "metrics": _in_order(rows[key]),
+                    "rest": rest.get(key, []),
+                    "weights": rows[key]["weights"],
+                }
+                for key in keys
+            ]
+    return known
+
+
+def _rows(cells: list[Cell], models: list[Trained], found: dict[int, list[dict]]) -> Iterator[dict[str, Any]]:
+    """The rows of the cells whose models are done, in the order of the cells."""
+    results = {
+        tuple(cell.row().values()): result
+        for number, model in enumerate(models)
+        for cell, result in zip(model.cells, found.get(number, ()), strict=False)
+    }
+    for cell in cells:
+        if (result := results.get(tuple(cell.row().values()))) is not None:
+            yield {**cell.row(), **result["metrics"], "weights": result["weights"], "cell": cell.fingerprint}
+
+
+def _write(workspace: Workspace, models: list[Trained], found: dict[int, list[dict]]) -> None:
+    """The tables, of the models that are done."""
+    rows = list(_rows(cells_of(workspace), models, found))
+    write_table(workspace.tables / RATES_CSV, pd.DataFrame(rows), profile=workspace.profile.name)
+    by_cell = {
+        cell.fingerprint: result["rest"]
+        for number, results in found.items()
+        for cell, result in zip(models[number].cells, results, strict=True)
+    }
+    named = ("set", *ARM, "rate_hz", "seed", "score")
+    rest = [
+        {**{name: row[name] for name in named}, **part, "cell": row["cell"]}
+        for row in rows
+        for part in by_cell.get(row["cell"], ())
+    ]
+    if rest:
+        write_table(workspace.tables / REST_CSV, pd.DataFrame(rest), profile=workspace.profile.name)
 
 
 def _check_trained_at_base(path: Path) -> None:
@@ -128,32 +353,62 @@ def _check_trained_at_base(path: Path) -> None:
         )
 
 
-def _metrics(cell: Cell, path: Path, key: dict[str, Any], device: str) -> dict[str, float]:
-    if (known := read_json(path)) is not None:
-        metrics = known["metrics"]
-        return {name: metrics[name] for name in METRICS if name in metrics}  # the file has them by name
-    book, arm, (window_ms, stride_ms) = cell.book, cell.arm, cell.inputs
+def _kept(cell: Cell, weights: str) -> Path:
+    """Where a cell is kept; it depends on the weights themselves, too."""
+    folder = cell.workspace.run(cell.arm.variant) / "rates"
+    return folder / f"{fingerprint([weights, cell.fingerprint])}.json"
+
+
+def _read_kept(path: Path) -> dict[str, Any] | None:
+    known = read_json(path)
+    return None if known is None else {**known["result"], "metrics": _in_order(known["result"]["metrics"])}
+
+
+def _measure(cell: Cell, weights: str, device: str, progress: bool) -> dict[str, Any]:
+    path = _kept(cell, weights)
+    if (known := _read_kept(path)) is not None:
+        return known
+    place, arm = cell.workspace, cell.arm
     batch_size = 16 if device.startswith("cuda") else 0  # small chunks leave a GPU idle
-    streams = book.streams("test", window_ms, stride_ms, batch_size)
-    label = f"{arm.variant} {window_ms:g} ms every {stride_ms:g} ms"
-    model = book.model(arm.variant, arm.carry)
+    streams = place.streams("test", *cell.inputs, batch_size)
+    label = f"{arm.variant} {arm.mode} {cell.rate_hz:g} Hz" if progress else None
     scale = step_scale(arm, cell.rate_hz)
-    result = evaluate(model, streams, book.sensor, step_scale=scale, device=device, progress=label)
-    write_json(path, {"metrics": result.metrics, "provenance": provenance(**key)})
-    return result.metrics
-
-
-def _record(cell: Cell, weights: str) -> tuple[Path, dict[str, Any]]:
-    """Where a cell is kept, and what it depends on."""
-    window_ms, stride_ms = cell.inputs
-    key = {
-        "weights": weights,
-        "carry": cell.arm.carry,
-        "window_ms": window_ms,
-        "stride_ms": stride_ms,
-        "step_scale": step_scale(cell.arm, cell.rate_hz),
+    evaluation = evaluate(
+        place.model(arm.variant, arm.carry),
+        streams,
+        place.sensor,
+        step_scale=scale,
+        device=device,
+        progress=label,
+    )
+    streams.close()
+    common = ap_every(evaluation, 1 / lowest_rate(place.profile.arms))
+    rest = ap_by_rest(evaluation, REST_S)
+    result = {
+        "metrics": _in_order({**evaluation.metrics, "AP_common": common}),
+        "rest": rest.to_dict("records"),
+        "weights": weights[:12],
     }
-    return cell.book.run(cell.arm.variant) / "rates" / f"{fingerprint(key)}.json", key
+    write_json(path, {"result": result, "provenance": provenance(cell=cell.row(), weights=weights)})
+    return result
+
+
+def _in_order(metrics: Mapping[Any, Any]) -> dict[str, float]:
+    """Metrics in the order of the tables; a file has them by name."""
+    return {name: metrics[name] for name in (*METRICS, "AP_common") if name in metrics}
+
+
+def ap_every(result: Evaluation, seconds: float) -> float:
+    """AP in 0..1 on label frames that lie so far apart, from each sequence's first on."""
+    kept: list[int] = []
+    frames = zip(result.sequences, result.ground_truth, strict=True)
+    for _, group in groupby(enumerate(frames), key=lambda item: item[1][0]):
+        indices, boxes = zip(*((i, boxes) for i, (_, boxes) in group), strict=True)
+        times = np.array([int(b["t"][0]) for b in boxes])
+        phase = (times - times[0]) / (1e6 * seconds)
+        kept += np.asarray(indices)[np.abs(phase - np.round(phase)) < 0.01].tolist()
+    truth, found = ([frames[i] for i in kept] for frames in (result.ground_truth, result.detections))
+    return score_boxes(truth, found, result.sensor, result.sensor.downsample).metrics["AP"]
 
 
 def pivot(table: pd.DataFrame, metric: str = "AP", statistic: str = "mean") -> pd.DataFrame:
@@ -164,7 +419,6 @@ def pivot(table: pd.DataFrame, metric: str = "AP", statistic: str = "mean") -> p
         metric: one of its columns.
         statistic: over the seeds: ``"mean"``, or ``"std"``, the standard deviation (of n − 1; none for one seed).
     """
-    arm = ["model", "way", "step_scale", "carry"]
-    values = table.groupby([*arm, "rate_hz"])[metric].agg(statistic)
+    values = table.groupby([*ARM, "rate_hz"])[metric].agg(statistic)
     wide = (100 * values).unstack("rate_hz")
-    return wide.reindex(pd.MultiIndex.from_frame(table[arm].drop_duplicates())).round(1)
+    return wide.reindex(pd.MultiIndex.from_frame(table[list(ARM)].drop_duplicates())).round(1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ssmbook.errors import InputError, one_line
 from ssmbook.files import atomic_write, write_json
 from ssmbook.training.provenance import provenance
 
@@ -25,6 +26,20 @@ PAPER_TABLE_1 = pd.DataFrame(
     ],
     columns=["method", "Gen1 mAP", "Gen1 ms", "1 Mpx mAP", "1 Mpx ms", "parameters M"],
 ).set_index("method")
+
+
+TEXT = ("set", "model", "input", "mode", "step_scale", "carry", "score", "weights", "cell")  # columns
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A table of ``write_table``; names and hashes stay text."""
+    text = dict.fromkeys(TEXT, str)
+    try:
+        return pd.read_csv(path, dtype=text)
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"{path}: is no table ({one_line(str(error), 120)}); put it back from a copy or remove it"
+        ) from None
 
 
 def write_table(path: str | Path, table: pd.DataFrame, **parameters: Any) -> Path:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,7 @@ from ssmbook.errors import InputError
 from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
 from ssmbook.files import existing_folder
-from ssmbook.study.profiles import Profile, get_profile, get_variant
+from ssmbook.study.profiles import Profile, get_profile
 from ssmbook.training.run import train
 from ssmbook.training.settings import Training
 
@@ -107,6 +108,13 @@ class Workspace:
         own.profile = replace(self.profile, training=training, seeds=())
         return own
 
+    def with_representation(self, representation: str) -> Workspace:
+        """The same data and folders of tables, with models of another representation's frames."""
+        own = copy.copy(self)
+        own.profile = replace(self.profile, representation=representation)
+        own.kind = get_representation(representation)
+        return own
+
     def raw(self) -> Path:
         """The raw set; simulated here if the profile has a simulation."""
         if self.given:
@@ -139,7 +147,24 @@ class Workspace:
         }
         # Of several processes the first makes them; the others wait for it before they train.
         if sets and not getattr(rank_zero_only, "rank", 0):
-            preprocess_sets(self.raw(), sets, self.profile.sensor, splits, self.workers)
+            self._preprocess(sets, splits)
+
+    def _preprocess(self, sets: dict[Path, dict], splits: tuple[str, ...]) -> None:
+        """Make sets, those together that have the same label frames.
+
+        Slower than labels come, a set has every n-th label frame: else its grid would have a window at each of them.
+        """
+        raw, by_sensor = self.raw(), dict[Sensor, dict[Path, dict]]()
+        for folder, made_with in sets.items():
+            sensor, stride_ms = self.sensor, made_with["stride_ms"]
+            if (interval := sensor.label_interval_ms) is not None and interval < stride_ms:
+                sensor = replace(sensor, label_interval_ms=stride_ms)
+            by_sensor.setdefault(sensor, {})[folder] = made_with
+        for sensor, some in by_sensor.items():
+            with warnings.catch_warnings():
+                if self.profile.simulation is not None:  # its labels may come more often, by intent
+                    warnings.filterwarnings("ignore", ".* off the grid")
+                preprocess_sets(raw, some, sensor, splits, self.workers)
 
     def _set_folder(self, window_ms: float, stride_ms: float) -> Path:
         if (window_ms, stride_ms) == (BASE_MS, BASE_MS) and (self.folder / "train").is_dir():
@@ -195,16 +220,16 @@ class Workspace:
         source.close()
         return frames
 
-    def run(self, variant: str = "s5") -> Path:
+    def run(self, variant: str = "") -> Path:
         """The folder of one training: the variant's name, and its seed where that is not 0."""
-        seed = self.profile.training.seed
+        seed, variant = self.profile.training.seed, variant or self.profile.variants[0]
         return self.folder / "runs" / self._of(f"{variant}_seed={seed}" if seed else variant)
 
-    def new_model(self, variant: str = "s5", init: str | Path = "") -> Detector:
+    def new_model(self, variant: str = "", init: str | Path = "") -> Detector:
         """The profile's detector for its sensor, with starting weights drawn from the training's seed.
 
         Args:
-            variant: a name of ``VARIANTS``.
+            variant: of the profile; its first one by default.
             init: a checkpoint to begin from, ours or released, see ``fine_tune``; it decides the variant.
         """
         torch.manual_seed(self.profile.training.seed)
@@ -219,7 +244,7 @@ class Workspace:
                     "representation that it was trained on"
                 )
             return model
-        chosen = get_variant(variant)
+        chosen = self.profile.variant(variant or self.profile.variants[0])
         own = {
             "num_classes": classes,
             "in_channels": channels,
@@ -229,14 +254,15 @@ class Workspace:
         }
         return Detector(**{**PRESETS[self.profile.model], **sizes, **own})
 
-    def training(self, variant: str = "s5") -> Training:
+    def training(self, variant: str = "") -> Training:
         """The hyper-parameters of one variant's training."""
-        settings, weight = self.profile.training, get_variant(variant).h2_weight
-        return settings if weight is None else replace(settings, h2_weight=weight)
+        return replace(
+            self.profile.training, **self.profile.variant(variant or self.profile.variants[0]).training
+        )
 
     def train(
         self,
-        variant: str = "s5",
+        variant: str = "",
         accelerator: str = "auto",
         devices: int = 1,
         nodes: int = 1,
@@ -271,6 +297,6 @@ class Workspace:
             ),
         )
 
-    def model(self, variant: str = "s5", carry: str = "exact") -> Detector:
+    def model(self, variant: str = "", carry: str = "exact") -> Detector:
         """The trained detector, in eval mode."""
         return load_checkpoint(self.train(variant), carry=carry).eval()

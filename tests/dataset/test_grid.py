@@ -5,22 +5,18 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from busy import busy_detector, random_sequence
 from sequence_files import NAME, write
-from training_set import SENSOR, SIZE, TRAINING, data_module, make_set
+from training_set import SENSOR, TRAINING, data_module, make_set
 
 from ssmbook.cli import main
 from ssmbook.dataset import EvaluationStreams, describe, find_sequences, stride_of
-from ssmbook.dataset.labels import LabelPlan
-from ssmbook.dataset.layout import write_sequence
 from ssmbook.detector import PRESETS, Detector, nms, save_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.evaluation import StreamingEvaluator, evaluate, to_boxes
-from ssmbook.events import BOX_DTYPE
 from ssmbook.study import evaluate_checkpoint
 from ssmbook.training import train
-
-DT50 = "stacked_histogram_dt=50_nbins=10"
 
 
 def set_ends(folder, number, ends_us):
@@ -68,18 +64,6 @@ def test_windows_are_as_long_as_their_name_says(tmp_path, name, words):
     assert f"2 windows{words} every 1 ms (1e+03 Hz)" in describe(find_sequences(tmp_path))
 
 
-def random_sequence(folder, name, ends_us, seed):
-    """A sequence of frames as the network's tests take them, every third window labelled."""
-    rng = np.random.default_rng(seed)
-    labelled = np.arange(2, len(ends_us), 3)
-    boxes = np.zeros(len(labelled), BOX_DTYPE)
-    boxes["t"] = ends_us[labelled]
-    boxes["x"], boxes["y"], boxes["w"], boxes["h"] = 8, 6, 20, 16
-    plan = LabelPlan(boxes, np.arange(len(labelled)), boxes["t"], ends_us, labelled)
-    frames = rng.integers(0, 3, (len(ends_us), 20, SIZE, SIZE)).astype(np.uint8)
-    write_sequence(folder / name, DT50, plan, frames)
-
-
 @pytest.fixture(scope="module")
 def slow_set(tmp_path_factory):
     """Windows every 125 ms; in one sequence, time is missing within a chunk and between two."""
@@ -90,17 +74,6 @@ def slow_set(tmp_path_factory):
     steps[[4, 8]] = 1_000_000, 250_000
     random_sequence(folder, "gaps", 500_000 + np.cumsum(steps), 1)
     return folder
-
-
-def busy_detector(recurrence="s5"):
-    """A detector whose recurrence and attention matter and whose scores count, in float64."""
-    torch.manual_seed(0)
-    model = Detector(**{**PRESETS["sim-smoke"], "recurrence": recurrence}).double().eval()
-    for p in model.parameters():
-        p.data += 0.05 * torch.randn_like(p)
-    for layer in (*model.head.class_out, *model.head.objectness_out):
-        torch.nn.init.zeros_(layer.bias)
-    return model
 
 
 def detect_step_by_step(model, sequence, length, trained_us):

@@ -18,7 +18,7 @@ from ssmbook.evaluation import ap_by_rest, ap_by_size, save_boxes, time_at_rest
 from ssmbook.evaluation.protocol import score_boxes
 from ssmbook.evaluation.streaming import Evaluation, StreamingEvaluator
 from ssmbook.events import BOX_DTYPE, read_boxes
-from ssmbook.study import ap_by_precision, evaluate_checkpoint
+from ssmbook.study import ap_by_precision, evaluate_checkpoint, score_table
 
 MINI = {"embed_dim": 8, "dim_head": 8, "fpn_depth": 0.33, "num_classes": 2, "input_hw": (64, 96)}
 
@@ -48,7 +48,8 @@ def test_released_checkpoints_evaluate_on_the_first_try(
     lines = capsys.readouterr().out.splitlines()
     assert "AP_50" in lines[0]
     assert "AP pedestrian" in lines[0]
-    assert [line.split()[0] for line in lines[2 : 2 + len(carries)]] == carries
+    shown = [line.split()[:2] for line in lines[2 : 2 + 2 * len(carries)]]
+    assert shown == [[carry, score] for carry in carries for score in ("class", "product")]
     assert sorted(path.name for path in (tmp_path / "boxes").iterdir()) == sorted(carries)
     names = {path.name for path in (tmp_path / "boxes" / "exact").iterdir()}
     assert names == {"val0_bbox.npy", "val1_bbox.npy", "ground_truth.json", "detections.json"}
@@ -62,6 +63,28 @@ def test_the_carry_makes_the_difference_that_the_model_makes(conformance, data_d
     assert {result.score for result in results.values()} == {"class"}  # as a released checkpoint is ranked
     exact, published = (results[way].detections for way in ("exact", "published"))
     assert any(not np.array_equal(a, b) for a, b in zip(exact, published, strict=True))
+
+
+def test_both_scores_come_from_one_pass(conformance, data_dir, mini_preset):
+    path = conformance("rvt_mini_gen1.ckpt")
+    options = {"split": "val", "sensor": SENSOR, "device": "cpu", "progress": False}
+    one = evaluate_checkpoint(path, data_dir, **options)["exact"]
+    other = evaluate_checkpoint(path, data_dir, score="product", **options)["exact"]
+    again = one.ranked_by("product")
+    assert (one.score, other.score, again.score) == ("class", "product", "product")
+    assert any(not np.array_equal(a, b) for a, b in zip(one.detections, other.detections, strict=True))
+    for found, back in ((again, other), (again.ranked_by("class"), one)):
+        assert found.metrics == pytest.approx(back.metrics, nan_ok=True, abs=0)
+        for a, b in zip(found.detections, back.detections, strict=True):
+            assert np.array_equal(a, b)
+    table = score_table({"exact": one})
+    assert table["score"].tolist() == ["class", "product"]
+    assert table["AP"].tolist() == [100 * one.metrics["AP"], 100 * other.metrics["AP"]]
+    assert score_table({("a", "exact"): other})["score"].tolist() == ["product"]
+    with pytest.raises(InputError, match="'best'"):
+        one.ranked_by("best")
+    with pytest.raises(InputError, match="one score alone"):
+        random_result().ranked_by("class")
 
 
 def test_what_a_precision_costs_is_measured_on_the_same_weights(data_dir, tmp_path):
@@ -173,7 +196,7 @@ def test_kinds_of_boxes_cover_all_and_perfect_detections_have_ap_1():
     assert by_rest["AP"].tolist() == by_size["AP"].tolist() == pytest.approx([1, 1, 1])
     whole = ap_by_size(result, [0, 1000])
     assert whole["AP"][0] == pytest.approx(result.metrics["AP"])
-    assert ap_by_size(result, [1000, 2000])["AP"].tolist() == [-1.0]
+    assert np.isnan(ap_by_size(result, [1000, 2000])["AP"][0])
 
 
 def test_a_missed_kind_costs_only_its_own_ap():

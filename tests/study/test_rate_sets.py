@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from ssmbook.events import BOX_DTYPE, DatWriter, Events
 from ssmbook.events.formats.dat import DatRecording
 from ssmbook.study import Arm, Workspace, rates
 
-WAYS = {"true": 40.0, "sliding": 100.0}
+MODES = {"true": 40.0, "sliding": 100.0}
 
 
 @pytest.fixture
@@ -66,8 +67,10 @@ def test_rates_read_the_recordings_once_and_only_for_what_is_not_known(book, ope
         evaluated.append(streams)
         return SimpleNamespace(metrics={"AP": 0.5})
 
+    monkeypatch.setattr(rates, "ap_every", lambda result, seconds: 0.5)
+    monkeypatch.setattr(rates, "ap_by_rest", lambda result, edges: pd.DataFrame())
     monkeypatch.setattr(rates, "evaluate", evaluate)
-    arms = [Arm("s5", way, follow=True, carry="exact", rates_hz=(rate,)) for way, rate in WAYS.items()]
+    arms = [Arm("s5", mode, follow=True, carry="exact", rates_hz=(rate,)) for mode, rate in MODES.items()]
     table = rates.run_arms(book, arms, progress=False)
     assert (len(table), len(evaluated), len(opened)) == (2, 2, 1)
     rates.run_arms(

@@ -12,9 +12,10 @@ from training_set import SENSOR, TRAINING, make_set
 from ssmbook import plots
 from ssmbook.cli import main
 from ssmbook.detector import PRESETS, Detector, load_checkpoint
+from ssmbook.detector.recurrences import get_recurrence
 from ssmbook.errors import InputError
 from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms
-from ssmbook.study.profiles import Arm, all_arms
+from ssmbook.study.profiles import VARIANTS, Arm, all_arms
 from ssmbook.study.rates import cells_of
 from ssmbook.training.objective import TrainingStep, recurrences
 from ssmbook.training.settings import Training
@@ -40,6 +41,7 @@ def test_two_seeds_train_apart_and_the_table_has_both(study, monkeypatch):
         [3, "s5-h2"],
         [3, "none"],
     ]
+    assert (table["AP_common"] == table["AP"]).all()  # all rates of this profile meet all label frames
     runs = {path.name for path in (study.folder / "runs").iterdir()}
     assert runs == {"s5-h2", "none", "s5-h2_seed=3", "none_seed=3"}
     one, other = (load_checkpoint(study.with_seed(seed).train("s5-h2")) for seed in (0, 3))
@@ -63,16 +65,25 @@ def test_pivot_takes_means_and_spreads_over_seeds(study):
 
 def test_the_study_has_all_that_it_compares():
     profile = get_profile("study")
-    assert profile.variants == ("s5", "s5-held", "s5-h2", "s5-selective", "s4d", "s4", "convlstm", "none")
+    assert set(profile.variants) == set(VARIANTS)
     assert len(profile.seeds) == 3
-    assert {(arm.way, arm.follow, arm.carry) for arm in profile.arms if arm.variant == "s4"} == {
-        (way, follow, carry)
-        for way in ("held", "true", "sliding")
+    main = {
+        (a.variant, a.mode): set(a.rates_hz)
+        for a in profile.arms
+        if a.follow and a.carry == "exact" and len(a.rates_hz) > 2
+    }
+    for model in ("s5", "s5-selective"):
+        assert main[model, "sliding"] == main[model, "traces"] == {5, 10, 20, 40, 100, 200}
+    assert {(arm.mode, arm.follow, arm.carry) for arm in all_arms("s4")} == {
+        (mode, follow, carry)
+        for mode in ("held", "true", "sliding")
         for follow in (True, False)
         for carry in ("exact", "published")
     }
+    for name, variant in VARIANTS.items():
+        assert variant.has_time_scale == get_recurrence(variant.recurrence).has_time_scale, name
     assert [arm.name for arm in all_arms("none")] == [
-        f"none, {way}, step_scale 1, exact carry" for way in ("held", "true", "sliding")
+        f"none, {mode}, step_scale 1, exact carry" for mode in ("held", "true", "sliding")
     ]
     book = Workspace(profile)
     held, h2 = book.new_model("s5-held"), book.training("s5-h2")
@@ -87,12 +98,12 @@ def test_plan_counts_what_is_missing(study, tmp_path, capsys):
     table = plan_study(smoke)
     assert table[["model", "seed"]].values.tolist() == [
         ["s5", 0],
-        ["convlstm", 0],
         ["s5", 1],
+        ["convlstm", 0],
         ["convlstm", 1],
     ]
     # 2 s of recordings: 20 Hz with both carries; 40, 100 and 200 Hz true, and sliding with and without step_scale
-    assert table["windows"].tolist()[:2] == [2 * (2 * 20 + 3 * 340), 2 * (20 + 2 * 340)]
+    assert table["windows"].tolist()[::2] == [2 * (2 * 20 + 3 * 340), 2 * (20 + 2 * 340)]
     assert (table["minutes"] > 0).all()
     folder = smoke.run("s5")
     folder.mkdir(parents=True)

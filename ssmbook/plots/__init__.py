@@ -107,9 +107,9 @@ def show_boxes(
 def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
     """One line per arm of ``run_arms``'s table: metric × 100 over the rate, the mean over seeds and their range.
 
-    Whole lines and filled markers where the time scale follows the rate; the ways are not told apart.
+    Whole lines and filled markers where the time scale follows the rate; the modes are not told apart.
     """
-    for key, arm in table.groupby(["model", "way", "step_scale", "carry"], sort=False):
+    for key, arm in table.groupby(["model", "mode", "step_scale", "carry"], sort=False):
         model, _, scale, carry = map(str, key)
         label = model + (", step_scale 1/k" if scale == "1/k" else "")
         label += "" if carry == "exact" else f", {carry} carry"
@@ -132,15 +132,15 @@ def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
 
 
 def rate_panels(table: pd.DataFrame, metric: str = "AP") -> Figure:
-    """``show_rates`` in one panel for each way to run, and the legend below them."""
-    ways = list(dict.fromkeys(table["way"]))
+    """``show_rates`` in one panel for each mode, and the legend below them."""
+    modes = list(dict.fromkeys(table["mode"]))
     arms = len(table.groupby(["model", "step_scale", "carry"]))
     size = WIDTH_IN, 3.0 + 0.09 * arms  # two arms in a line of the legend
-    fig, axes = plt.subplots(1, len(ways), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(1, len(modes), figsize=size, sharey=True, squeeze=False, layout="constrained")
     entries: dict[str, Line2D] = {}
-    for ax, way in zip(axes[0], ways, strict=True):
-        show_rates(ax, table[table["way"] == way], metric)
-        ax.set_title(way)
+    for ax, mode in zip(axes[0], modes, strict=True):
+        show_rates(ax, table[table["mode"] == mode], metric)
+        ax.set_title(mode)
         ax.label_outer()
         entries |= {str(line.get_label()): line for line in ax.lines}
     fig.legend(

@@ -1,0 +1,36 @@
+"""Speeds from labels, and AP by them."""
+
+import numpy as np
+import pytest
+from moving import SENSOR, moving, perfect
+
+from ssmbook.evaluation import ap_by_speed, speeds, streaming_evaluation
+
+TIMES = np.arange(505_000, 1_505_000, 5_000)
+
+
+def test_speeds_are_those_of_the_centres():
+    frames = [
+        np.concatenate([moving([t], 40), moving([t], -80, x0=180, track_id=1), *alone])
+        for t, alone in ((505_000, []), (510_000, [moving([510_000], track_id=7)]), (530_000, []))
+    ]
+    found = speeds([*frames, *frames], ["a"] * 3 + ["b"] * 3)
+    assert [len(s) for s in found] == [2, 3, 2] * 2
+    for s in found:
+        assert s[:2].tolist() == pytest.approx([40, 80], rel=1e-3)
+    assert np.isnan(found[1][2])
+    assert speeds([], []) == []
+
+
+def test_fast_objects_lose_more_to_a_slow_detector():
+    truth = {"s": np.concatenate([moving(TIMES, 10), moving(TIMES, 100, x0=-20, track_id=1)])}
+    tables = [
+        ap_by_speed(
+            streaming_evaluation(truth, {"s": perfect(truth["s"], TIMES[::every])}, SENSOR), [0, 50, 150]
+        )
+        for every in (20, 1)
+    ]
+    slow, fast = (table["AP"].tolist() for table in tables)
+    assert tables[0]["boxes"].tolist() == [200, 200]
+    assert fast == pytest.approx([1, 1])
+    assert slow[0] > slow[1] + 0.2

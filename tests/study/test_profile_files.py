@@ -1,0 +1,91 @@
+"""Profiles from YAML files: what they override, what is refused, and a run of one."""
+
+from dataclasses import replace
+
+import pytest
+
+from ssmbook.cli import main
+from ssmbook.errors import InputError
+from ssmbook.study import Workspace, get_profile
+from ssmbook.study.profiles import PROFILES, Arm, Variant
+from ssmbook.study.rates import cells_of
+
+FULL = """
+base: smoke
+seeds: [3, 5]
+representation: traces
+simulation: memory
+training: {steps: 7, learning_rate: 1}
+variants:
+  low-gain: {recurrence: s5, options: {state_gain: 3.0}, training: {learning_rate: 0.5}}
+arms:
+  - {variant: low-gain, mode: traces, follow: true, rates_hz: [20, 200]}
+  - {variant: convlstm, mode: sliding, carry: published}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def file(text):
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return file
+
+
+def test_a_file_overrides_what_it_names(write):
+    profile, base = get_profile(write(FULL)), PROFILES["smoke"]
+    assert (profile.name, profile.seeds, profile.representation, profile.data) == (
+        "mine",
+        (3, 5),
+        "traces",
+        "memory",
+    )
+    assert profile.training == replace(base.training, steps=7, learning_rate=1.0)
+    assert profile.arms == (
+        Arm("low-gain", "traces", follow=True, rates_hz=(20.0, 200.0)),
+        Arm("convlstm", "sliding", carry="published"),
+    )
+    assert profile.variant("low-gain") == Variant("s5", {"state_gain": 3.0}, {"learning_rate": 0.5})
+    place = Workspace(profile)
+    assert place.training("low-gain").learning_rate == 0.5
+    assert place.new_model("low-gain").config["state_gain"] == 3.0
+    assert len(cells_of(place)) == 2 * (2 + 4)
+    assert get_profile(write("base: smoke")) == replace(base, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("base: smke", "base is 'smke'; is it smoke?"),
+        ("sed: [1]", "the file: key is 'sed'; is it seeds?"),
+        ("- 1", "the file is a list"),
+        ("seeds: 3", "seeds is 3; it must be a list"),
+        ("seeds: [x]", "seeds is 'x'; it must be of type int"),
+        ("training: {stps: 3}", "training: key is 'stps'; is it steps?"),
+        ("training: {steps: many}", "training: steps is 'many'; it must be of type int"),
+        ("training: {augment: 1}", "training: augment is 1; it must be of type bool"),
+        ("variants: {a: {recurrence: s6}}", "variants: a: recurrence is 's6'; is it s5?"),
+        ("variants: {a: {recurrence: s5, weight: 1}}", "variants: a: key is 'weight'"),
+        ("arms: [{variant: s5, mode: slidng}]", "arms: 1: mode is 'slidng'; is it sliding?"),
+        ("arms: [{variant: s55, mode: held}]", "arms: 1: variant is 's55'; is it s5?"),
+        ("arms: [{variant: convlstm, mode: held, follow: true}]", "convlstm has no time scale"),
+        ("arms: [{variant: s5, mode: held, rates_hz: [0]}]", "must lie between"),
+        ("arms: []", "at least one entry"),
+        ("simulation: memry", "simulation is 'memry'; is it memory?"),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_nearest_name(write, text, words):
+    path = write(text)
+    with pytest.raises(InputError) as error:
+        get_profile(path)
+    assert str(error.value).startswith(path)
+    assert words in str(error.value)
+
+
+def test_a_mistyped_profile_is_refused(capsys):
+    assert main(["reproduce", "--profile", "stdy"]) == 2
+    assert "there is no profile 'stdy'; is it study?" in capsys.readouterr().err
+    assert main(["reproduce", "--profile", "none.yaml"]) == 2
+    assert "none.yaml: no such file; give the YAML file of a profile" in capsys.readouterr().err
