@@ -1,4 +1,4 @@
-"""What a training minimises and by which rule: losses of chunks, AdamW, the one-cycle schedule, precision."""
+"""What a training run minimises and by which rule: losses of chunks, AdamW, the one-cycle schedule, precision."""
 
 from __future__ import annotations
 

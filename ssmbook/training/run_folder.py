@@ -1,9 +1,9 @@
-"""The folder of one training: what lies in it, how it is begun, and how it is left when it must be begun anew.
+"""The folder of one training run: its files, how a run starts or resumes, and what happens to an older one.
 
 =====================  ==============================================================================
 ``model.ckpt``         the trained detector, for ``load_checkpoint``; its being there means: finished
 ``best.ckpt``          the detector at its best validation AP
-``last.ckpt``          all that a training needs to go on; also a detector for ``load_checkpoint``
+``last.ckpt``          all that a run needs to resume; also a detector for ``load_checkpoint``
 ``metrics.csv``        losses, rates and validation AP by step
 ``panels/<step>.png``  a look at each validation
 ``provenance.json``    parameters and circumstances
@@ -41,7 +41,7 @@ FREE = frozenset({"workers", "save_every", "validate_every", "patience", "checkp
 
 
 def is_same_run(folder: Path, parameters: Mapping[str, Any]) -> bool:
-    """Whether the folder holds a training, finished or not, with these parameters, ``FREE`` ones aside."""
+    """Whether the folder holds a run, finished or not, with these parameters, ``FREE`` ones aside."""
     previous = read_json(folder / "provenance.json")
     return previous is not None and _bound(previous["parameters"]) == _bound(parameters)
 
@@ -55,7 +55,7 @@ def _bound(parameters: Mapping[str, Any]) -> str:
 
 
 def begin(folder: Path, parameters: Mapping[str, Any]) -> Path | None:
-    """Make the folder ready; returns the state from which a training with these parameters goes on, if any.
+    """Make the folder ready; returns the state from which a run with these parameters resumes, if any.
 
     A training with other parameters is not deleted: its folder is renamed, and stderr says so.
     """
@@ -63,7 +63,7 @@ def begin(folder: Path, parameters: Mapping[str, Any]) -> Path | None:
     if not same and folder.is_dir() and any(folder.iterdir()):
         aside = _free_name(folder)
         os.replace(folder, aside)
-        print(f"{folder} held a training with other parameters; it is now {aside}", file=sys.stderr)
+        print(f"{folder} held a run with other parameters; it is now {aside}", file=sys.stderr)
     write_json(folder / "provenance.json", provenance(**parameters))
     return folder / LAST if (folder / LAST).exists() else None
 
@@ -76,7 +76,7 @@ def _free_name(folder: Path) -> Path:
 
 
 class MetricsFile:
-    """``metrics.csv``: rows are added as they come; rows after ``step`` are of a training that was cut off."""
+    """``metrics.csv``: rows are added as they come; rows after ``step`` are of a run that was interrupted."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
@@ -93,7 +93,7 @@ class MetricsFile:
 
 
 def read_metrics(run: str | Path) -> pd.DataFrame:
-    """The metrics that a training has logged, one row per step that logged any, indexed by step."""
+    """The metrics that a run has logged, one row per step that logged any, indexed by step."""
     path = Path(run) / METRICS_CSV
     if not path.exists():
         raise InputError(f"{path} is missing: nothing was trained in {run}")
@@ -101,7 +101,7 @@ def read_metrics(run: str | Path) -> pd.DataFrame:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of PyTorch's generators; nothing in a training draws from others."""
+    """The state of PyTorch's generators; a run draws from no others."""
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
 
