@@ -45,7 +45,7 @@ class Parameters:
             ("stride_ms", self.stride_ms, (int, float), 1e-3),
         ):
             if value is not None and not (isinstance(value, kind) and minimum <= value < float("inf")):
-                raise InputError(f"{key} is {value!r}; it must be a number of at least {least}")
+                raise InputError(f"{key} is {value!r}; it must be a number of at least {minimum}")
         if self.grid == "published" and 100_000 % self.stride_us != 0:
             raise InputError(f"stride_ms is {self.stride_ms}; on the published grid it must divide 100 ms")
 
