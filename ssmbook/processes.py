@@ -1,4 +1,4 @@
-"""Calls on other processes: of this machine, or of a Dask cluster's."""
+"""Run calls in worker processes, on this machine or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ProcessEnded(Exception):
-    """The process that made a call ended before the call did."""
+    """The worker process ended before its call did."""
 
 
 def run_calls(
@@ -48,7 +48,7 @@ def _on_this_machine(
 ) -> Iterator[tuple[int, Any]]:
     context = get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
-    # A pool for each process, so that one that is killed takes the call that it was at with it, and no other.
+    # One pool per worker, so that a killed worker fails only its current call.
     idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
     pools: list[ProcessPoolExecutor] = []
 
@@ -85,14 +85,14 @@ def _called(call: Callable[..., Any], each: tuple) -> Any:
     try:
         return call(*each)
     finally:
-        # Imports have made semaphores, which work without their names; nobody would remove these at the end.
+        # Imports have made named semaphores, which nobody would remove at the end; they work without their names.
         util._run_finalizers(0)  # type: ignore[attr-defined]
 
 
 def _end_with(pipe: connection.Connection) -> None:
     """End this process when the other end of a pipe closes: with the run, or with the process that started it.
 
-    At once, whatever it is at; to take numba apart would need a third of a second more.
+    It ends at once, in the middle of a call; an orderly exit would spend a third of a second on numba.
     """
 
     def wait() -> None:

@@ -1,7 +1,7 @@
-"""Frames compressed and decompressed as HDF5 would, without HDF5: it does one thing at a time in a process.
+"""Blosc compression of frames as HDF5 would do it, but outside HDF5, whose global lock serialises threads.
 
-Blosc is the filter of the published sets. Called by ourselves, threads can compress at once, and HDF5's copies are
-saved, which take a quarter of its time to write a frame and half of that to read one.
+Blosc is the filter of the published sets. Called directly, it runs in several threads at once, and saves HDF5's copies,
+which take a quarter of its time to write a frame and half of that to read one.
 """
 
 from __future__ import annotations

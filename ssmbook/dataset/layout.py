@@ -99,7 +99,7 @@ def sequence_writer(
 
 
 class _Disk(io.FileIO):
-    """A file under HDF5 that keeps what the system refuses to write to itself, until it is asked.
+    """A file under HDF5 that records the first OSError of a write; ``check`` raises it again.
 
     HDF5 that meets a full disk cannot close its file, and takes the process with it.
     """

@@ -39,13 +39,13 @@ class Parameters:
             )
         if self.grid not in GRIDS:
             raise InputError(f"grid is {self.grid!r}; it can be {', '.join(GRIDS)}")
-        for key, value, kind, least in (
+        for key, value, kind, minimum in (
             ("window_ms", self.window_ms, (int, float), 1e-3),
             ("window_events", self.window_events, int, 1),
             ("stride_ms", self.stride_ms, (int, float), 1e-3),
         ):
-            if value is not None and not (isinstance(value, kind) and least <= value < float("inf")):
-                raise InputError(f"{key} is {value!r}; it must be a number of at least {least}")
+            if value is not None and not (isinstance(value, kind) and minimum <= value < float("inf")):
+                raise InputError(f"{key} is {value!r}; it must be a number of at least {minimum}")
         if self.grid == "published" and 100_000 % self.stride_us != 0:
             raise InputError(f"stride_ms is {self.stride_ms}; on the published grid it must divide 100 ms")
 

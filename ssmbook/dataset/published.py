@@ -173,7 +173,7 @@ def _root(contents: Path, split: str, archive: Path) -> Path:
 def _check_space(sources: list[Source], folder: Path, unpacked: bool) -> None:
     """Say how much disk space is needed and refuse where there is less.
 
-    An archive is unpacked beside itself, to about its own size, and then removed: at the most all contents and one
+    An archive is unpacked beside itself, to about its own size, and then removed: at most all contents and one
     archive are there.
     """
     if not sources:

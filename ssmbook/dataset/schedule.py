@@ -2,7 +2,7 @@
 
 A schedule is laid out in the process that trains, from the sequences' labels and time stamps alone. It gives
 lists of keys (``ChunkKey``), one for each slot of a batch; ``Chunks`` reads them, in whichever process. What
-batch k holds follows from (seed, k): the number of processes that read has no say, and a training that goes
+batch k holds follows from (seed, k): the number of processes that read has no effect, and a run that goes
 on after k batches gets batch k.
 """
 

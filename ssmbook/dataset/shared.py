@@ -1,8 +1,8 @@
 """Memory for batches of frames that is used again, and that a loader's process shares with the one that trains.
 
 The system clears fresh memory page by page as it is first touched, shared memory above all, which takes longer than
-reading and decompressing the frames that go into it. So a process that reads keeps the memory of its batches, and
-writes the next batch where nobody holds the last one any more: a number in front of the frames says who does.
+reading and decompressing the frames that go into it. So batch buffers are recycled: a process that reads
+writes the next batch into a buffer that is no longer in use. A header word in front of the frames records the owner.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Windows:
     Args:
         ends_us [T]: where windows end, increasing.
         window_us: a window holds the events with end − window ≤ t ≤ end; or
-        window_events: the last so many with t ≤ end, fewer where there are no more.
+        window_events: as many events, the last with t ≤ end; fewer at the start.
     """
 
     def __init__(
@@ -178,12 +178,12 @@ class Frames:
     """Makes frames of windows and writes them in order, in a ``with`` block.
 
     Args:
-        threads: so many make frames while the one that reads goes on; with 1 that one does it all.
+        threads: that make frames while another reads ahead; with 1 a single thread does both.
     """
 
     # What may wait for a thread: the windows of two blocks, so that none is idle while the next one is read.
     _MOST_EVENTS = 2 << 20
-    _EACH = 1 << 14  # a window counts as so many events more, since the empty ones need memory too
+    _EACH = 1 << 14  # events that an empty window counts as, since it needs memory too
 
     def __init__(self, threads: int = 1) -> None:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None

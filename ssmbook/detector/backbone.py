@@ -4,7 +4,7 @@ Source: RVT (arXiv 2212.05598), figure 3; S5-ViT (arXiv 2402.15584) puts a state
 the LSTM. Widths are embed_dim · (1, 2, 4, 8), strides 4, 8, 16, 32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ssmbook.detector.attention import AttentionBlock
+from ssmbook.detector.config import DetectorConfig
 from ssmbook.detector.recurrences import make_recurrence, over_pixels
 
-STRIDES = (4, 8, 16, 32)  # of the four stages
 MULTIPLIERS = (1, 2, 4, 8)  # their widths in units of embed_dim
 
 
@@ -40,7 +40,7 @@ class Stage(nn.Module):
         dim_head: int,
         partition: tuple[int, int],
         recurrence: str,
-        options: dict[str, Any],
+        options: Mapping[str, Any],
         mask_token: bool = False,
         checkpointing: bool = False,
     ) -> None:
@@ -72,34 +72,26 @@ class Stage(nn.Module):
 class Backbone(nn.Module):
     """Frames in, feature maps of four strides out, a state per stage carried along.
 
-    Args: see ``Detector``.
+    Args:
+        config: of the detector.
+        checkpointing: see ``Stage``.
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        dim_head: int,
-        partition: tuple[int, int],
-        *,
-        in_channels: int,
-        recurrence: str,
-        options: dict[str, Any],
-        mask_token: bool,
-        checkpointing: bool = False,
-    ) -> None:
+    def __init__(self, config: DetectorConfig, checkpointing: bool = False) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
+        in_channels = config.in_channels
         for i, multiplier in enumerate(MULTIPLIERS):
-            channels = embed_dim * multiplier
+            channels = config.embed_dim * multiplier
             stage = Stage(
                 in_channels,
                 channels,
                 stride=4 if i == 0 else 2,
-                dim_head=dim_head,
-                partition=partition,
-                recurrence=recurrence,
-                options=options,
-                mask_token=mask_token and i == 0,
+                dim_head=config.dim_head,
+                partition=config.partition,
+                recurrence=config.recurrence,
+                options=config.options,
+                mask_token=config.mask_token and i == 0,
                 checkpointing=checkpointing,
             )
             self.stages.append(stage)

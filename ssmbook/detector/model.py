@@ -1,27 +1,22 @@
 """The detector: backbone with a carried state, neck, head."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssmbook.detector.backbone import MULTIPLIERS, STRIDES, Backbone
+from ssmbook.detector.backbone import MULTIPLIERS, Backbone
 from ssmbook.detector.boxes import anchor_grid
+from ssmbook.detector.config import STRIDES, DetectorConfig
 from ssmbook.detector.head import YOLOXHead, detection_loss, scores_and_boxes
 from ssmbook.detector.neck import PAFPN
-from ssmbook.detector.presets import input_sizes
-from ssmbook.detector.recurrences import options_of
 from ssmbook.detector.trained_on import TrainedOn
-from ssmbook.errors import InputError, shown
+from ssmbook.errors import InputError
 from ssmbook.ssm.inputs import as_scale, check_axes
 
 Features = dict[int, Tensor]
-
-# Far beyond any network of this kind: a config that a damaged file holds is refused, not built.
-WIDEST, DEEPEST, LARGEST = 4096, 16, 8192
 
 
 class Detector(nn.Module):
@@ -70,38 +65,26 @@ class Detector(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        # Plain values, from which the same network can be built again.
-        self.config: dict[str, Any] = {
-            "embed_dim": (embed_dim := _whole(embed_dim, "embed_dim")),
-            "dim_head": (dim_head := _whole(dim_head, "dim_head")),
-            "fpn_depth": (fpn_depth := _number(fpn_depth, "fpn_depth")),
-            "num_classes": (num_classes := _whole(num_classes, "num_classes")),
-            "input_hw": _pair(input_hw, "input_hw"),
-            "partition": _pair(partition, "partition"),
-            "recurrence": recurrence,
-            "carry": carry,
-            "in_channels": (in_channels := _whole(in_channels, "in_channels")),
-            "mask_token": bool(mask_token),
-        }
-        options = {**options_of(recurrence), **options}
-        # Left out at 1: the configs of earlier files have none.
-        self.config |= {name: value for name, value in options.items() if (name, value) != ("state_gain", 1)}
-        self.input_hw: tuple[int, int] = self.config["input_hw"]
-        self.carry, self.num_classes, self.in_channels = carry, num_classes, in_channels
-        _check(self.config)
-        self.backbone = Backbone(
-            embed_dim,
-            dim_head,
-            self.config["partition"],
-            in_channels=in_channels,
+        config = DetectorConfig(
+            embed_dim=embed_dim,
+            dim_head=dim_head,
+            fpn_depth=fpn_depth,
+            num_classes=num_classes,
+            input_hw=input_hw,
+            partition=partition,
             recurrence=recurrence,
-            options=options,
+            carry=carry,
+            in_channels=in_channels,
             mask_token=mask_token,
-            checkpointing=checkpointing,
+            options=options,
         )
-        _, c2, c3, c4 = (embed_dim * multiplier for multiplier in MULTIPLIERS)
-        self.neck = PAFPN((c2, c3, c4), fpn_depth)
-        self.head = YOLOXHead((c2, c3, c4), num_classes)
+        self.config = config.plain()
+        self.input_hw, self.carry = config.input_hw, config.carry
+        self.num_classes, self.in_channels = config.num_classes, config.in_channels
+        self.backbone = Backbone(config, checkpointing)
+        _, c2, c3, c4 = (config.embed_dim * multiplier for multiplier in MULTIPLIERS)
+        self.neck = PAFPN((c2, c3, c4), config.fpn_depth)
+        self.head = YOLOXHead((c2, c3, c4), config.num_classes)
         self.register_buffer("anchors", anchor_grid(self.input_hw, STRIDES[1:]), persistent=False)
 
     def features(
@@ -227,51 +210,3 @@ class Detector(nn.Module):
         wanted = (L, B, H // STRIDES[0], W // STRIDES[0])
         if token_mask.shape != wanted:
             raise InputError(f"token_mask must be {list(wanted)}, not {list(token_mask.shape)}")
-
-
-def _number(value: Any, name: str) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):  # None, words, arrays, 10**400
-        raise InputError(f"{name} must be a number, not {shown(value)}") from None
-
-
-def _whole(value: Any, name: str) -> int:
-    number = _number(value, name)
-    if not number.is_integer():
-        raise InputError(f"{name} must be a whole number, not {shown(value)}")
-    return int(number)
-
-
-def _pair(value: Any, name: str) -> tuple[int, int]:
-    sides = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else []
-    if len(sides) != 2:
-        raise InputError(f"{name} must be a pair (height, width), not {shown(value)}")
-    return _whole(sides[0], name), _whole(sides[1], name)
-
-
-def _check(config: dict[str, Any]) -> None:
-    """InputError where the arguments of a Detector do not fit each other."""
-    for name in ("embed_dim", "dim_head", "num_classes", "in_channels"):
-        if not 1 <= config[name] <= WIDEST:
-            raise InputError(f"{name} is {config[name]}; it must be 1 to {WIDEST}")
-    if not 0 <= config["fpn_depth"] <= DEEPEST:
-        raise InputError(f"fpn_depth is {config['fpn_depth']}; it must be 0 to {DEEPEST}")
-    if config["embed_dim"] % config["dim_head"]:
-        raise InputError(f"dim_head {config['dim_head']} does not divide embed_dim {config['embed_dim']}")
-    if config["carry"] not in ("exact", "published"):
-        raise InputError(f"carry is {config['carry']!r}; it must be 'exact' or 'published'")
-    sizes, groups = config["input_hw"], config["partition"]
-    if min(*sizes, *groups) < 1 or max(*sizes, *groups) > LARGEST:
-        raise InputError(f"input_hw is {sizes} and partition {groups}; each side must be 1 to {LARGEST}")
-    if any(size % (STRIDES[-1] * group) for size, group in zip(sizes, groups, strict=True)):
-        fit = input_sizes(*sizes)
-        next_sizes = tuple(
-            math.ceil(size / (STRIDES[-1] * group)) * STRIDES[-1] * group
-            for size, group in zip(sizes, groups, strict=True)
-        )
-        raise InputError(
-            f"partition {groups} does not divide an input of {sizes}: each side must be a multiple of {STRIDES[-1]} "
-            f"times the partition's. With this partition take input_hw={next_sizes}; or take "
-            f"input_hw={fit['input_hw']} and partition={fit['partition']}. Frames are padded"
-        )

@@ -54,8 +54,8 @@ def preset_sensor(preset: str) -> str:
 def input_sizes(height: int, width: int) -> dict[str, tuple[int, int]]:
     """``input_hw`` and ``partition`` for frames of any size, by the rule that gives the presets'.
 
-    The input is the least multiple of 32 · k that holds the frame, and the partition is input / (32 · k), with the
-    least k for which no side of it is above 10: k = 1 on Gen1, 2 on 1 Mpx.
+    The input is the smallest multiple of 32 · k that holds the frame, and the partition is input / (32 · k), with the
+    smallest k for which no side of it is above 10: k = 1 on Gen1, 2 on 1 Mpx.
     """
     k = max(1, math.ceil(max(height, width) / 320))
     partition = math.ceil(height / (32 * k)), math.ceil(width / (32 * k))

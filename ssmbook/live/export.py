@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssmbook.detector.backbone import STRIDES
+from ssmbook.detector.config import STRIDES
 from ssmbook.detector.model import Detector
 from ssmbook.detector.recurrences import Recurrence
 from ssmbook.detector.trained_on import TrainedOn

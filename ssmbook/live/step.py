@@ -78,8 +78,8 @@ class NetworkStep:
 def record_graph(run: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph:
     """A CUDA graph of what ``run`` does on a GPU; it runs before, too, and its last results are the graph's.
 
-    What it reads and writes must stay where it is, and it must neither wait for the GPU nor bring anything there.
-    Under autocast its cache of cast weights must be off, since a graph would go on reading it.
+    The tensors that it reads and writes must keep their memory, and it must not synchronise with the host or copy from
+    it. Under autocast the cache of cast weights must be off, since a graph would go on reading it.
     """
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
     # The capture is on the warm-up's stream, for which the handles and workspaces of cuBLAS are there by then. The

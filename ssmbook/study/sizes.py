@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssmbook.detector import PRESETS, RECURRENCES, Detector
-from ssmbook.detector.backbone import STRIDES
+from ssmbook.detector.config import STRIDES
 from ssmbook.detector.recurrences import NoRecurrence, Recurrence
 from ssmbook.study.profiles import training_for
 

@@ -1,4 +1,4 @@
-"""What a training minimises and by which rule: losses of chunks, AdamW, the one-cycle schedule, precision."""
+"""What a training run minimises and by which rule: losses of chunks, AdamW, the one-cycle schedule, precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ssmbook.detector import Detector, detach_states
-from ssmbook.detector.backbone import STRIDES
+from ssmbook.detector.config import STRIDES
 from ssmbook.detector.precision import autocast
 from ssmbook.detector.recurrences import Recurrence
 from ssmbook.errors import InputError

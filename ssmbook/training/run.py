@@ -46,7 +46,7 @@ def train(
         model: with its starting weights.
         data: chunks to train on and streams to validate on, with the batches of one process: ``training``'s
             batch_size / (devices · nodes · accumulate) chunks.
-        out_dir: the run's folder, see ``run_folder``; one of a training with other parameters is renamed.
+        out_dir: the run's folder, see ``run_folder``; that of a run with other parameters is renamed.
         sensor: whose protocol the validation follows.
         training: the hyper-parameters; its seed is for the provenance, the data module and the model are
             seeded by whoever makes them.

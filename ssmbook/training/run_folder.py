@@ -1,9 +1,9 @@
-"""The folder of one training: what lies in it, how it is begun, and how it is left when it must be begun anew.
+"""The folder of one training run: its files, how a run starts or resumes, and what happens to an older one.
 
 =====================  ==============================================================================
 ``model.ckpt``         the trained detector, for ``load_checkpoint``; its being there means: finished
 ``best.ckpt``          the detector at its best validation AP
-``last.ckpt``          all that a training needs to go on; also a detector for ``load_checkpoint``
+``last.ckpt``          all that a run needs to resume; also a detector for ``load_checkpoint``
 ``metrics.csv``        losses, rates and validation AP by step
 ``panels/<step>.png``  a look at each validation
 ``provenance.json``    parameters and circumstances
@@ -43,7 +43,7 @@ FREE = frozenset({"workers", "save_every", "validate_every", "patience", "checkp
 
 
 def is_same_run(folder: Path, parameters: Mapping[str, Any]) -> bool:
-    """Whether the folder holds a training, finished or not, with these parameters, ``FREE`` ones aside."""
+    """Whether the folder holds a run, finished or not, with these parameters, ``FREE`` ones aside."""
     previous = read_json(folder / "provenance.json")
     if previous is None:
         return False
@@ -65,7 +65,7 @@ def _bound(parameters: Mapping[str, Any]) -> str:
 
 
 def begin(folder: Path, parameters: Mapping[str, Any]) -> Path | None:
-    """Make the folder ready; returns the state from which a training with these parameters goes on, if any.
+    """Make the folder ready; returns the state from which a run with these parameters resumes, if any.
 
     A training with other parameters is not deleted: its folder is renamed, and stderr says so; so is one whose
     ``provenance.json`` is damaged. What a killed process was writing is removed.
@@ -194,7 +194,7 @@ def check_moments(optimizer: torch.optim.Optimizer) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of PyTorch's generators; nothing in a training draws from others."""
+    """The state of PyTorch's generators; a run draws from no others."""
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
 

@@ -3,19 +3,23 @@ import torch
 
 from ssmbook.detector import RECURRENCES
 from ssmbook.detector.backbone import Backbone
+from ssmbook.detector.config import DetectorConfig
 
 
 def make(recurrence="s5", mask_token=False, in_channels=3):
     torch.manual_seed(0)
-    backbone = Backbone(
-        4,
-        2,
-        (1, 2),
+    config = DetectorConfig(
+        embed_dim=4,
+        dim_head=2,
+        fpn_depth=0,
+        num_classes=1,
+        input_hw=(32, 64),
+        partition=(1, 2),
         in_channels=in_channels,
         recurrence=recurrence,
-        options={},
         mask_token=mask_token,
-    ).double()
+    )
+    backbone = Backbone(config).double()
     for name, parameter in backbone.named_parameters():
         if "gamma" in name or "mask_token" in name:
             torch.nn.init.normal_(parameter)  # not near the identity, so that every part counts

@@ -52,7 +52,7 @@ def _count_halved(x, y, p, b, cutoff, out):
     """Count the events of bin b whose row and column are odd.
 
     Their places are gathered first, without a branch: three events in four drop out, at random, and a branch
-    on that is foreseen badly.
+    on that would be mispredicted.
     """
     channels, height, width = out.shape
     counts = out.reshape(-1)
@@ -70,7 +70,7 @@ def _count_halved(x, y, p, b, cutoff, out):
 
 @njit(nogil=True)
 def stacked_histogram_kernel(t, x, y, p, t0, span, halve, cutoff, out):
-    """Count events into ``out`` uint8 [2·bins, H, W]: a count stays at ``cutoff`` once it gets there.
+    """Count events into ``out`` uint8 [2·bins, H, W]: a count saturates at ``cutoff``.
 
     Both kernels: the events are in order and inside the frame, t₀ ≤ t ≤ t₀ + span. ``halve`` keeps pixels
     2i + 1. Stamps grow and every rounding is monotone, so bins are runs of events: where one ends is found by
@@ -206,7 +206,7 @@ class WindowedRepresentation(Representation):
 class StackedHistogram(WindowedRepresentation):
     """Counts per pixel, time bin and polarity: events of a window → uint8 [2·bins, height, width].
 
-    Channel p·bins + b holds the events of polarity p in bin b; a count stays at ``count_cutoff``.
+    Channel p·bins + b holds the events of polarity p in bin b; a count saturates at ``count_cutoff``.
     The folder is named as ``stacked_histogram_dt=50_nbins=10``.
 
     Args:

@@ -47,11 +47,11 @@ class Variation:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             low, high = getattr(self, name)
-            least = 1e-9 if name in _LOGARITHMIC else 0
-            if not least <= low <= high:
+            lowest = 1e-9 if name in _LOGARITHMIC else 0
+            if not lowest <= low <= high:
                 raise InputError(
                     f"variation: {name} is {getattr(self, name)}; it must be (min, max) with "
-                    f"{'0 <' if least else '0 ≤'} min ≤ max"
+                    f"{'0 <' if lowest else '0 ≤'} min ≤ max"
                 )
 
     def draw(self, scene: Scene, pixel: PixelModel, rng: np.random.Generator) -> tuple[Scene, PixelModel]:
