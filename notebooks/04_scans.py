@@ -429,7 +429,7 @@ _ = plots.save(drawings.measured(rows), book.figures / "measured.png")
 print(f"time over the limit: {table['over the limit'].min():.1f} to {table['over the limit'].max():.1f}")
 
 # %% tags=["hide-input"]
-#| label: fig-growth
+#| label: fig-scan-growth
 #| caption: Time and memory of one sequence over its length, forward and backward, with 64 features; dotted, in proportion to the length.
 #| alt: Two log-log plots whose points lie along a dotted straight line.
 growth = json.loads((book_root() / "benchmarks" / "results" / "scan_growth.json").read_text())
