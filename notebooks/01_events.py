@@ -58,7 +58,7 @@ book = Workspace(profile, data_dir)
 #
 # $$ L(t) = \log I(t) , $$ (eq-log)
 #
-# and compares it with a reference, which is the value at its own last event [@lichtsteiner2008, sec. II; @gallego2022, sec. 2.1].
+# and compares it with a reference, which is the value at its own last event [@lichtsteiner2008, sec. II; @gallego2022, sec. 2].
 # When the difference reaches a {term}`contrast threshold` $\theta$, the pixel fires: it emits an {term}`event`
 #
 # $$ e_i = (t_i, x_i, y_i, p_i), \qquad p_i \in \{0, 1\} , $$ (eq-event)
