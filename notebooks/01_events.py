@@ -7,6 +7,7 @@
 # ---
 
 # %% [markdown]
+# (ch-events)=
 # # Events
 #
 # An event camera has no frames. Each pixel watches the logarithm of its light by itself, and when that has changed

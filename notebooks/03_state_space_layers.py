@@ -7,6 +7,7 @@
 # ---
 
 # %% [markdown]
+# (ch-layers)=
 # # S5 from the ODE
 #
 # A frame of events shows what moved in the last 50 ms. A car that waits at a crossing shows nothing at

@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
         description=_reproduce.__doc__,
     )
     command.add_argument(
-        "chapters", nargs="*", help="beginnings of chapter names, e.g. 05 06; all by default"
+        "chapters", nargs="*", help="beginnings of chapter names, e.g. 07 08; all by default"
     )
     command.add_argument("--profile", default="demo", help="smoke, demo, gen1-small, … (default: demo)")
     command.add_argument("--data-dir", default="", help="where data and runs lie (default: data/<profile>)")

@@ -32,7 +32,7 @@ def chapters() -> list[Path]:
 
 
 def select(chosen: Sequence[str]) -> list[Path]:
-    """The chapters whose names start with one of ``chosen`` (``05``, ``05_training``); all if empty."""
+    """The chapters whose names start with one of ``chosen`` (``07``, ``07_training``); all if empty."""
     found = chapters()
     for name in chosen:
         if not any(path.stem.startswith(name) for path in found):

@@ -7,6 +7,7 @@
 # ---
 
 # %% [markdown]
+# (ch-tensors)=
 # # Preprocessing
 #
 # A network wants tensors. This chapter cuts a stream of events into windows, turns each into a stack of histograms,

@@ -7,6 +7,7 @@
 # ---
 
 # %% [markdown]
+# (ch-rates)=
 # # Trained at 20 Hz, run at 200
 #
 # An event camera has no frame rate; the detector's is a choice of whoever runs it. This chapter runs the

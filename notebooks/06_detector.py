@@ -7,6 +7,7 @@
 # ---
 
 # %% [markdown]
+# (ch-detector)=
 # # The detector
 #
 # Four stages look at smaller and smaller pictures of the same frame, at strides 4, 8, 16 and 32. Each stage

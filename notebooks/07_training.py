@@ -7,6 +7,7 @@
 # ---
 
 # %% [markdown]
+# (ch-training)=
 # # Training
 #
 # A training batch is half random chunks, $L$ windows that end at a labelled one, and half streams, whose slots run

@@ -7,6 +7,7 @@
 # ---
 
 # %% [markdown]
+# (ch-memory)=
 # # Long sequences: the layer by itself
 #
 # In the detector the state-space layer is one part of many, and a chunk is 10 or 21 windows long. This chapter

@@ -7,6 +7,7 @@
 # ---
 
 # %% [markdown]
+# (ch-evaluation)=
 # # Evaluation
 #
 # The Prophesee protocol: only labelled windows count, boxes of the first half second and small boxes are left
