@@ -373,7 +373,7 @@ fig = scaling.node_hours(everything)
 _ = plots.save(fig, workspace.figures / "nodes.png")
 
 # %% [markdown]
-# The table is as good as its assumptions, and one of them decides: the utilisation. At 0.3 of the float32 peak the published training of the base network is a matter of days on a node. Measure yours before
+# The table is as good as its assumptions, and one of them decides: the utilisation. At 0.3 of the float32 peak the published training of the base network takes a node of four GPUs a day or two. Measure yours before
 # you ask for hours: `python benchmarks/gpu.py` times a training step, and `utilisation` is a parameter of this chapter. What no parameter covers is whether the network learns as well with a batch sixty-four times as large; the table's last rows say what
 # the machine would take, not what comes out.
 #

@@ -409,7 +409,8 @@ growth.map("{:.2g}".format)
 
 # %%
 largest = {
-    f"stage {i}": float(s.recurrence.layer.Lambda[:, 0].max()) for i, s in enumerate(model.backbone.stages, 1)
+    f"stage {i}": float(s.recurrence.layer.Lambda.detach()[:, 0].max())
+    for i, s in enumerate(model.backbone.stages, 1)
 }
 summary = pd.Series(largest, name="largest Re λ").to_frame()
 summary["grows"] = summary["largest Re λ"] > 0
@@ -472,7 +473,7 @@ _ = plots.save(fig, workspace.figures / "score.png")
 
 # %%
 norms = {
-    f"stage {i}": float(s.recurrence.layer.h2_norm(math.pi * 0.5)) if largest[f"stage {i}"] < 0 else math.nan
+    f"stage {i}": s.recurrence.layer.h2_norm(math.pi * 0.5).item() if largest[f"stage {i}"] < 0 else math.nan
     for i, s in enumerate(model.backbone.stages, 1)
 }
 pd.Series(norms, name="H2 norm above πα, α = 0.5").round(3).to_frame()

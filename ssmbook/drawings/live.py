@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from ssmbook import plots
 
@@ -76,7 +76,7 @@ def video_frames(path: Path, count: int) -> Figure:
     """Some pictures of a GIF side by side, evenly spread."""
     fig, axes = plt.subplots(1, count, figsize=(plots.WIDTH_IN, 2.5))
     with Image.open(path) as picture:
-        for ax, i in zip(axes, np.linspace(0, picture.n_frames - 1, count).astype(int).tolist(), strict=True):
-            picture.seek(i)
-            plots.show_image(ax, np.asarray(picture.convert("RGB")), f"picture {i + 1} of {picture.n_frames}")
+        pictures = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+    for ax, i in zip(axes, np.linspace(0, len(pictures) - 1, count).astype(int).tolist(), strict=True):
+        plots.show_image(ax, pictures[i], f"picture {i + 1} of {len(pictures)}")
     return fig

@@ -25,22 +25,27 @@ def sliders(draw: Callable[..., Figure], **ranges: tuple[float, float, float]) -
         draw: makes a figure of numbers by name.
         ranges: (minimum, maximum, start) of each argument; the sliders are logarithmic.
     """
-    values = {name: start for name, (_, _, start) in ranges.items()}
-    figure = draw(**values)
+    controls = {name: _slider(name, *limits) for name, limits in ranges.items()}
+    shown = ipywidgets.Image(
+        value=_png(draw(**{name: slider.value for name, slider in controls.items()})), format="png"
+    )
+
+    def redraw(_: object) -> None:
+        shown.value = _png(draw(**{name: slider.value for name, slider in controls.items()}))
+
+    for slider in controls.values():
+        slider.observe(redraw, names="value")
+    bundle: dict[str, Any] = {"text/plain": "sliders: " + ", ".join(ranges), "image/png": shown.value}
+    box = ipywidgets.VBox([*controls.values(), shown])
+    bundle[WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    display(bundle, raw=True)
+
+
+def _png(figure: Figure) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
     plt.close(figure)
-    controls = {name: _slider(name, *limits) for name, limits in ranges.items()}
-
-    def redraw(**values: float) -> None:
-        fig = draw(**values)
-        display(fig)
-        plt.close(fig)
-
-    shown = ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(redraw, controls)])
-    bundle: dict[str, Any] = {"text/plain": "sliders: " + ", ".join(ranges), "image/png": picture.getvalue()}
-    bundle[WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": shown.model_id}
-    display(bundle, raw=True)
+    return picture.getvalue()
 
 
 def _slider(name: str, minimum: float, maximum: float, start: float) -> ipywidgets.SelectionSlider:
