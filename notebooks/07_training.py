@@ -36,6 +36,7 @@ accelerator: str = "auto"  # Lightning's: auto, cpu, gpu
 devices: int = 1  # processes on this machine, a device each
 
 # %%
+import json
 import math
 from dataclasses import asdict, replace
 
@@ -51,6 +52,7 @@ from ssmbook.dataset.augment import Flip, ZoomIn, ZoomOut
 from ssmbook.detector import fine_tune, input_sizes, load_checkpoint
 from ssmbook.drawings import training as drawings
 from ssmbook.study import Workspace, get_profile
+from ssmbook.study.workspace import book_root
 from ssmbook.training import Training, TrainingStep, learning_rate_for, optimizer_and_schedule, read_metrics
 
 plots.style()
@@ -109,69 +111,111 @@ fig = drawings.truncation_diagram()
 _ = plots.save(fig, workspace.figures / "bptt.png")
 
 # %% [markdown]
-# What is lost can be computed for one mode. Let it decay by $\bar\lambda = e^{-1/T}$ a step, with a time constant of $T$ windows, under a constant input $\bar b$. Then
-# $\partial x_j / \partial \bar\lambda$ has the terms $m\,\bar\lambda^{m-1} \bar b$ of lag $m$ up to a constant, and the share that the first $n$ of them hold is
+# What is lost can be computed for one mode. Let it decay by $\bar\lambda = e^{-1/T}$ a step, with a time constant of $T$ windows, under a constant input. The whole gradient of the state with respect to $\bar\lambda$ is
+# in proportion to $\sum_{m \ge 1} m\,\bar\lambda^{m-1}$: an input $m$ steps ago has passed through the transition $m$ times. A loss $n$ steps into its chunk sees at most $n$ of these passages, for every input if the
+# state was carried, and for the inputs of the chunk alone if it started from zero. The shares that are kept are
 #
-# $$ S_n = \frac{\sum_{m=1}^{n} m\,\bar\lambda^{m-1}}{\sum_{m=1}^{\infty} m\,\bar\lambda^{m-1}}
-#    = 1 - \bar\lambda^{\,n} \bigl( 1 + n (1 - \bar\lambda) \bigr) . $$ (eq-share)
+# $$ S_n^{carried} = \frac{\sum_{m} \min(m, n)\,\bar\lambda^{m-1}}{\sum_{m} m\,\bar\lambda^{m-1}} = 1 - \bar\lambda^{\,n} , \qquad
+#    S_n^{zero} = 1 - \bar\lambda^{\,n-1} \bigl( 1 + (n - 1)(1 - \bar\lambda) \bigr) , $$ (eq-share)
 #
-# A label at the last place of a chunk has $n = L - 1$ lags, one at the first place none. Here is the formula beside what autograd finds on a truncated graph.
+# so that carrying the value helps the gradient, too. Here are the formulas beside what autograd finds on graphs that are cut.
 
 
 # %%
-def kept_share(T: float, n: int) -> float:
-    """Share of a mode's gradient that its first n lags hold."""
+def kept_share(T: float, n: int, carried: bool) -> float:
+    """Share of a mode's gradient that a loss n steps into its chunk has."""
     decay = math.exp(-1 / T)
-    return 1 - decay**n * (1 + n * (1 - decay))
+    return 1 - decay**n if carried else 1 - decay ** (n - 1) * (1 + (n - 1) * (1 - decay))
 
 
-def kept_by_autograd(T: float, n: int, steps: int = 3000) -> float:
-    """The same from two graphs, one cut n steps before the end."""
+def kept_by_autograd(T: float, n: int, carried: bool, steps: int = 400) -> float:
+    """The same from two graphs, one of them cut n steps before the end."""
     slopes = []
-    for cut in (None, steps - n - 1):
+    for cut in (None, steps - n):
         decay = torch.tensor(math.exp(-1 / T), dtype=torch.float64, requires_grad=True)
         x = torch.zeros((), dtype=torch.float64)
         for j in range(steps):
+            if j == cut:
+                x = x.detach() if carried else torch.zeros_like(x)
             x = decay * x + 1
-            x = x.detach() if j == cut else x
         slopes.append(torch.autograd.grad(x, decay)[0].item())
     return slopes[1] / slopes[0]
 
 
-check = pd.DataFrame(
-    {
-        "formula": [kept_share(20, n) for n in (5, 20, 60)],
-        "autograd": [kept_by_autograd(20, n, 600) for n in (5, 20, 60)],
-    }
-)
-check.index = pd.Index([5, 20, 60], name="lags kept, T = 20")
-check.round(3)
+rows = {
+    (n, "carried" if carried else "zero"): (kept_share(20, n, carried), kept_by_autograd(20, n, carried))
+    for n in (5, 20, 60)
+    for carried in (True, False)
+}
+check = pd.DataFrame(rows, index=["formula", "autograd"]).T
+check.rename_axis(["n, T = 20", "start"]).round(3)
 
 # %% [markdown]
 # The formula says which memories a chunk can teach. Averaged over the places of the labels in a chunk of $L$:
 
 # %%
+lengths, constants = (5, 10, 21, 100), (2, 10, 40, 200)
 means = pd.DataFrame(
     {
-        f"T = {T}": [np.mean([kept_share(T, n) for n in range(L)]) for L in (5, 10, 21, 100)]
-        for T in (2, 10, 40, 200)
+        (start, f"T = {T}"): [
+            np.mean([kept_share(T, n, start == "carried") for n in range(1, L + 1)]) for L in lengths
+        ]
+        for start in ("carried", "zero")
+        for T in constants
     },
-    index=pd.Index([5, 10, 21, 100], name="L"),
+    index=pd.Index(lengths, name="L"),
 )
 means.round(2)
 
 # %% tags=["hide-input"]
 #| label: fig-share
 #| caption: >-
-#|   Share of the gradient of a mode's decay that a chunk keeps, {eq}`eq-share`, averaged over label places. Dotted: the chunks of 1 Mpx and Gen1.
+#|   Share of the gradient of a mode's decay that a chunk keeps, {eq}`eq-share`, averaged over label places, with the state carried (solid) and
+#|   from zero (dashed). Dotted: the chunks of 1 Mpx and Gen1.
 #| alt: Four rising curves; a mode of two windows is learnt within ten steps, one of 200 windows hardly within a hundred.
 fig = drawings.share_curves(kept_share, constants=(2, 10, 40, 200), marks=(10, 21))
 _ = plots.save(fig, workspace.figures / "kept_share.png")
-print(f"a mode of 2 s (T = 40) in chunks of 21 windows keeps {means.loc[21, 'T = 40']:.0%} of its gradient")
+for start in ("carried", "zero"):
+    print(
+        f"a mode of 2 s in chunks of 21 windows, {start}: {means.loc[21, (start, 'T = 40')]:.0%} of its gradient"
+    )
 
 # %% [markdown]
 # The gradient of a slow mode is thus small, and moreover wrong in what it compares: a detector learns what helps within a second. That a trained S5 nevertheless remembers for longer
 # ([](10_memory.ipynb)) is owed to its start, whose modes are slow before any training ([](03_state_space_layers.ipynb)).
+#
+# ## What a chunk costs
+#
+# Why not take longer chunks? Because everything between a window's frame and its loss is kept until the gradient has passed, so that memory grows as
+#
+# $$ \text{memory} \approx m_0 + m_1\,L\,B , $$ (eq-chunk-memory)
+#
+# with weights, moments and gradients in $m_0$. One can pay with time instead: activation checkpointing keeps what enters a block and computes the rest again, which costs about a third more of arithmetic in
+# theory. The committed benchmark of the detector gives what it costs here, for the small network of Gen1 with $L = 21$ and one chunk, on a CPU.
+
+# %%
+rows = {
+    row["row"]: row
+    for row in json.loads((book_root() / "benchmarks" / "results" / "detector_cpu.json").read_text())["rows"]
+}
+step_ms, memory_mb = rows["training step, L = 21, fp32"], rows["peak memory, MB, ours"]
+costs = pd.DataFrame(
+    {
+        "s a step": [step_ms["plain"] / 1e3, step_ms["ours"] / 1e3, step_ms["checkpointing"] / 1e3],
+        "peak memory (GB)": [
+            memory_mb["plain"] / 1e3,
+            memory_mb["ours"] / 1e3,
+            rows["peak memory, MB, checkpointing"]["ours"] / 1e3,
+        ],
+    },
+    index=["plain PyTorch", "this library", "this library, checkpointing"],
+)
+costs.round(2)
+
+# %% [markdown]
+# The scan itself keeps its states and nothing else ([](04_scans.ipynb)). What fills the memory are the
+# maps of the first stages, and they fill it whether or not a window has a label. A chunk of 21 windows with four labels therefore costs five times what its four labelled windows
+# would cost alone, and that is the price of a memory of one second.
 #
 # ## Random chunks, streams, burn-in
 #
@@ -239,8 +283,10 @@ pd.Series(first, name="before the first step").round(2).to_frame()
 
 # %% [markdown]
 # As training goes on, objectness falls first, since "nothing here" is right nearly everywhere; the box loss follows when scores begin to pick places; the class
-# loss last. A loss that does not fall from its first value in some hundred steps is a fault; one that falls to the value for "nothing anywhere" and stays there
-# has a learning rate that is too high.
+# loss last. A loss that does not fall from its first value in some hundred steps is a fault; one that falls to the value for "nothing anywhere" ([](#ex-nothing)) and stays there
+# has a learning rate that is too high. The number of foreground anchors is logged beside the losses, as a multiple of the number of boxes. It begins at one for each box, because an untrained network overlaps nothing
+# and SimOTA gives every box at least one anchor; when it rises, boxes have begun to be found, since the anchors of a box are counted by how well they overlap it. A loss goes up and down with the number of boxes in a batch and with their size, so
+# compare means over some hundred steps and not single values, and compare runs by their validation AP and not by their loss.
 #
 # ## Rule and schedule
 #
@@ -328,7 +374,7 @@ pd.DataFrame(settings).loc[shown].astype(str)
 #| label: fig-augment
 #| caption: One labelled window as it is, flipped, zoomed in and zoomed out, with its boxes.
 #| alt: Four versions of one picture of events; the boxes move with the objects.
-frame, labels = batch.x[tuple(batch.frames[0])], batch.labels[0]
+frame, labels = batch.x[tuple(batch.frames[0].tolist())], batch.labels[0]
 versions = {
     "as it is": None,
     "flip": Flip(),
@@ -350,7 +396,11 @@ print("a flip undoes itself:", bool(np.allclose(twice["x"], labels["x"], atol=1e
 #
 # `Workspace.train` returns a finished run as it is and goes on with an interrupted one; on a CPU it ends with the same weights, bit for bit, as if nothing had
 # happened. In `runs/<model>` of the data folder lie `model.ckpt`, the best and the last state, the metrics, the provenance, and a picture for
-# each validation.
+# each validation. The provenance names the commit, the settings, the seed, the data with a hash of its parameters, versions, hardware and time; a run whose settings differ from those in its folder is not continued but
+# put aside under another name.
+#
+# Two runs with one seed give the same network on a CPU. Two seeds do not, and on small sets they differ by about as much as many a published improvement; the study of this book trains every model three
+# times and shows the range ([](09_rates.ipynb)). Whoever compares two models by one run each compares two seeds.
 
 # %%
 for model in workspace.profile.variants:
@@ -423,9 +473,9 @@ tuned_model = own.train(accelerator=accelerator, init=start, name="fine_tuned")
 print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows of metrics")
 
 # %% [markdown]
-# Larger chunks than a GPU holds are possible with `checkpointing` (activations are computed again for the gradient; the result is the same), larger batches with
-# `accumulate`, faster arithmetic with `precision` ([](08_evaluation.ipynb) shows what it costs in AP). A penalty on high frequencies is the variant
-# `s5-h2`; it adds the norm of [](05_time_scale.ipynb) to the loss.
+# Four further settings are worth knowing. `accumulate` adds the gradients of several batches before a step, so that a batch of eight fits a GPU that holds two; the foreground anchors are then counted per part. `precision` computes products in 16
+# bits ([](08_evaluation.ipynb) shows what that costs in AP). `mask_ratio` replaces a share of the first stage's tokens by a learnt vector, as the released code of RVT can. And `h2_weight` adds the norm of
+# [](05_time_scale.ipynb) above $\omega_{min} = \pi\alpha$ to the loss, for every S5 layer; it is the variant `s5-h2` of the study, whose eigenvalues are clipped because the norm of a mode that grows is infinite.
 #
 # ## What was learnt
 #
@@ -438,7 +488,7 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 #
 # :::{exercise} How long must a chunk be?
 # :label: ex-chunk
-# From {eq}`eq-share`, how many lags keep nine tenths of the gradient of a mode with a time constant of 20 windows? And of one with 200?
+# From {eq}`eq-share`, how many windows into its chunk must a loss be to have nine tenths of the gradient of a mode with a time constant of 20 windows, with the state carried and from zero? And with 200?
 # :::
 # :::{solution} ex-chunk
 # :class: dropdown

@@ -116,6 +116,33 @@ pd.Series(
 ).to_frame()
 
 # %% [markdown]
+# {numref}`fig-held` watches the events that the stream holds while a recording passes. They rise within a window and fall at its end; nothing grows.
+
+# %% tags=["hide-input"]
+#| label: fig-held
+#| caption: Events that a stream holds while the recording is pushed in pieces of 50, and the number of windows that it has completed.
+#| alt: A saw-tooth curve that stays below a bound over the whole recording, and a rising staircase.
+stream = StreamingDetector(model, workspace.sensor)
+times_s, held_events, done = [], [], [0]
+for i in range(0, len(events), 50):
+    done.append(done[-1] + sum(1 for _ in stream.windows.push(events[i : i + 50])))
+    times_s.append((events.t[min(i + 49, len(events) - 1)] - events.t[0]) / 1e6)
+    held_events.append(stream.windows.held)
+fig = drawings.held(times_s, held_events, done[1:])
+_ = plots.save(fig, workspace.figures / "held.png")
+print(f"at most {max(held_events)} of {len(events):,} events are held at a time")
+
+# %% [markdown]
+# ## Faster than trained
+#
+# The rate is an argument: `StreamingDetector(model, sensor, rate_hz=100)`. So are the way to make frames at that rate and whether the time scale follows. What fits together was derived in [](05_time_scale.ipynb), and for a stream it
+# comes down to three cases. A detector on **traces** is read whenever one likes, with the time scale following. One on **histograms** should be given sliding windows, as long as in training and overlapping, with the time scale following; each event is
+# then held for as long as a window lasts and counted in several. A recurrence **without a time scale**, such as a ConvLSTM, has only the choice of the input, and at a higher rate it forgets faster in seconds. The third combination that suggests itself, shorter
+# windows one after another, is the one that loses most.
+#
+# The network does not know about time otherwise. If the camera pauses or a computer falls behind, the honest way is to step through the gap with empty windows, as the stream does by itself when it is told the time; one long step over the gap is not the same
+# ({numref}`fig-long-step`).
+#
 # ## One step at a time loses nothing
 #
 # Training runs whole chunks through the network. Live, it gets one frame after another. For an exact carry ([](03_state_space_layers.ipynb)) these are
@@ -312,12 +339,13 @@ pd.Series(cases, name="answer").to_frame()
 # {numref}`fig-video` are the recording's labels.
 
 # %%
-labels = read_boxes(min(path.parent.glob(f"{path.name.split('_td')[0]}_bbox*")) if not recording else path)
+labels = np.zeros(0, BOX_DTYPE)
+if not recording:
+    labels = read_boxes(min(path.parent.glob(f"{path.name.split('_td')[0]}_bbox*")))
 video = workspace.folder / "found.gif"
 with box_video(video, workspace.sensor, windows_per_s=20) as show:
     for end, frame in StreamingDetector(model, workspace.sensor).frames(events):
-        nearest = labels["t"][np.abs(labels["t"] - end).argmin()]
-        show(frame, end, labels[labels["t"] == nearest])
+        show(frame, end, labels[np.abs(labels["t"] - end) < 25_000])
 with Image.open(video) as picture:
     print(
         f"{picture.n_frames} pictures of {picture.width} × {picture.height}, one every {picture.info['duration']} ms"
@@ -342,6 +370,11 @@ _ = plots.save(fig, workspace.figures / "video.png")
 # ```
 #
 # On a GPU the step runs as one CUDA graph. `stream.reset()` begins another recording.
+#
+# Four things go wrong in the field more often than the network does. *Saturation*: a camera that sees rain, a fluorescent lamp or its own vibration sends more events than its cable carries, and drops some; counts are then lower than in training and time stamps
+# have holes. *Bias settings*: thresholds that differ from those of the training data change the density of events by factors; record with the settings that you will use. *Polarity and orientation*: a sensor that is mounted upside down, or a driver that swaps ON and OFF,
+# gives frames that look plausible and detections that do not. *Clocks*: two devices, or one that was restarted, do not share a zero. The first thing to do with a new camera is therefore to look: `ssmbook info` and the pictures of [](01_events.ipynb) on a minute of its
+# recording, and only then the detector.
 #
 # ## Export
 #

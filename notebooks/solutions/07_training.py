@@ -14,16 +14,22 @@ import torch
 from ssmbook.ssm import S5
 
 
-def kept_share(T: float, n: int) -> float:
+def kept_share(T: float, n: int, carried: bool) -> float:
     decay = math.exp(-1 / T)
-    return 1 - decay**n * (1 + n * (1 - decay))
+    return 1 - decay**n if carried else 1 - decay ** (n - 1) * (1 + (n - 1) * (1 - decay))
 
 
 # %% ex-chunk
-# For slow modes S ≈ 1 − (1 + n/T) e^{−n/T}, so n grows in proportion to T: about 3.9 T.
-lags = {T: next(n for n in range(5000) if kept_share(T, n) >= 0.9) for T in (20, 200)}
-assert lags[20] == 78
-assert 775 <= lags[200] <= 780
+# Carried, e^{−n/T} = 0.1 gives n = T ln 10; from zero (1 + n/T) e^{−n/T} = 0.1 gives about 3.9 T. Both grow with T.
+need = {
+    (T, carried): next(n for n in range(1, 5000) if kept_share(T, n, carried) >= 0.9)
+    for T in (20, 200)
+    for carried in (True, False)
+}
+assert need[20, True] == math.ceil(20 * math.log(10)) == 47
+assert need[200, True] == 461
+assert 78 <= need[20, False] <= 80
+assert 775 <= need[200, False] <= 782
 
 # %% ex-burn
 # e^{−0.005 n} = 0.01 gives n = ln 100 / 0.005 = 921 windows: 46 s at 20 Hz.

@@ -80,3 +80,13 @@ def video_frames(path: Path, count: int) -> Figure:
     for ax, i in zip(axes, np.linspace(0, len(pictures) - 1, count).astype(int).tolist(), strict=True):
         plots.show_image(ax, pictures[i], f"picture {i + 1} of {len(pictures)}")
     return fig
+
+
+def held(times_s: Sequence[float], events: Sequence[int], windows: Sequence[int]) -> Figure:
+    """Events held and windows completed over the time of a recording."""
+    fig, (above, below) = plt.subplots(2, 1, figsize=(plots.WIDTH_IN, 2.8), sharex=True)
+    above.plot(times_s, events, color=plots.BLUE, lw=1)
+    above.set(ylabel="events held", ylim=(0, None))
+    below.step(times_s, windows, color=plots.GREEN, where="post")
+    below.set(xlabel="time (s)", ylabel="windows done")
+    return fig

@@ -77,16 +77,17 @@ def sampling_diagram(length: int = 5) -> Figure:
 
 
 def share_curves(
-    share: Callable[[float, int], float], constants: Sequence[float], marks: Sequence[int]
+    share: Callable[[float, int, bool], float], constants: Sequence[float], marks: Sequence[int]
 ) -> Figure:
-    """Mean share of a mode's gradient over the length of chunks; ``share(T, lags)``."""
+    """Mean share of a mode's gradient over the length of chunks; ``share(T, n, carried)``."""
     fig, ax = plt.subplots(figsize=(plots.WIDTH_IN, 2.6))
     lengths = np.unique(np.geomspace(1, 300, 60).astype(int))
     colours = (plots.BLUE, plots.GREEN, plots.ORANGE, plots.RED)
     for T, colour in zip(constants, colours, strict=True):
-        lags = np.array([share(T, n) for n in range(lengths[-1])])
-        means = np.cumsum(lags)[lengths - 1] / lengths
-        ax.semilogx(lengths, means, color=colour, label=f"T = {T:g} windows")
+        for carried, look in ((True, "-"), (False, "--")):
+            shares = np.array([share(T, n, carried) for n in range(1, lengths[-1] + 1)])
+            label = f"T = {T:g} windows" if carried else None
+            ax.semilogx(lengths, np.cumsum(shares)[lengths - 1] / lengths, look, color=colour, label=label)
     for mark in marks:
         ax.axvline(mark, color="black", ls=":", lw=0.8)
     ax.set(xlabel="windows of a chunk, L", ylabel="share of the gradient kept", ylim=(0, 1))
