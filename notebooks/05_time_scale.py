@@ -499,7 +499,7 @@ pd.DataFrame(ends).T.rename_axis("gain at 0.001 Hz").round(2)
 # has its first zero at $1/\delta$ and weakens what folds back; a window of $1/k$ of the stride lets everything through.
 #
 # $$ f_{\text{seen}} = \min_m \Bigl| f - \frac{m}{\delta} \Bigr| , \qquad
-#    \text{weight} = |\mathrm{sinc}(f w)| . $$ (eq-fold)
+#    \text{weight} = |\mathrm{sinc}(f w)| . $$ (eq-alias-fold)
 
 # %%
 flicker_hz = 18.0  # something that flickers, seen at 20 Hz

@@ -75,7 +75,8 @@ print(f"{len(events):,} events in {(events.t[-1] - events.t[0]) / 1e6:.2f} s")
 
 # %% tags=["hide-input"]
 #| label: fig-live-loop
-#| caption: One step of live detection, {eq}`eq-live-step`. Blue: what is kept from step to step.
+#| caption: >-
+#|   One step of live detection, {eq}`eq-live-step`. Blue: what is kept from step to step.
 #| alt: Boxes from left to right for events, window, frame, network, non-maximum suppression and boxes; an arrow loops from the network back to itself through the state.
 fig = drawings.loop_diagram()
 _ = plots.save(fig, workspace.figures / "live_loop.png")

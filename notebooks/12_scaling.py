@@ -163,6 +163,10 @@ same = all(np.array_equal(frames[0][name], frames[1][name]) for name in frames[0
 print(f"{len(one.done)} sequences by one process, {len(two.done)} by the cluster; equal: {same}")
 
 # %% [markdown]
+# A worker needs little memory: less than 400 MB however long its recording is, since events are read in blocks and frames are written as they are done, and as much again as the events of its longest window if those are many. What limits a node is
+# more often its disk, for {numref}`tbl-work` says how much is written. Two things keep such a run honest. A sequence appears under its name when it is whole, by one rename, so that a reader never sees half of one; and the
+# folder carries the parameters that it was made with, so that a second run with another window refuses to mix with the first.
+#
 # ## One model, many GPUs
 #
 # In data-parallel training each of $W$ processes has the same weights and a share of the batch; gradients are averaged, and all take the same step. That gives the
@@ -189,6 +193,9 @@ pd.Series(
 ).round(3).to_frame()
 
 # %% [markdown]
+# The same care is due wherever something is counted over a batch: a mean over labelled frames, a batch normalisation (whose means and variances are taken over all processes on GPUs), or average precision, which is not a mean over processes at all: the boxes of all
+# processes are gathered and scored once ([](08_evaluation.ipynb)).
+#
 # The test `tests/training/test_distributed.py` holds the whole detector to this: two processes end with the weights of one.
 #
 # Exchanging gradients costs time. In a ring, each of $W$ processes sends and receives [@patarasuk2009, theorem 1]
@@ -291,6 +298,21 @@ feeding.round(0).astype(int).rename("windows a second").to_frame()
 #
 # with $n_i$ windows of recording $i$. A minute at 20 Hz has 1,200, at 200 Hz 12,000. All recordings of a split can run side by side in one batch, which is what fills a GPU here. (Published carry cuts recordings into
 # chunks and could share those too, at the price of the memory.)
+#
+# ## Many runs
+#
+# The cheapest way to use many GPUs is not to share a run at all. A study trains several models with several seeds, and these know nothing of each other: eight recurrences with three seeds are twenty-four jobs of one GPU each, with the published batch, the published
+# learning rate, and no exchange of gradients. A job array does it in four lines,
+#
+# ```bash
+# #SBATCH --array=0-23 --gpus=1
+# models=(s5 s5-held s5-h2 s5-selective s4d s4 convlstm none)
+# srun ssmbook train --profile gen1-base --data-dir "$data" \
+#     --recurrence "${models[SLURM_ARRAY_TASK_ID / 3]}" --seed $((SLURM_ARRAY_TASK_ID % 3))
+# ```
+#
+# and each of its tasks goes on by itself when it is submitted again. By {eq}`eq-step-time` this is also the only arrangement that loses nothing: sharing a run buys time to the first result, not results per GPU-hour. Share one when the first result is urgent, or when a chunk does not
+# fit into one GPU; otherwise run seeds side by side, which a comparison needs in any case ([](07_training.ipynb)).
 #
 # ## SLURM, and being stopped
 #

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,10 @@ def sliders(draw: Callable[..., Figure], **ranges: tuple[float, float, float]) -
 
     for slider in controls.values():
         slider.observe(redraw, names="value")
-    bundle: dict[str, Any] = {"text/plain": "sliders: " + ", ".join(ranges), "image/png": shown.value}
+    bundle: dict[str, Any] = {
+        "text/plain": "sliders: " + ", ".join(ranges),
+        "image/png": b64encode(shown.value).decode(),
+    }
     box = ipywidgets.VBox([*controls.values(), shown])
     bundle[WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     display(bundle, raw=True)

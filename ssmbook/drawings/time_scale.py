@@ -83,7 +83,7 @@ def setting_plane(predicted: pd.DataFrame) -> Figure:
     for area in (1.0, float(predicted.xs("area", axis=1, level=1).to_numpy().min())):
         ax.loglog(line, area * line, color="lightgrey", lw=1, zorder=0)
         ax.text(2.2, 2.2 * area * 1.25, f"area {area:g}", fontsize=7, color=plots.GREY, rotation=25)
-    offsets = {"held": (6, -10), "true": (6, -10), "sliding": (6, 6), "traces": (6, -12)}
+    offsets = {"held": (6, 6), "true": (6, -12), "sliding": (6, 6), "traces": (6, -12)}
     for scale in dict.fromkeys(predicted.columns.get_level_values(0)):
         follows = "1/k" in scale
         for mode, row in predicted[scale].iterrows():
