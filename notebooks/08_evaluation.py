@@ -123,7 +123,7 @@ def judge(truth: np.ndarray, found: np.ndarray, threshold: float) -> np.ndarray:
 # %%
 cars = drawings.boxes_of([(10, 10, 30, 20), (60, 12, 28, 20)])
 five = drawings.boxes_of(
-    [(11, 10, 30, 20), (60, 20, 28, 20), (12, 11, 30, 20), (90, 5, 20, 20), (61, 13, 28, 20)],
+    [(11, 10, 30, 20), (60, 16, 28, 20), (12, 11, 30, 20), (90, 5, 20, 20), (61, 13, 28, 20)],
     scores=(0.9, 0.8, 0.7, 0.6, 0.5),
 )
 example = pd.DataFrame(
@@ -140,7 +140,7 @@ for t in (0.5, 0.75):
 example.round(2)
 
 # %% [markdown]
-# The second detection sits 8 pixels too low. At 0.75 it is wrong, and the fifth one, with the lowest score, is right in its place; at 0.5 it has taken the box, and the fifth is wrong. Which detection is right depends on the
+# The second detection sits 4 pixels too low. At 0.75 it is wrong, and the fifth one, with the lowest score, is right in its place; at 0.5 it has taken the box, and the fifth is wrong. Which detection is right depends on the
 # threshold, on the order, and on the others.
 #
 # ## Average precision

@@ -30,17 +30,17 @@ def loop_diagram() -> Figure:
     for i, (name, words) in enumerate(parts):
         colour = plots.BLUE if name in kept else "black"
         box = {"boxstyle": "round,pad=0.5", "fc": "white", "ec": colour, "lw": 1.6 if name in kept else 0.9}
-        ax.text(2 * i, 0, f"{name}\n", ha="center", va="center", bbox=box, linespacing=1.3)
-        ax.text(2 * i, -0.14, words, ha="center", va="center", fontsize=7, color=plots.GREY)
+        ax.text(2 * i, 0, name, ha="center", va="center", bbox=box)
+        ax.text(2 * i, -0.55, words, ha="center", va="center", fontsize=7, color="#555555")
         if i:
             ax.annotate(
                 "", (2 * i - 0.72, 0), (2 * i - 1.28, 0), arrowprops={"arrowstyle": "-|>", "color": "black"}
             )
     loop = {"arrowstyle": "-|>", "color": plots.BLUE, "lw": 1.6, "connectionstyle": "arc3,rad=-1.4"}
-    ax.annotate("", (6.35, 0.36), (5.65, 0.36), arrowprops={**loop, "arrowstyle": "<|-"})
+    ax.annotate("", (6.35, 0.3), (5.65, 0.3), arrowprops={**loop, "arrowstyle": "<|-"})
     ax.text(6, 1.0, "state $x_{j-1} \\to x_j$", ha="center", color=plots.BLUE, fontsize=8)
-    ax.text(2, -0.75, "events of the window in progress", ha="center", color=plots.BLUE, fontsize=8)
-    ax.set(xlim=(-1, 11), ylim=(-1, 1.3))
+    ax.text(2, 0.6, "events in progress", ha="center", color=plots.BLUE, fontsize=8)
+    ax.set(xlim=(-1, 11), ylim=(-0.8, 1.3))
     ax.axis("off")
     return fig
 
