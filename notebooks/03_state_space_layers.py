@@ -8,72 +8,204 @@
 
 # %% [markdown]
 # (ch-layers)=
-# # S5 from the ODE
+# # State-space layers from the ODE
 #
 # A frame of events shows what moved in the last 50 ms. A car that waits at a crossing shows nothing at
-# all, so a detector needs a memory. Here that memory is a linear differential equation, and its one advantage
-# over a gated recurrent cell is the subject of this book: it is written in continuous time, so the same
-# weights can be read at another rate.
+# all, so a detector needs a memory. How can a memory be a differential equation, and how does that equation become a layer of a
+# network? This chapter goes the whole way: from a mass on a spring to the twenty lines of S5, which you will have
+# written by the end.
 #
-# This chapter goes from the equation to the layer: what its state remembers, how it becomes a recurrence,
-# how the state is carried, and what happens to time and frequency when the rate changes.
+# The advantage over a gated recurrent cell is the subject of this book. The equation is written in continuous
+# time, so that the same weights can be read at another rate.
+#
+# After this chapter you can
+#
+# - write a physical system in state-space form, and read its behaviour from its eigenvalues;
+# - say what HiPPO's state remembers, and why S5 keeps only a part of it;
+# - discretise a mode with two rules, and say how wrong each is at a given step;
+# - write S5, and carry its state from chunk to chunk.
+#
+# How the recurrence is computed fast is the subject of [](#ch-scans), and what happens at other rates that of [](05_time_scale.ipynb).
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, gen1-small, gen1-base, gen4-small, gen4-base
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
 
-# %%
+# %% tags=["hide-input"]
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 
 from ssmbook import plots
-from ssmbook.ssm import S5, diagonal_scan, discretize, frequency_response
-from ssmbook.ssm.hippo import hippo_legs, legs_spectrum
-from ssmbook.ssm.s5 import passes_band
+from ssmbook.plots import layers as drawings
+from ssmbook.ssm import S5, SequenceLayer, diagonal_scan, discretize, plain
+from ssmbook.ssm.hippo import hippo_legs, legs_spectrum, s4d_spectrum
 from ssmbook.study import Workspace
 
 plots.style()
 book = Workspace(profile, data_dir)
 torch.set_default_dtype(torch.float64)
 
+
+def holds(**checks: bool) -> pd.DataFrame:
+    """Checks as a table, a row each."""
+    return pd.Series(
+        {name.replace("_", " "): bool(value) for name, value in checks.items()}, name="holds"
+    ).to_frame()
+
+
 # %% [markdown]
-# ## What the state remembers: HiPPO-LegS
+# (sec-spring)=
+# ## A mass on a spring
 #
-# The equation is that of every linear state-space model (S4, arXiv 2111.00396, eq. 1):
+# Begin with something that can be touched. A wheel of mass $m$ hangs on a spring of stiffness $k$ and a damper $c$, and
+# a force $u(t)$ pushes it. Newton's law for its position $q$ reads
 #
-# $$ \dot x(t) = A x(t) + B u(t), \qquad y(t) = C x(t) + D u(t) . $$
+# $$ m\,\ddot q(t) = u(t) - c\,\dot q(t) - k\,q(t) . $$ (eq-newton)
+
+# %% tags=["hide-input"]
+#| label: fig-spring
+#| caption: A mass between a spring, a damper and a force, the system of {eq}`eq-newton`. Its state is the position and the velocity.
+#| alt: A block attached to a wall by a zigzag spring and a piston, and an arrow that pushes it.
+_ = plots.save(drawings.spring(), book.figures / "spring.png")
+
+# %% [markdown]
+# What has to be known at one moment to predict the future, given the force? Position and velocity, no more. They are
+# the **state**, $x = (q, \dot q)$, and {eq}`eq-newton` becomes a first-order equation for it, with matrices:
 #
-# What it remembers depends on $A$. HiPPO-LegS (arXiv 2008.07669, theorem 2; in the form of arXiv 2111.00396,
-# eq. 2) derives one that writes the past as coefficients of Legendre polynomials:
+# $$ \dot x = \underbrace{\begin{pmatrix} 0 & 1 \\ -k/m & -c/m \end{pmatrix}}_{A} x
+#    + \underbrace{\begin{pmatrix} 0 \\ 1/m \end{pmatrix}}_{B} u, \qquad
+#    y = \underbrace{\begin{pmatrix} 1 & 0 \end{pmatrix}}_{C} x . $$ (eq-spring-matrices)
+#
+# This is the form of every linear state-space model [@gu2022s4, eq. 1], with an input of $H$ features, a state of $P$ numbers, and a skip $D$ from input to output:
+#
+# $$ \dot x(t) = A\,x(t) + B\,u(t), \qquad y(t) = C\,x(t) + D\,u(t) . $$ (eq-ode)
+#
+# Its solution adds up what the past has left, each contribution carried forward by the matrix exponential:
+#
+# $$ x(t) = e^{tA}\, x(0) + \int_0^t e^{(t - s) A}\, B\, u(s)\, ds , $$ (eq-solution)
+#
+# as one sees by differentiating. The state is a memory: it holds the past through the weight $e^{\tau A} B$ of what happened $\tau$ ago.
+# For the spring the weight is decided by the eigenvalues of $A$,
+#
+# $$ \lambda_{1,2} = -\frac{c}{2m} \pm \sqrt{\frac{c^2}{4m^2} - \frac km} . $$ (eq-spring-eigenvalues)
+#
+# With little damping the root is imaginary, and the eigenvalues are a *conjugate pair*: the wheel swings, $\mathrm{Im}\,\lambda$
+# radians per second, while the swing fades by $e^{\mathrm{Re}\,\lambda\, t}$. With much damping both are real and it creeps.
+
+# %%
+t = torch.linspace(0, 6, 601)
+damping = {"c = 0.5": 0.5, "c = 2": 2.0, "c = 8": 8.0}
+curves, eigenvalues, rows = {}, {}, {}
+for name, c in damping.items():
+    A = torch.tensor([[0.0, 1.0], [-9.0, -c]])  # k = 9, m = 1
+    B = torch.tensor([0.0, 1.0])
+    # The force is 1 from t = 0 on: the integral of {eq}`eq-solution` is A⁻¹ (e^{tA} − 1) B.
+    x = torch.linalg.solve(A, (torch.matrix_exp(t[:, None, None] * A) - torch.eye(2)) @ B[:, None])[..., 0]
+    curves[name], eigenvalues[name] = x[:, 0].numpy(), torch.linalg.eigvals(A).numpy()
+    rows[name] = {
+        "λ₁": str(eigenvalues[name][0].round(2)),
+        "λ₂": str(eigenvalues[name][1].round(2)),
+        "at 6 s": float(x[-1, 0]),
+    }
+pd.DataFrame(rows).T
+
+# %% tags=["hide-input"]
+#| label: fig-spring-response
+#| caption: >-
+#|   The spring's answer to a constant force, from {eq}`eq-solution`, and the eigenvalues {eq}`eq-spring-eigenvalues` behind each curve. A conjugate pair swings; a pair of real ones creeps, the one near zero slowly.
+#| alt: Left three curves that settle at the same level, one with strong oscillation; right crosses in the left half of the complex plane.
+_ = plots.save(drawings.step_responses(t.numpy(), curves, eigenvalues), book.figures / "spring_response.png")
+print(f"all settle at 1/k = {1 / 9:.3f}")
+
+# %% [markdown]
+# Every eigenvalue has such a behaviour of its own. Its real part says how long it remembers, its imaginary part how fast it turns; at a
+# positive real part it grows without bound, and is useless as a memory.
+
+# %% tags=["hide-input"]
+#| label: fig-mode-plane
+#| caption: >-
+#|   Re $e^{\lambda t}$ for a grid of eigenvalues, each curve where its $\lambda$ lies in the complex plane: decay to the left, faster turning upwards. Right of zero (red) modes grow.
+#| alt: A grid of twelve small curves; those at the left die out quickly, those at the top oscillate faster, the right column grows.
+_ = plots.save(
+    drawings.mode_plane((-3.0, -1.0, -0.3, 0.3), (0.0, 4.0, 12.0)), book.figures / "mode_plane.png"
+)
+
+# %% [markdown]
+# (sec-modes)=
+# ## Modes that do not interact
+#
+# In {eq}`eq-spring-matrices` position and velocity depend on each other. In the basis of the eigenvectors they do not: with
+# $A = V \Lambda V^{-1}$ and $\tilde x = V^{-1} x$,
+#
+# $$ \dot{\tilde x} = \Lambda\, \tilde x + V^{-1} B\, u, \qquad y = C V\, \tilde x , $$ (eq-diagonal)
+#
+# and since $\Lambda$ is diagonal, each {term}`mode` is a scalar equation of its own [@smith2023s5, eq. 4],
+#
+# $$ \dot x_n = \lambda_n x_n + b_n u, \qquad x_n(t) = \int_0^t e^{\lambda_n (t - s)}\, b_n\, u(s)\, ds . $$ (eq-mode)
+#
+# A layer of modes therefore needs $P$ numbers for its dynamics instead of $P^2$. The price is that they are complex. A real system has its modes in conjugate pairs, whose contributions to a real output are
+# conjugates, too; one of each pair is enough:
+#
+# $$ y = \sum_{n=1}^{P} c_n x_n = 2\, \mathrm{Re} \sum_{n=1}^{P/2} c_n x_n . $$ (eq-conjugate)
+
+# %%
+A = torch.tensor([[0.0, 1.0], [-9.0, -0.5]])
+Lambda, V = torch.linalg.eig(A)
+b = torch.linalg.solve(V, torch.tensor([[0.0], [1.0]]).to(V.dtype))[:, 0]
+c = V[0]
+x = b / Lambda * (torch.exp(t[:, None] * Lambda) - 1)  # each mode of {eq}`eq-mode` under a constant force
+both, half = (x @ c), 2 * (x[:, 0] * c[0]).real
+holds(
+    the_modes_give_the_same_answer=np.allclose(both.real, curves["c = 0.5"], rtol=0, atol=1e-12),
+    the_sum_is_real=both.imag.abs().max() < 1e-12,
+    one_of_the_pair_is_enough=torch.allclose(half, both.real, rtol=0, atol=1e-12),
+)
+
+# %% [markdown]
+# S5 has a second option: it can simply hold all $P$ modes, trained freely, and take the real part of the output. The published detector does that, so that its modes need not stay in pairs. `S5(conj_sym=True)` holds half of them.
+#
+# (sec-hippo)=
+# ## What the state should remember
+#
+# A layer could start from random eigenvalues. HiPPO asks which $A$ makes the state the *best* summary of the past. Its answer for a past that is weighted
+# evenly over all time so far, HiPPO-LegS, writes the past as coefficients of Legendre polynomials [@gu2020hippo, theorem 2]; in the form of [@gu2022s4, eq. 2],
 #
 # $$ A_{nk} = -\begin{cases} \sqrt{2n+1}\sqrt{2k+1} & n > k \\ n + 1 & n = k \\ 0 & n < k \end{cases},
-#    \qquad B_n = \sqrt{2n+1} . $$
+#    \qquad B_n = \sqrt{2n+1} . $$ (eq-hippo)
 
 # %%
 A, p = (torch.from_numpy(array) for array in hippo_legs(64))
 B = math.sqrt(2) * p  # p_n = √(n + ½)
-A[:3, :3]
+pd.DataFrame(A[:4, :4]).round(2)
 
 # %% [markdown]
-# State $n$ sees the past through its kernel $(e^{\tau A} B)_n$, $\tau$ being how long ago. With this $A$ and $B$ it
-# is a Legendre polynomial of $e^{-\tau}$ ("exponentially warped", arXiv 2206.12037):
+# State $n$ sees the past through its weight $(e^{\tau A} B)_n$. With this $A$ and $B$ it
+# is a Legendre polynomial of $z = e^{-\tau}$, "exponentially warped" [@gu2023train, sec. 3]:
 #
-# $$ (e^{\tau A} B)_n = L_n(e^{-\tau})\, e^{-\tau}, \qquad L_n(z) = \sqrt{2n+1}\, P_n(2z - 1) . $$
+# $$ (e^{\tau A} B)_n = L_n(e^{-\tau})\, e^{-\tau}, \qquad L_n(z) = \sqrt{2n+1}\, P_n(2z - 1) . $$ (eq-hippo-kernel)
 
 # %%
 ago = torch.linspace(0, 5, 501)
 z = torch.exp(-ago)
-kernels = torch.matrix_exp(ago[:, None, None] * A[:5, :5]) @ B[:5]  # [501, 5]
-legendre = torch.from_numpy(np.polynomial.legendre.legvander(2 * z.numpy() - 1, 4)) * B[:5]
-bool(torch.allclose(kernels, legendre * z[:, None], rtol=0, atol=1e-9))
+weights = torch.matrix_exp(ago[:, None, None] * A[:5, :5]) @ B[:5]  # [501, 5]
+legendre = torch.from_numpy(np.polynomial.legendre.legvander(2 * z.numpy() - 1, 63)) * B  # [501, 64]
+holds(
+    the_weights_are_Legendre_polynomials=torch.allclose(
+        weights, legendre[:, :5] * z[:, None], rtol=0, atol=1e-9
+    )
+)
 
 # %% [markdown]
 # The $L_n$ are orthonormal over $z$ in $[0, 1]$. So $x_n$ is a coefficient of the past, and the past can be read
-# back from the state: $u(t - \tau) \approx \sum_n x_n(t)\, L_n(e^{-\tau})$. Here a signal runs through the equation (in
-# exact steps of 0.01, as derived below), and then only the state is left.
+# back from the state:
+#
+# $$ u(t - \tau) \;\approx\; \sum_{n < P} x_n(t)\, L_n(e^{-\tau}) . $$ (eq-hippo-read)
+#
+# Here a signal runs through the equation (in exact steps of 0.01, which the next section derives), and then only the state is left. As $A$ is lower triangular, the first states do not depend on the
+# later ones: a smaller model would hold the first of these numbers.
 
 # %%
 delta, seconds = 0.01, 12.0
@@ -84,463 +216,446 @@ B_bar = torch.linalg.solve(A, (A_bar - torch.eye(64)) @ B)
 x = torch.zeros(64)
 for u_k in signal:
     x = A_bar @ x + B_bar * u_k
+past = {size: (legendre[:, :size] @ x[:size]) for size in (4, 16, 64)}
+true = torch.from_numpy(np.interp(seconds - ago.numpy(), time.numpy(), signal.numpy()))
+pd.DataFrame(
+    {
+        f"{size} states": {
+            f"τ from {lo} to {hi}": float((read - true)[(ago >= lo) & (ago < hi)].square().mean().sqrt())
+            for lo, hi in ((0, 1), (1, 2), (2, 4))
+        }
+        for size, read in past.items()
+    }
+).round(2).rename_axis("root mean square error")
 
-# %% [markdown]
-# $A$ is lower triangular, so that the first states do not depend on the later ones: a smaller model would hold the
-# first of these numbers.
-
-# %%
-basis = torch.from_numpy(np.polynomial.legendre.legvander(2 * z.numpy() - 1, 63)) * B  # [501, 64]
-past = {size: basis[:, :size] @ x[:size] for size in (4, 16, 64)}
-
-# %% [markdown]
-# Left, the first five kernels. Right, the signal's past as read from the first 4, 16 and all 64 states: all know the
-# recent past well and the distant past roughly, and a larger state reaches further back.
-
-# %%
-fig, (left, right) = plt.subplots(1, 2)
-_ = left.plot(ago, kernels, label=[f"n = {n}" for n in range(5)])
-_ = left.set(xlabel="time ago τ", ylabel="weight of u(t − τ) in $x_n$", title="kernels of the state")
-_ = left.legend(frameon=False, fontsize=8)
-_ = right.plot(seconds - time, signal, color=plots.GREY, lw=4, alpha=0.4, label="the signal")
-for size, read in past.items():
-    _ = right.plot(ago, read, lw=1.2, label=f"from {size} states")
-_ = right.set(xlabel="time ago τ", xlim=(0, 5), ylim=(-3.2, 2.2), title="the past, read from the state")
-_ = right.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)
+# %% tags=["hide-input"]
+#| label: fig-hippo
+#| caption: >-
+#|   Left, the weights {eq}`eq-hippo-kernel` of the first five states. Right, the past of a signal as read by {eq}`eq-hippo-read` from the first 4, 16 and all 64 states: all know the
+#|   recent past well and the distant past roughly, and a larger state reaches further back.
+#| alt: Left five curves that start high and oscillate; right a grey signal followed closely near zero by three curves that fall off further back.
+pictured = {size: read.numpy() for size, read in past.items()}
+fig = drawings.memory_of_hippo(
+    ago.numpy(), weights.numpy(), ((seconds - time).numpy(), signal.numpy()), pictured
+)
 _ = plots.save(fig, book.figures / "hippo.png")
 
 # %% [markdown]
-# ## Modes that do not talk to each other
+# (sec-normal)=
+# ## The part that S5 keeps
 #
-# In that form every state depends on others. $A$ has no stable diagonal form, but $A = S - p\,p^\top$ with
-# $S$ normal (arXiv 2111.00396, theorem 1), and S5 (arXiv 2208.04933) starts from $S = V \Lambda V^{-1}$ alone. In the
-# basis of $V$ the equation falls apart into $P$ complex modes,
+# HiPPO's $A$ cannot be diagonalised in practice: its eigenvectors are so nearly parallel that the change of basis loses all digits. But it is a normal matrix minus one of rank one [@gu2022s4, theorem 1],
 #
-# $$ \dot x = \Lambda x + B u, \qquad y = \mathrm{Re}(C x) + D \circ u . $$
+# $$ A = S - p\,p^\top, \qquad p_n = \sqrt{n + \tfrac12}, \qquad S = V \Lambda V^*, \quad V \text{ unitary} . $$ (eq-normal)
+#
+# S4 keeps both parts. S5 starts from $S$ alone [@smith2023s5, sec. 4.2], as S4D does [@gu2022s4d, sec. 4], and drops the rank-one term.
 
 # %%
 Lambda, V = (torch.from_numpy(array.copy()) for array in legs_spectrum(64))
 S = A + torch.outer(p, p)
-bool(torch.allclose((V * Lambda) @ V.mH, S.to(V.dtype), rtol=0, atol=1e-9))
+condition = {"A": np.linalg.cond(np.linalg.eig(A.numpy())[1]), "S": np.linalg.cond(V.numpy())}
+holds(
+    eigenvectors_of_A_are_badly_conditioned=condition["A"] > 1e12,
+    those_of_S_are_orthogonal=condition["S"] < 1 + 1e-9,
+    S_is_recovered=torch.allclose((V * Lambda) @ V.mH, S.to(V.dtype), rtol=0, atol=1e-9),
+    all_modes_decay_alike_by_one_half=(Lambda.real == -0.5).all(),
+    they_come_in_conjugate_pairs=torch.allclose(Lambda.imag, -Lambda.imag.flip(0), rtol=0, atol=1e-9),
+)
 
 # %% [markdown]
-# All modes decay alike, Re λ = −½, and they turn at many speeds, in conjugate pairs:
+# All modes have Re λ = −½, and they turn at many speeds. Two simpler starts of S4D imitate that spectrum: "lin" has $\mathrm{Im}\,\lambda_n = \pi n$, and "inv" [@gu2022s4d, eq. 8 and 9]
+#
+# $$ \mathrm{Im}\,\lambda_n = \frac{P}{\pi} \left( \frac{P}{2n + 1} - 1 \right) . $$ (eq-inv)
 
-# %%
-bool((Lambda.real == -0.5).all()), Lambda.imag[32:36].numpy().round(2), Lambda.imag[-2:].numpy().round(0)
+# %% tags=["hide-input"]
+#| label: fig-spectra
+#| caption: The turning speeds of the three starts with 64 modes. LegS has a few very fast modes and many slow ones; "inv" {eq}`eq-inv` follows it closely, "lin" spaces them evenly.
+#| alt: Three sets of points in order of size on a logarithmic axis, symmetric around zero; two of them nearly coincide.
+starts = {
+    "LegS, S5's start": Lambda.numpy(),
+    "inv": s4d_spectrum(64, "inv")[0],
+    "lin": s4d_spectrum(64, "lin")[0],
+}
+_ = plots.save(drawings.spectra(starts), book.figures / "spectra.png")
+print(
+    "fastest mode, radians per unit of time:",
+    {name: round(float(np.abs(v.imag).max()), 1) for name, v in starts.items()},
+)
 
 # %% [markdown]
+# (sec-discretisation)=
 # ## From the equation to the recurrence
 #
-# Frames come $\Delta$ apart, so the layer needs $x_k = \bar\Lambda x_{k-1} + \bar B u_k$. Two rules are in use. Zero-order
-# hold takes the input as constant within a step and then solves exactly (arXiv 2208.04933, eq. 6); bilinear
-# replaces the derivative's right side by the mean of its two ends (arXiv 2111.00396, eq. 3):
+# Frames come a step $\Delta$ apart, and the layer needs a recurrence [@smith2023s5, eq. 2]
 #
-# $$ \text{zoh:}\quad \bar\Lambda = e^{\Delta\Lambda}, \quad \bar B = \Lambda^{-1} (\bar\Lambda - 1)\, B; \qquad
-#    \text{bilinear:}\quad \bar\Lambda = \frac{1 + \Delta\Lambda/2}{1 - \Delta\Lambda/2}, \quad
-#    \bar B = \frac{\Delta}{1 - \Delta\Lambda/2}\, B . $$
+# $$ x_k = \bar\Lambda\, x_{k-1} + \bar B\, u_k , \qquad y_k = \mathrm{Re}(C x_k) + D \circ u_k . $$ (eq-recurrence)
 #
-# Below, the 64 modes of the start, and where each rule puts them at three step sizes. Inside the unit circle a
-# state forgets; an angle of π, at −1, is Nyquist's limit of half a turn per step. Zoh winds fast modes around
-# the circle, so that they look slow again; bilinear squeezes them all in before −1.
+# Both rules in use follow from one step of {eq}`eq-mode`. **Zero-order hold** takes the input as constant within the step. The integral is then known [@smith2023s5, eq. 6]:
+#
+# $$ \bar\lambda = e^{\Delta\lambda}, \qquad \bar b = \int_0^\Delta e^{\lambda s} ds\; b = \frac{e^{\Delta\lambda} - 1}{\lambda}\, b . $$ (eq-zoh)
+#
+# The **bilinear** rule replaces the derivative over the step by the mean of its values at both ends,
+#
+# $$ \frac{x_k - x_{k-1}}{\Delta} = \lambda\, \frac{x_k + x_{k-1}}{2} + b\, u_k , $$ (eq-trapezoid)
+#
+# and solving for $x_k$ gives [@gu2022s4, eq. 3]
+#
+# $$ \bar\lambda = \frac{1 + \Delta\lambda/2}{1 - \Delta\lambda/2}, \qquad \bar b = \frac{\Delta}{1 - \Delta\lambda/2}\, b . $$ (eq-bilinear)
+#
+# The released detector uses the bilinear rule; so do the formulas of [](#sec-twenty-lines).
 
-# %%
-fig, (left, *right) = plt.subplots(1, 3, figsize=(plots.WIDTH_IN, 2.9))
-_ = left.scatter(Lambda.real, Lambda.imag, s=6, color=plots.GREY)
-_ = left.set(xlabel="Re λ", ylabel="Im λ", title="continuous", xlim=(-1, 0.1))
-_ = left.axvline(0, color="black", lw=0.8)
-for ax, method in zip(right, ("bilinear", "zoh"), strict=True):
-    _ = ax.add_patch(plt.Circle((0, 0), 1, fill=False))
-    for step in (0.01, 0.1, 0.4):
-        bar, _ = discretize(Lambda, torch.tensor(step), method)
-        _ = ax.scatter(bar.real, bar.imag, s=6, label=f"Δ = {step:g}")
-    _ = ax.set(
-        xlabel="Re $\\bar{\\Lambda}$",
-        ylabel="Im $\\bar{\\Lambda}$",
-        title=method,
-        aspect="equal",
-        xticks=[-1, 0, 1],
-        yticks=[-1, 0, 1],
-    )
-_ = right[0].legend(frameon=False, fontsize=7, loc="center")
-_ = plots.save(fig, book.figures / "modes.png")
+# %% tags=["hide-input"]
+#| label: fig-holds
+#| caption: What the two rules assume. Zero-order hold {eq}`eq-zoh` is exact for an input that is constant in each step; bilinear {eq}`eq-bilinear` is the trapezoid rule.
+#| alt: Left a curve approximated by a staircase, right the same curve approximated by straight segments.
+_ = plots.save(drawings.holds(), book.figures / "holds.png")
 
 # %% [markdown]
+# Where do the modes go? Inside the unit circle, $|\bar\lambda| < 1$, a state forgets, and both rules put every decaying mode there. The angle of
+# $\bar\lambda$ is the turn per step; π, at −1, is half a turn, {term}`Nyquist <Nyquist frequency>`'s limit. Zero-order hold winds fast modes around
+# the circle, so that they look slow again; the bilinear rule squeezes them all in before −1.
+
+# %%
+mapped = {
+    rule: {step: discretize(Lambda, torch.tensor(step), rule)[0].numpy() for step in (0.01, 0.1, 0.4)}
+    for rule in ("bilinear", "zoh")
+}
+pd.DataFrame(
+    {
+        rule: {f"Δ = {step:g}": f"{np.abs(bar).max():.3f}" for step, bar in steps.items()}
+        for rule, steps in mapped.items()
+    }
+).rename_axis("largest |λ̄|")
+
+# %% tags=["hide-input"]
+#| label: fig-poles
+#| caption: The 64 modes of the start, continuous (left) and discretised by each rule with three steps. All stay inside the unit circle; at Δ = 0.4 most turn by more than a fast mode should.
+#| alt: Three panels, a vertical line of points, and two unit circles with points along arcs that wrap further for larger steps.
+_ = plots.save(drawings.poles(Lambda.numpy(), mapped), book.figures / "modes.png")
+
+# %% [markdown]
+# (sec-error)=
 # ## How wrong is a step?
 #
-# For one mode and the input $u = e^{j\omega t}$ the solution is known,
-# $x(t) = (e^{j\omega t} - e^{\lambda t}) / (j\omega - \lambda)$. The recurrence should come close to it as steps get
-# shorter. What $u_k$ stands for matters more than the rule: a window of events is a mean over its step, that is
+# For one mode and the input $u = e^{j\omega t}$ the solution of {eq}`eq-mode` is known,
+#
+# $$ x(t) = \frac{e^{j\omega t} - e^{\lambda t}}{j\omega - \lambda} , $$ (eq-mode-answer)
+#
+# and the recurrence should come close to it as steps get shorter. What $u_k$ stands for matters more than the rule: a window of events is a mean over its step, that is
 # the input in the *middle* of the step, and not at its end.
 
 # %%
 mode, omega = torch.tensor([-0.5 + 8j]), 3.0
 
 
-def error(method: str, steps: int, where: float) -> float:
+def error(rule: str, steps: int, where: float) -> float:
+    """Largest relative error over 4 units of time, with the input taken ``where`` of a step before its end."""
     step = 4.0 / steps
-    t, bar = step * torch.arange(1, steps + 1), discretize(mode, torch.tensor(step), method)
-    x = diagonal_scan(bar[0], bar[1] * torch.exp(1j * omega * (t - where * step))[None, :, None])[0, :, 0]
+    t = step * torch.arange(1, steps + 1)
+    bar, gain = discretize(mode, torch.tensor(step), rule)
+    x = diagonal_scan(bar, gain * torch.exp(1j * omega * (t - where * step))[None, :, None])[0, :, 0]
     exact = (torch.exp(1j * omega * t) - torch.exp(mode * t)) / (1j * omega - mode)
     return float((x - exact).abs().max() / exact.abs().max())
 
 
-# %% [markdown]
-# With the input in the middle both rules are of second order: a tenth of the step gives a hundredth of the
-# error. Bilinear starts from a larger error, because it also turns the mode a little too slowly. Left of the
-# dotted line the mode is below Nyquist's limit, Δ |Im λ| < π.
-
-# %%
-fig, ax = plt.subplots()
 counts = [2**k for k in range(3, 14)]
-for method, colour in (("bilinear", plots.BLUE), ("zoh", plots.ORANGE)):
-    for where, look, name in ((0.5, "o-", "middle"), (0.0, "o--", "end")):
-        errors = [error(method, n, where) for n in counts]
-        _ = ax.loglog(
-            [4 / n for n in counts], errors, look, color=colour, ms=3, label=f"{method}, {name} of the step"
-        )
-_ = ax.axvline(math.pi / 8, color=plots.GREY, ls=":")
-_ = ax.set(
-    xlabel="step Δ", ylabel="largest error / largest |x|", title="discretisation error of a mode, λ = −½ + 8j"
-)
-_ = ax.legend(frameon=False)
+places = {"middle": 0.5, "end": 0.0}
+errors = {
+    (rule, place): [error(rule, n, at) for n in counts]
+    for rule in ("bilinear", "zoh")
+    for place, at in places.items()
+}
+order = {key: math.log2(values[-2] / values[-1]) for key, values in errors.items()}
+pd.Series(order, name="order, from the last halving").round(1).unstack()
+
+# %% tags=["hide-input"]
+#| label: fig-discretisation
+#| caption: >-
+#|   Error of a mode, $\lambda = -\tfrac12 + 8j$, against {eq}`eq-mode-answer`. With the input in the middle both rules are of second order: a tenth of the step gives a hundredth of the
+#|   error. Bilinear starts from a larger error, because it also turns the mode a little too slowly. Left of the dotted line the mode is below Nyquist's limit, $\Delta\,|\mathrm{Im}\,\lambda| < \pi$.
+#| alt: Four falling lines on logarithmic axes, two steep solid ones and two flatter dashed ones.
+fig = drawings.discretisation_errors([4 / n for n in counts], errors, math.pi / 8)
 _ = plots.save(fig, book.figures / "discretisation.png")
 
 # %% [markdown]
-# The order, from the last halving of the step: 2 in the middle, 1 at the end.
+# (sec-twenty-lines)=
+# ## Twenty lines
+#
+# Everything is there to write the layer of [@smith2023s5]. Its parameters are the modes $\Lambda \in \mathbb C^P$, the matrices $B \in \mathbb C^{P \times H}$ and $C \in \mathbb C^{H \times P}$, the skip
+# $D \in \mathbb R^H$, and the logarithm of a step for each mode. The step is a parameter that is trained; at run time the factor {term}`step_scale` multiplies it,
+#
+# $$ \Delta = \texttt{step\_scale} \cdot e^{\texttt{log\_step}} . $$ (eq-step)
+
 
 # %%
-[
-    round(math.log2(error(method, 4096, where) / error(method, 8192, where)), 1)
-    for where in (0.5, 0.0)
-    for method in ("bilinear", "zoh")
-]
+def s5(u, Lambda, B, C, D, log_step, x=None, step_scale=1.0):
+    """S5, bilinear: u [L, H] and a state [P] → y [L, H] and the state after the last step."""
+    step = step_scale * torch.exp(log_step)  # Δ, [P]
+    Lambda_bar = (1 + step * Lambda / 2) / (1 - step * Lambda / 2)  # [P]
+    B_bar = (step / (1 - step * Lambda / 2))[:, None] * B  # [P, H]
+    x = torch.zeros_like(Lambda) if x is None else x
+    outputs = []
+    for u_k in u:
+        x = Lambda_bar * x + B_bar @ u_k.to(B.dtype)
+        outputs.append((C @ x).real + D * u_k)
+    return torch.stack(outputs), x
+
+
+# %% tags=["hide-input"]
+#| label: fig-data-flow
+#| caption: >-
+#|   The function as a diagram, {eq}`eq-recurrence`: the input is written to the modes by $\bar B$, each mode turns and fades by its own factor $\bar\Lambda$ and comes back at the next step, and $C$ reads it. Orange is learnt, blue is the state.
+#| alt: Block diagram with a feedback loop through Lambda-bar, an input matrix, an output matrix, a real part and a skip connection.
+_ = plots.save(drawings.data_flow(), book.figures / "data_flow.png")
 
 # %% [markdown]
-# ## Kernels
-#
-# Unrolled, the recurrence is a convolution (arXiv 2111.00396, eq. 4 and 5): $y_k = \sum_{i \le k} K_i u_{k-i} + D \circ u_k$
-# with $K_k = \mathrm{Re}(C \bar\Lambda^k \bar B)$. A layer of 16 features and 64 modes starts with a step Δ of its
-# own for each mode, between 0.001 and 0.1, so that it remembers for between 20 and 2000 steps.
+# It is the same as the library's [`plain.s5`](#ssmbook.ssm.plain.s5), which works on batches, and as [`S5`](#ssmbook.ssm.S5), the layer that the detector uses, whose scan is a compiled kernel with gradients of its own:
 
 # %%
 _ = torch.manual_seed(0)
 layer = S5(width=16, state_width=64)
+u = torch.randn(40, 16)
+names = ("Lambda", "B", "C")
+parameters = [torch.view_as_complex(getattr(layer, name).detach()) for name in names] + [
+    layer.D.detach(),
+    layer.log_step.detach(),
+]
+ours, last = s5(u, *parameters)
+reference, _ = plain.s5(u[None], *parameters)
+with torch.no_grad():
+    fast, state = layer(u[None])
+holds(
+    equals_the_plain_version=torch.allclose(ours, reference[0], rtol=0, atol=1e-10),
+    equals_the_layer=torch.allclose(ours, fast[0], rtol=0, atol=1e-10),
+    and_so_does_the_state=torch.allclose(last, state[0], rtol=0, atol=1e-10),
+)
+
+# %% [markdown]
+# (sec-kernel)=
+# ## The kernel
+#
+# Unrolled, the recurrence is a convolution [@gu2022s4, eq. 4 and 5]:
+#
+# $$ y_k = \sum_{i \le k} K_i\, u_{k-i} + D \circ u_k, \qquad K_k = \mathrm{Re}(C\, \bar\Lambda^k \bar B) , $$ (eq-kernel)
+#
+# so that the kernel is what the layer answers to an impulse. [](#sec-fft) computes the layer that way.
+
+# %%
 Lambda, steps = layer.eigenvalues().detach(), layer.log_step.detach().exp()
 Lambda_bar, gain = discretize(Lambda, steps)
-B_bar = gain[:, None] * torch.view_as_complex(layer.B.detach())
 powers = Lambda_bar ** torch.arange(2000)[:, None]  # [2000, 64]
-K = ((torch.view_as_complex(layer.C.detach()) * powers[:, None]) @ B_bar).real  # [2000, 16, 16]
+K = ((parameters[2] * powers[:, None]) @ (gain[:, None] * parameters[1])).real  # [2000, 16, 16]
+impulse = torch.zeros(2000, 16)
+impulse[0, 0] = 1.0
+answer = s5(impulse, *parameters)[0] - layer.D.detach() * impulse
+holds(the_answer_to_an_impulse_is_the_kernel=torch.allclose(answer, K[:, :, 0], rtol=0, atol=1e-9))
 
-# %% [markdown]
-# The formula gives what the layer answers to an impulse in feature 0:
-
-# %%
-impulse = torch.zeros(1, 2000, 16)
-impulse[0, 0, 0] = 1.0
-with torch.no_grad():
-    answer = (layer(impulse)[0] - layer.D * impulse)[0]
-bool(torch.allclose(answer, K[:, :, 0], rtol=0, atol=1e-9))
-
-# %% [markdown]
-# Left, three modes by themselves: each turns by Δ |Im λ| and fades by about Δ/2 a step. Right, what all 64 add up to
-# between two features. At the start that is a random mixture; training chooses.
-
-# %%
-fig, (left, right) = plt.subplots(1, 2)
+# %% tags=["hide-input"]
+#| label: fig-kernels
+#| caption: Left, three modes by themselves; each turns by $\Delta\,|\mathrm{Im}\,\lambda|$ and fades by about $\Delta/2$ a step. Right, what all 64 add up to between two features {eq}`eq-kernel`. At the start that is a random mixture, which training shapes.
+#| alt: Left three decaying oscillations of different speed; right three irregular curves that decay.
 order = (steps * Lambda.imag.abs()).argsort()
-for mode_index in order[[2, 14, 30]]:
-    turn = float(steps[mode_index] * Lambda.imag[mode_index].abs())
-    _ = left.plot(powers[:200, mode_index].real, lw=1, label=f"Δ |Im λ| = {turn:.2f}")
-_ = left.set(
-    xlabel="step k", ylabel="Re $\\bar{\\Lambda}^k$", title="kernels of single modes", ylim=(-1.1, 1.9)
-)
-_ = left.legend(frameon=False, fontsize=8, loc="upper right")
-_ = right.plot(1000 * K[:200, :3, 0], lw=1, label=[f"feature 0 → {h}" for h in range(3)])
-_ = right.set(xlabel="step k", ylabel="$K_k$ × 1000", title="kernels of the layer")
-_ = right.legend(frameon=False, fontsize=8)
-_ = plots.save(fig, book.figures / "kernels.png")
+shown = {float(steps[i] * Lambda.imag[i].abs()): powers[:200, i].numpy() for i in order[[2, 14, 30]]}
+_ = plots.save(drawings.kernels(shown, K[:200, :3, 0].numpy()), book.figures / "kernels.png")
 
 # %% [markdown]
+# (sec-start)=
+# ## Where the step starts
+#
+# A mode has forgotten all but a share of $1/e$ of its past after
+#
+# $$ n_{1/e} = \frac{1}{\Delta\, |\mathrm{Re}\,\lambda|} $$ (eq-memory)
+#
+# steps, since $|\bar\lambda| \approx e^{\Delta\,\mathrm{Re}\,\lambda}$. With Re λ = −½ for every mode at the start, the step alone decides how long the layer remembers. S5 therefore draws a step for each mode, uniformly on a logarithmic
+# scale [@smith2023s5, sec. 4.3; the same range as @gu2022s4d],
+#
+# $$ \log \Delta \sim \mathcal U(\log 10^{-3}, \log 10^{-1}) , $$ (eq-step-start)
+#
+# so that memories between 20 and 2,000 steps are there from the start: between one second and 100 at 20 Hz. $B$ and $C$ are rotated into the basis of the modes, $B = V^* B_0$ and $C = C_0 V$, with real normal $B_0$.
+
+# %%
+memory = 1 / (steps * Lambda.real.abs())
+turns = steps * Lambda.imag.abs()
+pd.DataFrame(
+    {
+        "steps until 1/e": memory.quantile(torch.tensor([0.0, 0.5, 1.0])),
+        "radians per step": turns.quantile(torch.tensor([0.0, 0.5, 1.0])),
+    },
+    index=["min", "median", "max"],
+).round(2)
+
+# %% tags=["hide-input"]
+#| label: fig-memory-start
+#| caption: Left, how long each of the 64 modes remembers at the start, {eq}`eq-memory`: evenly spread over two decades. Right, how far each turns in a step; above the dotted line, half a turn, a mode would be too fast for the rate.
+#| alt: Two bar charts in order of size on logarithmic axes, each a rising staircase over two decades or more.
+_ = plots.save(drawings.memory_lengths(memory.numpy(), turns.numpy()), book.figures / "memory_start.png")
+print(
+    f"{int((turns > math.pi).sum())} of 64 modes turn by more than half a turn per step; {int((turns > math.pi / 2).sum())} by more than a quarter"
+)
+
+# %% [markdown]
+# The modes above the dotted line are those that the band limit of the paper is about; [](05_time_scale.ipynb) removes them.
+#
+# (sec-carry)=
 # ## A state that is really carried
 #
-# The state after the last frame of a chunk goes into the next chunk. Then chunks, one long pass and single
-# steps are three ways to compute the same numbers.
+# A recording is longer than what fits into memory during training, and live it has no end. The state after the last frame of one chunk goes into the next,
+#
+# $$ x_0 = \bar\Lambda\, x_{prev} + \bar B\, u_0 , $$ (eq-carry)
+#
+# and then chunks, one long pass and single steps are three ways to compute the same numbers.
+
+# %% tags=["hide-input"]
+#| label: fig-three-ways
+#| caption: One pass, chunks, and step by step. Where an arrow is red the state is handed over by the caller {eq}`eq-carry`; where it is black it never leaves the layer. If the red arrows are cut, each chunk starts from zero.
+#| alt: Three rows of twelve linked squares; red links at none, two, or all places.
+_ = plots.save(drawings.three_ways(), book.figures / "three_ways.png")
 
 # %%
 u = torch.randn(3, 40, 16)
-whole, _ = layer(u)
-first, state = layer(u[:, :15])
-second, _ = layer(u[:, 15:], state)
-bool(torch.allclose(torch.cat([first, second], 1), whole, rtol=0, atol=1e-10))
-
-# %%
-state, answers = None, []
-for u_k in u.unbind(1):
-    y_k, state = layer.step(u_k, state)
-    answers.append(y_k)
-bool(torch.allclose(torch.stack(answers, 1), whole, rtol=0, atol=1e-10))
+with torch.no_grad():
+    whole, _ = layer(u)
+    first, state = layer(u[:, :15])
+    second, _ = layer(u[:, 15:], state)
+    forgotten, _ = layer(u[:, 15:])
+    stepped, state = [], None
+    for u_k in u.unbind(1):
+        y_k, state = layer.step(u_k, state)
+        stepped.append(y_k)
+holds(
+    chunks_equal_one_pass=torch.allclose(torch.cat([first, second], 1), whole, rtol=0, atol=1e-10),
+    single_steps_equal_one_pass=torch.allclose(torch.stack(stepped, 1), whole, rtol=0, atol=1e-10),
+    without_the_state_they_still_do=torch.allclose(
+        torch.cat([first, forgotten], 1), whole, rtol=0, atol=1e-10
+    ),
+)
 
 # %% [markdown]
+# (sec-published-carry)=
 # ## Why the published carry has no effect
 #
-# A parallel scan (arXiv 2208.04933, §2.2) combines pairs $(a_i, b_i)$ with
-# $(a_j, b_j) \circ (a_i, b_i) = (a_j a_i,\ a_j b_i + b_j)$ and returns the second halves. The released code of
-# the paper hands its state over by multiplying the *first* transition, $a_0 \leftarrow a_0 x_{prev}$. But $a_0$ enters
-# only products of transitions, never a returned state. So whatever the state is, the outputs are the same:
+# The code released with [@zubic2024] hands its state over by multiplying the *first* transition, $a_0 \leftarrow a_0\, x_{prev}$, before a parallel scan over the pairs $(a_k, b_k)$ of {eq}`eq-combine`.
+# But $a_0$ is a factor of products of transitions only, never of a state that the scan returns. So whatever the state is, the outputs are the same:
 
 # %%
 a = torch.polar(torch.full((5,), 0.9), torch.linspace(0, 1, 5)).expand(1, 8, 5).clone()
 b = torch.randn(1, 8, 5, dtype=torch.complex128)
 x_prev = torch.randn(1, 5, dtype=torch.complex128)
-published = a.clone()
-published[:, 0] *= x_prev
-bool(torch.equal(diagonal_scan(published, b), diagonal_scan(a, b)))
-
-# %% [markdown]
-# The right place is the input of the first step, $x_0 = \bar\Lambda x_{prev} + \bar B u_0$:
-
-# %%
-carried = b.clone()
-carried[:, 0] += a[:, 0] * x_prev
-bool(torch.allclose(diagonal_scan(a, carried), diagonal_scan(a, b, x_prev), rtol=0, atol=1e-10))
+published, carried = a.clone(), b.clone()
+published[:, 0] *= x_prev  # as released
+carried[:, 0] += a[:, 0] * x_prev  # {eq}`eq-carry`
+holds(
+    as_released_equals_no_state_at_all=torch.equal(diagonal_scan(published, b), diagonal_scan(a, b)),
+    in_the_right_place_equals_a_carried_state=torch.allclose(
+        diagonal_scan(a, carried), diagonal_scan(a, b, x_prev), rtol=0, atol=1e-10
+    ),
+)
 
 # %% [markdown]
 # Published figures are therefore those of independent chunks, each of which starts from zero. This book
-# calls that `carry="published"`, and the right one `carry="exact"`.
+# calls that `carry="published"`, and the right one `carry="exact"` ({term}`carry`). [](13_released_code.ipynb) goes through this and the other findings, and [](#ch-rates) measures what they amount to.
 #
-# ## A time scale that follows the rate
+# (sec-block)=
+# ## The block around it
 #
-# At $k$ times the rate, frames are $\Delta/k$ apart. `step_scale` multiplies $\Delta$, so $1/k$ keeps every time
-# constant in seconds. A short pulse shows it: with the scale, the response at 200 Hz lies on that at 20 Hz;
-# without it, the same weights live ten times too fast.
+# S5 is linear in its input, at each feature, over all time. What makes a network of it happens between the steps. The detector's block normalises, adds the input again, and mixes the features with a gate
+# [@zubic2024, sec. 3]:
+#
+# $$ a = \mathrm{LN}_1(x), \qquad z = \mathrm{GELU}(\mathrm{S5}(a)) + a, \qquad b = \mathrm{LN}_2(z), $$ (eq-block)
+#
+# $$ \mathrm{out} = W_{dec}\, \mathrm{GEGLU}(W_{enc}\, b) + b, \qquad \mathrm{GEGLU}(u, g) = u \circ \mathrm{GELU}(g) , $$ (eq-geglu)
+#
+# where $(u, g)$ are the two halves of $W_{enc} b$. Note that both skips start at *normalised* values.
 
-
-# %%
-def response(layer: S5, rate_hz: int, step_scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-    pulse = torch.zeros(1, 6 * rate_hz, 16)
-    pulse[:, : rate_hz // 2] = 1.0
-    with torch.no_grad():
-        y = layer(pulse, step_scale=step_scale)[0] - layer.D * pulse
-    return torch.arange(1, y.shape[1] + 1) / rate_hz, y[0, :, 0]
-
-
-# %%
-fig, ax = plt.subplots()
-for rate, scale, look in ((20, 1.0, "o"), (200, 0.1, "-"), (200, 1.0, "--")):
-    _ = ax.plot(*response(layer, rate, scale), look, markersize=3, label=f"{rate} Hz, step_scale {scale:g}")
-_ = ax.set(xlabel="time (s)", ylabel="response of feature 0", title="after a pulse of 0.5 s in every feature")
-_ = ax.legend(frameon=False)
-_ = plots.save(fig, book.figures / "step_scale.png")
+# %% tags=["hide-input"]
+#| label: fig-block
+#| caption: The block {eq}`eq-block`, {eq}`eq-geglu` around S5. Only the blue box knows of time; the others act on each step by itself.
+#| alt: A chain of boxes, normalisation, S5, GELU, normalisation and gated mixing, with two skip connections.
+_ = plots.save(drawings.block(), book.figures / "block.png")
 
 # %% [markdown]
-# How far the two rates are apart, as a share of the largest response, with and without the scale:
-
-
-# %%
-def apart(layer: S5, step_scale: float) -> float:
-    (_, slow), (_, fast) = response(layer, 20, 1.0), response(layer, 200, step_scale)
-    return float((fast[9::10] - slow).abs().max() / slow.abs().max())
-
-
-apart(layer, 0.1) < 0.2, apart(layer, 1.0) > 1
-
-# %% [markdown]
-# What is left with the scale is the fast modes' doing: they take a step of 1/20 s badly.
-#
-# The same in frequencies. An input that turns by ω per step comes out multiplied by
-#
-# $$ G(\omega) = \tfrac12 \left[ C (1 - \bar\Lambda e^{-j\omega})^{-1} \bar B
-#    + \overline{C (1 - \bar\Lambda e^{j\omega})^{-1} \bar B} \right] , $$
-#
-# and ω radians per step are ω · rate / 2π Hz. Below, its size over all features, $\|G\|_F$; each peak is a mode.
-
+# All nonlinearity lies within a step. The memory itself is linear, so that what enters it comes out scaled and delayed but never gated by what it holds: a restriction that an LSTM does not have, and [](#ch-memory) looks at what it costs.
+# Stacked, such blocks are a sequence model. [`SequenceLayer`](#ssmbook.ssm.SequenceLayer) is the block with lengths, masks and resets, for use outside the detector:
 
 # %%
-def gain_over_hz(layer: S5, rate_hz: float, step_scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-    omega = torch.logspace(-3, 0, 3000) * math.pi
-    with torch.no_grad():
-        G = frequency_response(layer, omega, step_scale)
-    return omega * rate_hz / (2 * math.pi), torch.linalg.matrix_norm(G)
-
-
-# %% [markdown]
-# With `step_scale` the peaks stay where they are in Hz, up to a few Hz. Without it they all move to ten times
-# the frequency. Close to 10 Hz, half the rate of 20 Hz, even the right scale does not help: up there a layer that
-# steps at 20 Hz shows its modes in the wrong place. The last section looks at that.
-
-# %%
-fig, ax = plt.subplots(figsize=(plots.WIDTH_IN, 3.4))
-for rate, scale, colour, look in (
-    (20, 1.0, plots.BLUE, "-"),
-    (200, 0.1, plots.ORANGE, "--"),
-    (200, 1.0, plots.GREY, "-"),
-):
-    _ = ax.loglog(
-        *gain_over_hz(layer, rate, scale), look, color=colour, lw=1, label=f"{rate} Hz, step_scale {scale:g}"
-    )
-_ = ax.axvline(10, color="black", ls=":", lw=0.8, label="half of 20 Hz")
-_ = ax.set(
-    xlabel="frequency (Hz)", ylabel="$\\|G\\|_F$", title="frequency response at two rates", xlim=(0.05, 100)
-)
-_ = ax.legend(frameon=False)
-_ = plots.save(fig, book.figures / "frequency.png")
-
-# %% [markdown]
-# ## The frequency mask
-#
-# A mode that turns by more than half a turn a step cannot be told from a slower one. The paper
-# (arXiv 2402.15584) therefore keeps a mode only where $f = \Delta\,|\mathrm{Im}\,\lambda| / 2\pi < \alpha/2$, α = 1 being
-# Nyquist's limit. The released code applies the rule once, when the layer is built (`bandlimit_mode="once"`); here
-# it can also be held at every call, with the step then in use (`"held"`).
-
-
-# %%
-def build(bandlimit: float | None, mode: str = "held") -> S5:
-    _ = torch.manual_seed(0)  # the same weights each time
-    return S5(16, 64, bandlimit=bandlimit, bandlimit_mode=mode)
-
-
-free, held, once = build(None), build(0.5), build(0.5, "once")
-
-# %% [markdown]
-# As long as nothing is trained and the scale is 1, the two are the same layer. One step of gradient descent, and
-# the columns of C that were set to zero are back, together with the modes above the limit:
-
-# %%
-before = int(once.C.detach().abs().sum((0, 2)).count_nonzero())
-once(torch.randn(1, 50, 16))[0].square().sum().backward()
-trained = build(0.5, "once")
+sequence = SequenceLayer(S5(16, 64), 16)
 with torch.no_grad():
-    trained.C -= 0.01 * once.C.grad
-after = int(trained.C.abs().sum((0, 2)).count_nonzero())
-before < 64, after
+    y, _ = sequence(torch.randn(2, 30, 16))
+print("a block keeps its shape:", tuple(y.shape))
 
 # %% [markdown]
-# Left, how many modes reach the output as `step_scale` changes: the held mask follows it, the other one stays as
-# built. Middle and right, the responses at 20 Hz and, with `step_scale` 0.1, at 200 Hz; the limit is dotted. At the higher rate the held
-# mask lets the fast modes through, as the rule says: 200 Hz can show them. Note what that means for a network
-# trained at 20 Hz with a held mask: these modes have never been trained.
-
-# %%
-fig, axes = plt.subplots(1, 3, figsize=(plots.WIDTH_IN, 2.9))
-scales = torch.logspace(-2, 1, 200)
-kept = [int(passes_band(Lambda, scale * steps, 0.5).sum()) for scale in scales]
-_ = axes[0].axhline(64, color=plots.GREY, label="no mask")
-_ = axes[0].semilogx(scales, kept, color=plots.BLUE, label="held")
-_ = axes[0].axhline(before, color=plots.ORANGE, ls="--", label="once, untrained")
-_ = axes[0].set(
-    xlabel="step_scale", ylabel="modes that reach the output", title="mask at α = 0.5", ylim=(0, 66)
-)
-_ = axes[0].legend(frameon=False, fontsize=8, loc="lower left")
-for ax, (rate, scale) in zip(axes[1:], ((20, 1.0), (200, 0.1)), strict=True):
-    for model, colour, look in ((free, plots.GREY, "-"), (held, plots.BLUE, "-"), (once, plots.ORANGE, "--")):
-        _ = ax.loglog(*gain_over_hz(model, rate, scale), look, color=colour, lw=1)
-    _ = ax.axvline(rate / 4, color="black", ls=":", lw=0.8)
-    _ = ax.set(
-        xlabel="frequency (Hz)", title=f"{rate} Hz, step_scale {scale:g}", xlim=(0.1, 100), ylim=(2e-4, 0.4)
-    )
-_ = axes[1].set(ylabel="$\\|G\\|_F$")
-_ = plots.save(fig, book.figures / "mask.png")
-
-# %% [markdown]
-# The slower the modes that are left, the better the two rates agree on the pulse of above:
-
-# %%
-shares = [apart(build(alpha, "once"), 0.1) for alpha in (None, 0.5, 0.25, 0.1)]
-shares == sorted(shares, reverse=True), shares[-1] < 0.05
-
-# %% [markdown]
-# ## The H2 norm: how much lies above a frequency
+# ## What was learnt
 #
-# The paper's other remedy is a penalty on what the layer answers above a frequency. Of the continuous layer in
-# units of one step, it is (the book's definition, in closed form in `ssmbook.ssm.h2`)
+# A linear differential equation is a memory {eq}`eq-solution`. In the basis of its eigenvectors it consists of modes, each with a decay and a turn {eq}`eq-mode`. HiPPO says which modes to start from, a rule makes a recurrence of them {eq}`eq-bilinear`, and twenty lines make it
+# a layer. Its state can be carried exactly {eq}`eq-carry`; in the released code it is not. The next question is the arithmetic, in [](#ch-scans), and then the step: [](05_time_scale.ipynb).
 #
-# $$ \|G\|_{\omega_{min}}^2 = \frac1\pi \int_{\omega_{min}}^\infty \|G(j\omega)\|_F^2 \, d\omega . $$
+# ## Exercises
 #
-# A mask at α corresponds to $\omega_{min} = \pi\alpha$: it leaves, above that, only the skirts of the modes below.
-
-# %%
-fig, ax = plt.subplots()
-omegas = torch.logspace(-2, 1.5, 120)
-for alpha, colour in ((None, plots.GREY), (1.0, plots.GREEN), (0.5, plots.BLUE), (0.25, plots.RED)):
-    model = build(alpha)
-    norms = [model.h2_norm(float(omega)).item() for omega in omegas]
-    _ = ax.loglog(omegas, norms, color=colour, label="no mask" if alpha is None else f"mask at α = {alpha:g}")
-    if alpha is not None:
-        _ = ax.plot(math.pi * alpha, model.h2_norm(math.pi * alpha).item(), "o", color=colour)
-_ = ax.set(
-    xlabel="$ω_{min}$ (radians per step)",
-    ylabel="H2 norm above $ω_{min}$",
-    title="what lies above a frequency (points: $ω_{min} = πα$)",
-)
-_ = ax.legend(frameon=False)
-_ = plots.save(fig, book.figures / "h2.png")
-
-# %% [markdown]
-# ## What aliasing at a higher rate looks like
+# :::{exercise} A second-order low-pass
+# :label: ex-second-order
+# Write two low-pass filters {eq}`eq-lowpass` in series as one system {eq}`eq-ode` with two states. What are the eigenvalues if the cutoffs differ, and why can the matrix not be diagonalised if they are equal?
+# :::
 #
-# Sampled at 20 Hz, a signal of 13 Hz and one of 7 Hz are the same numbers:
-
-# %%
-ticks = torch.arange(40) / 20
-bool(
-    torch.allclose(
-        torch.cos(2 * math.pi * 13 * ticks), torch.cos(2 * math.pi * 7 * ticks), rtol=0, atol=1e-10
-    )
-)
-
-# %% [markdown]
-# So a mode of 13 Hz, in a network that is trained at 20 Hz, is trained as if it were one of 7 Hz. With the rate it
-# comes to light: at 200 Hz, with the right step_scale, the same weights really turn at 13 Hz. Nothing in
-# training has prepared the rest of the network for that.
-
-# %%
-fast_mode = torch.tensor([-3 + 2j * math.pi * 13]) / 20  # per step of 1/20 s
-at_20, _ = discretize(fast_mode, torch.tensor(1.0), "zoh")
-at_200, _ = discretize(fast_mode, torch.tensor(0.1), "zoh")
-bool(passes_band(fast_mode, torch.tensor(1.0), 1.0)), bool(passes_band(fast_mode, torch.tensor(0.1), 1.0))
-
-# %% [markdown]
-# The mask at α = 1 takes the mode out at 20 Hz and lets it through at 200 Hz, as printed above. How fast a mode of a
-# given frequency is seen to turn, at either rate and with either rule, is the angle of $\bar\Lambda$: zoh folds it back
-# at half the rate, bilinear bends it towards half the rate, which it never reaches.
-
-
-# %%
-def seen_hz(hz: torch.Tensor, rate_hz: float, method: str) -> torch.Tensor:
-    bar, _ = discretize(2j * math.pi * hz, torch.tensor(1 / rate_hz), method)
-    return bar.angle().abs() * rate_hz / (2 * math.pi)
-
-
-# %%
-fig, (left, middle, right) = plt.subplots(1, 3, figsize=(plots.WIDTH_IN, 3.0))
-t = torch.linspace(0, 0.5, 1000)
-decay = torch.exp(-3 * t)
-_ = left.plot(t, decay * torch.cos(2 * math.pi * 13 * t), color=plots.GREY, lw=0.8, label="the mode, 13 Hz")
-_ = left.plot(t, decay * torch.cos(2 * math.pi * 7 * t), color=plots.BLUE, lw=0.8, ls="--", label="7 Hz")
-_ = left.plot(
-    torch.arange(11) / 20, (at_20 ** torch.arange(11)).real, "o", color=plots.BLUE, ms=4, label="its samples"
-)
-_ = left.set(xlabel="time (s)", ylabel="Re $\\bar{\\Lambda}^k$", title="seen at 20 Hz", ylim=(-1.1, 1.9))
-_ = middle.plot(t, decay * torch.cos(2 * math.pi * 13 * t), color=plots.GREY, lw=0.8, label="the mode, 13 Hz")
-_ = middle.plot(
-    torch.arange(101) / 200,
-    (at_200 ** torch.arange(101)).real,
-    ".",
-    color=plots.ORANGE,
-    ms=4,
-    label="step_scale 0.1",
-)
-_ = middle.plot(
-    torch.arange(101) / 200, (at_20 ** torch.arange(101)).real, lw=0.8, color=plots.RED, label="step_scale 1"
-)
-_ = middle.set(xlabel="time (s)", title="seen at 200 Hz", ylim=(-1.1, 1.9))
-hz = torch.linspace(0.01, 40, 500)
-for rate, colour in ((20, plots.BLUE), (200, plots.ORANGE)):
-    for method, look in (("zoh", "-"), ("bilinear", "--")):
-        _ = right.plot(hz, seen_hz(hz, rate, method), look, color=colour, label=f"{method}, {rate} Hz")
-_ = right.set(xlabel="frequency of the mode (Hz)", ylabel="frequency seen (Hz)", ylim=(0, 55))
-for ax in (left, middle, right):
-    _ = ax.legend(frameon=False, fontsize=7)
-_ = plots.save(fig, book.figures / "aliasing.png")
+# :::{solution} ex-second-order
+# :class: dropdown
+# ```{literalinclude} solutions/03_state_space_layers.py
+# :start-after: # %% ex-second-order
+# :end-before: # %% ex-hold-exact
+# ```
+# :::
+#
+# :::{exercise} Exact for what is constant
+# :label: ex-hold-exact
+# Show in numbers that zero-order hold is exact for an input that is constant in each step, at any step length, and that the bilinear rule is not. For which inputs is the bilinear rule's *final value* right in any case?
+# :::
+#
+# :::{solution} ex-hold-exact
+# :class: dropdown
+# ```{literalinclude} solutions/03_state_space_layers.py
+# :start-after: # %% ex-hold-exact
+# :end-before: # %% ex-zoh-layer
+# ```
+# :::
+#
+# :::{exercise} Zero-order hold in twenty lines
+# :label: ex-zoh-layer
+# Change the function `s5` to zero-order hold, and compare with `S5(discretization="zoh")`.
+# :::
+#
+# :::{solution} ex-zoh-layer
+# :class: dropdown
+# ```{literalinclude} solutions/03_state_space_layers.py
+# :start-after: # %% ex-zoh-layer
+# :end-before: # %% ex-stable
+# ```
+# :::
+#
+# :::{exercise} A mode that grows
+# :label: ex-stable
+# Training does not keep Re λ negative in the released code. Take a mode with Re λ = +0.1. What does a chunk of 21 steps at Δ = 0.1 do with it, and what a stream of 2,000 steps? What does `clip_eigs=True` change?
+# :::
+#
+# :::{solution} ex-stable
+# :class: dropdown
+# ```{literalinclude} solutions/03_state_space_layers.py
+# :start-after: # %% ex-stable
+# :end-before: # %% ex-legendre
+# ```
+# :::
+#
+# :::{exercise} Orthonormal memories
+# :label: ex-legendre
+# Check that the $L_n$ of {eq}`eq-hippo-kernel` are orthonormal over $z \in [0, 1]$, and say which weight on the past that corresponds to in time.
+# :::
+#
+# :::{solution} ex-legendre
+# :class: dropdown
+# ```{literalinclude} solutions/03_state_space_layers.py
+# :start-after: # %% ex-legendre
+# ```
+# :::
+#
+# ## Further reading
+#
+# @gu2020hippo derive the matrices from online approximation, @gu2023train explain them again and more simply. @gu2022s4 made a layer of them, @gu2022s4d took the low-rank part away, @smith2023s5 shared one system between all features.
+# @orvieto2023 arrive at the same layer from recurrent networks, without an equation. @zubic2024 put it into a detector.

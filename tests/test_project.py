@@ -24,6 +24,7 @@ ORDER = [
 ]
 MAY_IMPORT = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)} | {
     "plots": {"errors", "files", "events"},
+    "drawings": {*ORDER, "plots"},
     "cli": {*ORDER, "plots"},
     "__main__": {"cli"},
     "__init__": set(),

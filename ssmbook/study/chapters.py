@@ -153,4 +153,6 @@ def _without_traces(notebook: str) -> str:
         cell["metadata"] = {
             key: value for key, value in cell["metadata"].items() if key in ("tags", "label") and value
         }
+        for output in cell.get("outputs", []):  # a widget without its kernel is an error; its picture stays
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
