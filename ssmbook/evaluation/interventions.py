@@ -170,9 +170,10 @@ def run_steps(
     if any(name and t < 0 for name, t in zip(batch.sequences, t_us[0].tolist(), strict=True)):
         raise InputError("interventions need the time of each window: give the batches of every_window")
 
-    def advance(step: Step) -> tuple[Features, list[Any]]:
+    def run(step: Step) -> tuple[Features, list[Any]]:
         return model.features(step.x[None], step.states, step.scale)
 
+    advance: Advance = run
     for intervention in reversed(interventions):
         advance = partial(intervention, advance)
     chosen, nowhere = [], torch.zeros(B, dtype=torch.bool)
