@@ -87,7 +87,9 @@ def _batch(found, folder, seed, number, stop, left):
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         found.inputs += 1
-        found.faults.append(f"input {number}: {'hang' if name in ('SIGALRM', 'SIGPROF') else 'crash'} ({name})")
+        found.faults.append(
+            f"input {number}: {'hang' if name in ('SIGALRM', 'SIGPROF') else 'crash'} ({name})"
+        )
         return number + 1
     if os.WEXITSTATUS(status):
         found.inputs += 1
