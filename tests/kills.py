@@ -185,9 +185,8 @@ def main() -> int:
 
     import ssmbook.training.run  # noqa: F401
 
-    found = kills(
-        options.work, max(options.workers, options.work == "preprocess"), options.moments, options.seed
-    )
+    workers = max(options.workers, int(options.work == "preprocess"))  # with 1 it works in this process
+    found = kills(options.work, workers, options.moments, options.seed)
     print("| work | kills | before its end | faults | s |\n|---|---|---|---|---|")
     print(found.row())
     for fault in found.faults[:10]:

@@ -68,6 +68,10 @@ def test_json_is_read_back(tmp_path):
     write_json(tmp_path / "new" / "a.json", {"b": [1, None, "é"]})
     assert read_json(tmp_path / "new" / "a.json") == {"b": [1, None, "é"]}
     assert read_json(tmp_path / "none.json") is None
+    for damaged in (b'{"b": [1', b"", b"\xff", b"[" * 100_000):
+        (tmp_path / "damaged.json").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"damaged\.json: is no JSON .* remove it"):
+            read_json(tmp_path / "damaged.json")
 
 
 HOLD = """
@@ -95,6 +99,19 @@ def test_who_comes_second_waits_and_says_for_whom(tmp_path, capfd):
         assert f"new: process {process.pid} on " in (said := capfd.readouterr().err)
         assert "counts in it; waiting for it" in said
     assert names(tmp_path / "new") == []
+
+
+def test_a_lock_beside_a_folder_lets_it_be_renamed(tmp_path):
+    with lock(tmp_path / "a", "tests", beside=True):
+        assert names(tmp_path) == [".a.lock"]
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a").rename(tmp_path / "b")
+        with (
+            pytest.raises(InputError, match=rf"a: process {os.getpid()} on .* tests; wait until"),
+            lock(tmp_path / "a", "others", wait=False, beside=True),
+        ):
+            pass
+    assert names(tmp_path) == ["b"]
 
 
 def test_who_does_not_wait_is_told_who_holds_it(tmp_path):

@@ -45,6 +45,7 @@ VALUES = {
     "numpy._core.multiarray.scalar",
     "numpy.dtype",
     "torch.device",
+    "torch.serialization._get_layout",
     "uuid.UUID",
 }
 VALUE_MODULES = {"argparse", "datetime", "pathlib", "types"}
@@ -334,7 +335,8 @@ def view(storage: Any, offset: Any, size: Any, stride: Any) -> Tensor:
 
 def _check_nesting(value: Any) -> None:
     """InputError where containers hold each other too deep, or in a circle: nothing that follows them would end."""
-    level, seen = [[value]], 0
+    level: list[Any] = [[value]]
+    seen = 0
     for _ in range(DEEPEST):
         inner: list[Any] = []
         for container in level:

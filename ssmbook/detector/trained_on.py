@@ -44,7 +44,7 @@ class TrainedOn:
 
     def __post_init__(self) -> None:
         get_representation(self.representation)
-        if not isinstance(self.options, Mapping):
+        if not isinstance(self.options, Mapping) or not all(isinstance(name, str) for name in self.options):
             raise InputError(f"options is {shown(self.options)}; give the representation's arguments by name")
         if self.score not in ("product", "class"):
             raise InputError(f"score is {shown(self.score)}; it can be product or class")
@@ -109,7 +109,7 @@ class TrainedOn:
 
 
 def _is_above_0(value: object) -> bool:
-    return isinstance(value, int | float) and 0 < value < float("inf")
+    return isinstance(value, int | float) and 0 < value < 1 << 63
 
 
 def _unknown(record: Mapping[Any, Any], kind: type) -> list[str]:

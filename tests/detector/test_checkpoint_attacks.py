@@ -31,7 +31,8 @@ from ssmbook.errors import InputError
 
 def doubled(times):
     """A list that holds the one before twice, so many times: 2^times values in a few bytes."""
-    return b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(times))
+    lists = b"".join(b"](h%ch%ceq%c0" % (n, n, n + 1) for n in range(times))
+    return b"]q\x000" + lists + b"h%c" % times
 
 
 def rebuild(name, *arguments):
@@ -250,7 +251,7 @@ def test_configs_that_would_allocate_or_are_of_other_types(tmp_path, own, change
         ({"sensor": {3: 4}}, r"holds sensor\.3"),
         ({"sensor": {"name": "x"}}, "'trained_on' is damaged: .*missing"),
         ({"sensor": [1, 2]}, r"damaged: sensor is \[1, 2\]"),
-        ({10**5000: 1}, "later version.* a value of type int"),
+        ({3: 1}, "later version: .* holds 3;"),
         ({"rates_hz": "fast"}, "rates_hz is 'fast'"),
         ({"rates_hz": (20.0, torch.ones(2))}, "rates_hz"),
         ({"stride_us": 10**400}, "stride_us"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fuzz.checkpoints import archives, pickles, read_archive, read_pickle, read_values
+from fuzz.checkpoints import UNCHANGED, archives, pickles, read_archive, read_pickle, read_values
 from ssmbook.dataset import Sensor, Sequence
 from ssmbook.dataset.labels import LabelPlan, plan_labels, read_labels
 from ssmbook.dataset.layout import write_sequence
@@ -150,5 +150,5 @@ LABELS = {
     "preprocess_json": Kind("_parameters.json", lambda: [json.dumps(asdict(SET), indent=2).encode()], _claim),
     "checkpoint": Kind(".ckpt", archives, read_archive),
     "checkpoint_pickle": Kind(".pkl", pickles, read_pickle),
-    "checkpoint_values": Kind(".values", lambda: [b"checkpoint"], read_values),
+    "checkpoint_values": Kind(".values", lambda: [UNCHANGED], read_values),
 }
