@@ -213,10 +213,9 @@ class _SSM(torch.autograd.Function):
         N, L, _ = u.shape
         ctx.shape, ctx.time_major, ctx.reverse = (N, L), is_time_major(u), reverse
         ctx.pieces = list(_pieces(a, N, L, ctx.time_major, reverse))
-        rows, a = flat(u, ctx.time_major), a.contiguous()
-        before = _owned_state(x0, rows, ctx.shape[0], len(a) // 2)
+        rows = flat(u, ctx.time_major)
         after = _owned_state(x0, u, N, len(a) // 2)
-        y, x = _run_ssm(rows, a, b, c, d, after, ctx.pieces, keep=True)
+        y, x = _run_ssm(rows, a.contiguous(), b, c, d, after, ctx.pieces, keep=True)
         ctx.save_for_backward(u, a, b, c, d, x0, x)
         ctx.set_materialize_grads(False)
         return unflat(y, N, L, ctx.time_major), after
