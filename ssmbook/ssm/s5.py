@@ -19,7 +19,7 @@ from ssmbook.ssm.hippo import Start, blocks_spectrum
 from ssmbook.ssm.inputs import Arrays, Scale, check_bandlimit, check_gain, copy_parameters
 from ssmbook.ssm.kernels.dispatch import diagonal_ssm, scan_planes
 from ssmbook.ssm.kernels.planes import from_planes, multiply_planes
-from ssmbook.ssm.layer import Pieces, StateSpaceLayer
+from ssmbook.ssm.layer import HALF, Pieces, StateSpaceLayer
 from ssmbook.ssm.zoh import zoh_gain
 
 Discretization = Literal["bilinear", "zoh"]
@@ -235,7 +235,11 @@ class S5(StateSpaceLayer):
         return 8 * self.modes + 8 * self.modes * self.width + 2 * self.width
 
     def eigenvalues(self) -> Tensor:
-        """Λ, complex [P], as the layer uses it."""
+        """Λ, complex [P], as the layer uses it; InputError where it is stored in half precision."""
+        if self.D.dtype in HALF:
+            raise InputError(
+                f"there are no complex numbers of {self.D.dtype} to compute with; use layer.float()"
+            )
         return torch.complex(*self._eigenvalues())
 
     def _eigenvalues(self) -> tuple[Tensor, Tensor]:

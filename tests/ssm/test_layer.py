@@ -166,3 +166,8 @@ def test_half_precision_computes_in_float32_inside(kind, dtype):
     with pytest.raises(InputError, match=f"u must be {dtype}"):
         layer(u.float())
     layer.step(u[:, 0], state)
+
+
+def test_half_precision_has_no_poles():
+    with pytest.raises(InputError, match=r"float16.*use layer.float\(\)"):
+        S5(H, 8).half().h2_norm(0.1)

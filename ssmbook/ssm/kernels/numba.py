@@ -213,22 +213,22 @@ class _SSM(torch.autograd.Function):
         N, L, _ = u.shape
         ctx.shape, ctx.time_major, ctx.reverse = (N, L), is_time_major(u), reverse
         ctx.pieces = list(_pieces(a, N, L, ctx.time_major, reverse))
-        rows, a = flat(u, ctx.time_major), a.contiguous()
-        before = _owned_state(x0, u, N, len(a) // 2)
-        after = before.clone()
-        y, x = _run_ssm(rows, a, b, c, d, after, ctx.pieces, keep=True)
-        ctx.save_for_backward(u, a, b, c, d, x0, x, before)
+        rows = flat(u, ctx.time_major)
+        after = _owned_state(x0, u, N, len(a) // 2)
+        y, x = _run_ssm(rows, a.contiguous(), b, c, d, after, ctx.pieces, keep=True)
+        ctx.save_for_backward(u, a, b, c, d, x0, x)
         ctx.set_materialize_grads(False)
         return unflat(y, N, L, ctx.time_major), after
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, d_after: Tensor | None) -> tuple[Tensor | None, ...]:
-        u, a, b, c, d, x0, x, before = ctx.saved_tensors
+        u, a, b, c, d, x0, x = ctx.saved_tensors
         if torch.is_grad_enabled():
             run = partial(ssm_of_parts, reverse=ctx.reverse)
             needed = ctx.needs_input_grad[:6]
             return *gradients_again(run, (u, a, b, c, d, x0), needed, (dy, d_after)), None
         rows, a = flat(u, ctx.time_major), a.contiguous()
+        before = _owned_state(x0, rows, ctx.shape[0], len(a) // 2)
         dy_rows = torch.zeros_like(rows) if dy is None else flat(dy, ctx.time_major)
         carry = _owned_state(d_after, rows, *before.shape)
         du, db, dc, dd = (torch.empty_like(rows), *(torch.zeros_like(z) for z in (b, c, d)))
