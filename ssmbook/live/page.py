@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,9 @@ from tornado.web import Application, HTTPError, RequestHandler
 from ssmbook import plots
 from ssmbook.errors import InputError
 from ssmbook.events import Representation
-from ssmbook.live.stream import Detections
+
+if TYPE_CHECKING:
+    from ssmbook.live.stream import Detections  # which imports torch
 
 MAX_FPS = 25.0  # pictures per second, at most
 NOTES = 20  # lines that the page shows
