@@ -199,7 +199,7 @@ def _detect_live(options: argparse.Namespace) -> int:
         with ExitStack() as stack:
             shows = stack.enter_context(_outputs(options, stream, zero))
             if options.page:
-                page = _page(options, stream)
+                page = _page(options, stream, zero)
                 stack.callback(page.close)
                 print(f"page: {page.url}", file=sys.stderr, flush=True)
             try:
@@ -224,11 +224,11 @@ def _detect_live(options: argparse.Namespace) -> int:
     return 130 if interrupted else 0
 
 
-def _page(options: argparse.Namespace, stream: StreamingDetector) -> LivePage:
+def _page(options: argparse.Namespace, stream: StreamingDetector, zero_us: int) -> LivePage:
     from ssmbook.live.page import LivePage
 
     host, port = options.page
-    return LivePage(host, port, stream.sensor.classes, stream.represent, options.palette)
+    return LivePage(host, port, stream.sensor.classes, stream.represent, options.palette, zero_us)
 
 
 def _figures(stats: LiveStats, latency_s: float) -> dict[str, float]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ssmbook.events.simulate import PixelModel
 
 _EPILOG = """examples:
-  ssmbook simulate memory --out data/memory         a set of driving scenes with labels, in Gen1's format
-  ssmbook simulate slow.mp4 --out slow.h5 --fps 240 what a camera would have seen of a slow-motion video
+  ssmbook simulate memory --out data/memory          a set of driving scenes with labels, in Gen1's format
+  ssmbook simulate slow.mp4 --out slow.h5 --fps 240  what a camera would have seen of a slow-motion video
   ssmbook simulate v.mp4 --out v.dat --pixel davis346-dim --size 346x260 -p threshold 0.3
   ssmbook info v.dat; ssmbook convert v.dat v.csv   look at the result
 

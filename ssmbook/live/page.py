@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -27,11 +27,12 @@ from tornado.web import Application, HTTPError, RequestHandler
 from ssmbook import plots
 from ssmbook.errors import InputError
 from ssmbook.events import Representation
-from ssmbook.live.stream import Detections
+
+if TYPE_CHECKING:
+    from ssmbook.live.stream import Detections  # which imports torch
 
 MAX_FPS = 25.0  # pictures per second, at most
 NOTES = 20  # lines that the page shows
-BEAT_S = 1.0  # after so long without a window the figures are sent all the same
 
 
 class LivePage:
@@ -43,6 +44,7 @@ class LivePage:
         classes: names by class id.
         represent: what makes the frames.
         palette: one of ``plots.PALETTES``.
+        zero_us: the time that the page shows as 0.
 
     Attributes:
         url: of the page.
@@ -58,12 +60,13 @@ class LivePage:
         classes: tuple[str, ...],
         represent: Representation,
         palette: str = "light",
+        zero_us: int = 0,
     ) -> None:
         try:
             sockets = bind_sockets(port, host, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
             raise InputError(f"--page {host}:{port}: {error.strerror or error}; give another port") from None
-        self.classes, self.represent, self.palette = classes, represent, palette
+        self.classes, self.represent, self.palette, self.zero_us = classes, represent, palette, zero_us
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}/"
         self.notes: deque[str] = deque(maxlen=NOTES)
         self._drawn_at, self._watchers = 0.0, 0
@@ -77,6 +80,7 @@ class LivePage:
     def note(self, line: str) -> None:
         """Show a line, such as a warning; the last 20 are kept."""
         self.notes.append(f"{time.strftime('%H:%M:%S')} {line}")
+        self._send({"notes": list(self.notes)})
 
     def show(self, frame: np.ndarray, found: Detections, figures: dict[str, Any]) -> None:
         """Show a window, unless nobody looks or the last one was just now.
@@ -93,19 +97,13 @@ class LivePage:
         off, on = self.represent.polarities(frame)
         picture = (255 * plots.polarity_image(on, off, self.palette)).round().astype(np.uint8)
         content = {
-            "t_us": found.t_us,
+            "t_us": found.t_us - self.zero_us,
             "width": picture.shape[1],
             "height": picture.shape[0],
             "image": png_url(picture),
             "boxes": [self._box(box) for box in found.boxes],
         }
         self._send(content | figures | {"notes": list(self.notes)})
-
-    def beat(self, figures: dict[str, Any]) -> None:
-        """Show the figures alone, once a second while no window comes."""
-        if self._watchers and time.monotonic() - self._drawn_at >= BEAT_S:
-            self._drawn_at = time.monotonic()
-            self._send(figures | {"notes": list(self.notes)})
 
     def close(self) -> None:
         """Stop serving."""

@@ -14,7 +14,7 @@ from ssmbook.errors import InputError
 from ssmbook.events import Events
 from ssmbook.live.wire import DATAGRAM_EVENTS, END_US, Message, decode, encode, encode_text, read_messages
 
-BUFFER = 1 << 23  # bytes that the system is asked to hold for a socket
+BUFFER = 1 << 23  # bytes that the system is asked to hold for a socket; Linux gives up to net.core.rmem_max
 _UDP = re.compile(r"udp://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 
 
