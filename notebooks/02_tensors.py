@@ -37,8 +37,8 @@ import yaml
 from ssmbook import plots
 from ssmbook.dataset import EvaluationStreams, describe, find_sequences, get_sensor, preprocess
 from ssmbook.dataset.labels import find_label_frames, window_ends
+from ssmbook.drawings import tensors as drawings
 from ssmbook.events import MixedDensityStack, StackedHistogram, Traces, open_events
-from ssmbook.plots import tensors as drawings
 from ssmbook.study import Workspace
 
 plots.style()
