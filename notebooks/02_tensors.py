@@ -448,7 +448,7 @@ print("read 100 times or once, equal bytes:", np.array_equal(at_200_hz, seldom.r
 # (sec-disk)=
 # ## On disk, and into batches
 #
-# [`preprocess`](#ssmbook.dataset.preprocessing.preprocess) reads each recording once and writes a sequence: frames $[T, C, H, W]$ as bytes, the time of each, and the labels with the index of their frame, in the layout of the published sets. What differs between cameras and label sets fits in a few numbers:
+# [`preprocess`](#ssmbook.dataset.preprocess) reads each recording once and writes a sequence: frames $[T, C, H, W]$ as bytes, the time of each, and the labels with the index of their frame, in the layout of the published sets. What differs between cameras and label sets fits in a few numbers:
 
 # %%
 #| label: tbl-sensors
