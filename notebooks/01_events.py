@@ -58,7 +58,7 @@ book = Workspace(profile, data_dir)
 #
 # $$ L(t) = \log I(t) , $$ (eq-log)
 #
-# and compares it with a reference, which is the value at its own last event [@lichtsteiner2008, sec. II; @gallego2022, sec. 2.1].
+# and compares it with a reference, which is the value at its own last event [@lichtsteiner2008, sec. II; @gallego2022, sec. 2].
 # When the difference reaches a {term}`contrast threshold` $\theta$, the pixel fires: it emits an {term}`event`
 #
 # $$ e_i = (t_i, x_i, y_i, p_i), \qquad p_i \in \{0, 1\} , $$ (eq-event)
@@ -90,7 +90,8 @@ _ = plots.save(camera.pixel_principle(), book.figures / "pixel_principle.png")
 #
 # ON events, which follows from {eq}`eq-threshold` by counting, and likewise OFF events for a fall. Here is one ideal pixel in front of a light whose
 # logarithm goes once through a sine of amplitude 1. With $\theta = 0.3$ the formula predicts 3 ON events on the way
-# up, $\lfloor 1.9 / 0.3 \rfloor = 6$ OFF events on the way down from 0.9, and 3 ON events on the way back.
+# up and $\lfloor 1.9 / 0.3 \rfloor = 6$ OFF events on the way down from 0.9. On the way back from −0.9 to 0 two more ON events come; the third would come
+# at 0 itself, which the light reaches at the very end.
 
 # %%
 times_ms = np.arange(1, 201)

@@ -217,7 +217,7 @@ _ = plots.save(fig, book.figures / "representations.png")
 #
 # $$ V_b(x, y) = \sum_{i \in \mathcal W} (2 p_i - 1)\, [x_i = x]\,[y_i = y]\, \max(0,\, 1 - |b - t_i^*|) . $$ (eq-voxel)
 #
-# Its sum is that of the polarities, and it varies continuously with the stamps. A **time surface** keeps the last event of each pixel only, and lets it fade [@lagorce2017, sec. 3]:
+# Its sum is that of the polarities, and it varies continuously with the stamps. A **time surface** keeps the last event of each pixel only, and lets it fade [@lagorce2017]:
 #
 # $$ S_p(x, y; t) = e^{-(t - T_p(x, y; t)) / \tau}, \qquad T_p(x, y; t) = \max \{\, t_i \le t : x_i = x,\, y_i = y,\, p_i = p \,\} . $$ (eq-surface)
 

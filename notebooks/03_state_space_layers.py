@@ -248,7 +248,7 @@ _ = plots.save(fig, book.figures / "hippo.png")
 #
 # $$ A = S - p\,p^\top, \qquad p_n = \sqrt{n + \tfrac12}, \qquad S = V \Lambda V^*, \quad V \text{ unitary} . $$ (eq-normal)
 #
-# S4 keeps both parts. S5 starts from $S$ alone [@smith2023s5, sec. 4.2], as S4D does [@gu2022s4d, sec. 4.1], and drops the rank-one term.
+# S4 keeps both parts. S5 starts from $S$ alone [@smith2023s5, sec. 4.2], as S4D does [@gu2022s4d, sec. 4], and drops the rank-one term.
 
 # %%
 Lambda, V = (torch.from_numpy(array.copy()) for array in legs_spectrum(64))
@@ -467,7 +467,7 @@ _ = plots.save(drawings.kernels(shown, K[:200, :3, 0].numpy()), book.figures / "
 # $$ n_{1/e} = \frac{1}{\Delta\, |\mathrm{Re}\,\lambda|} $$ (eq-memory)
 #
 # steps, since $|\bar\lambda| \approx e^{\Delta\,\mathrm{Re}\,\lambda}$. With Re λ = −½ for every mode at the start, the step alone decides how long the layer remembers. S5 therefore draws a step for each mode, uniformly on a logarithmic
-# scale [@smith2023s5, sec. 4.2; the same range as @gu2022s4d],
+# scale [@smith2023s5, sec. 4.3; the same range as @gu2022s4d],
 #
 # $$ \log \Delta \sim \mathcal U(\log 10^{-3}, \log 10^{-1}) , $$ (eq-step-start)
 #

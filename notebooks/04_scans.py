@@ -264,7 +264,7 @@ pd.Series(checks, name="holds").to_frame()
 #
 # $$ y = K * u = \mathcal F^{-1} \bigl( \mathcal F(K) \circ \mathcal F(u) \bigr) , $$ (eq-fft)
 #
-# which costs $O(L \log L)$ and is how S4 is trained [@gu2022s4, sec. 2.3]. One care must be taken: a discrete transform of
+# which costs $O(L \log L)$ and is how S4 is trained [@gu2022s4, sec. 2.4]. One care must be taken: a discrete transform of
 # length $L$ convolves in a *circle*, so that the tail of the kernel comes back at the start. Zeros behind the input, to a length of $2L$, prevent it.
 
 # %%
@@ -314,7 +314,7 @@ print(
 # ## One input or many
 #
 # S4 and S4D give *each feature* a system of its own with $N$ modes: single input, single output (SISO). Features meet only afterwards, in a matrix
-# that mixes them. S4D's kernel for one feature is [@gu2022s4d, eq. 2 and sec. 3.2]
+# that mixes them. S4D's kernel for one feature is [@gu2022s4d, sec. 3]
 #
 # $$ K_k = 2\, \mathrm{Re} \sum_{n=1}^{N/2} C_n\, \frac{e^{\Delta A_n} - 1}{A_n}\, e^{k \Delta A_n} , $$ (eq-s4d-kernel)
 #
