@@ -37,8 +37,8 @@ import yaml
 from ssmbook import plots
 from ssmbook.dataset import EvaluationStreams, describe, find_sequences, get_sensor, preprocess
 from ssmbook.dataset.labels import find_label_frames, window_ends
+from ssmbook.drawings import tensors as drawings
 from ssmbook.events import MixedDensityStack, StackedHistogram, Traces, open_events
-from ssmbook.plots import tensors as drawings
 from ssmbook.study import Workspace
 
 plots.style()
@@ -80,7 +80,7 @@ modes = {"training": (50.0, 50.0), "held": (25.0, 50.0), "true": (25.0, 25.0), "
 _ = plots.save(drawings.windows(modes, 400), book.figures / "windows.png")
 rows = {}
 for name, (window_ms, stride_ms) in modes.items():
-    ends = np.arange(100_000, 850_000, round(1000 * stride_ms))
+    ends = np.arange(50_000 + round(1000 * stride_ms), 850_001, round(1000 * stride_ms))
     used = sum(len(between(int(end - 1000 * window_ms) + 1, int(end))) for end in ends)
     rows[name] = {
         "steps per second": 1000 / stride_ms,
