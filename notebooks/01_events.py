@@ -38,10 +38,10 @@ import numpy as np
 import pandas as pd
 
 from ssmbook import plots
+from ssmbook.drawings import camera
 from ssmbook.events import Events, open_events, read_boxes
 from ssmbook.events.pixel_statistics import pixel_statistics
 from ssmbook.events.simulate import DEMO_SCENE, PIXELS, PixelArray, PixelModel, SimulatedSequence
-from ssmbook.plots import camera
 from ssmbook.study import Workspace
 from ssmbook.study.workspace import book_root
 

@@ -37,8 +37,8 @@ import yaml
 from ssmbook import plots
 from ssmbook.dataset import EvaluationStreams, describe, find_sequences, get_sensor, preprocess
 from ssmbook.dataset.labels import find_label_frames, window_ends
+from ssmbook.drawings import tensors as drawings
 from ssmbook.events import MixedDensityStack, StackedHistogram, Traces, open_events
-from ssmbook.plots import tensors as drawings
 from ssmbook.study import Workspace
 
 plots.style()
@@ -80,7 +80,7 @@ modes = {"training": (50.0, 50.0), "held": (25.0, 50.0), "true": (25.0, 25.0), "
 _ = plots.save(drawings.windows(modes, 400), book.figures / "windows.png")
 rows = {}
 for name, (window_ms, stride_ms) in modes.items():
-    ends = np.arange(100_000, 850_000, round(1000 * stride_ms))
+    ends = np.arange(50_000 + round(1000 * stride_ms), 850_001, round(1000 * stride_ms))
     used = sum(len(between(int(end - 1000 * window_ms) + 1, int(end))) for end in ends)
     rows[name] = {
         "steps per second": 1000 / stride_ms,
@@ -448,7 +448,7 @@ print("read 100 times or once, equal bytes:", np.array_equal(at_200_hz, seldom.r
 # (sec-disk)=
 # ## On disk, and into batches
 #
-# [`preprocess`](#ssmbook.dataset.preprocessing.preprocess) reads each recording once and writes a sequence: frames $[T, C, H, W]$ as bytes, the time of each, and the labels with the index of their frame, in the layout of the published sets. What differs between cameras and label sets fits in a few numbers:
+# [`preprocess`](#ssmbook.dataset.preprocess) reads each recording once and writes a sequence: frames $[T, C, H, W]$ as bytes, the time of each, and the labels with the index of their frame, in the layout of the published sets. What differs between cameras and label sets fits in a few numbers:
 
 # %%
 #| label: tbl-sensors

@@ -39,7 +39,7 @@ import pandas as pd
 import torch
 
 from ssmbook import plots
-from ssmbook.plots import layers as drawings
+from ssmbook.drawings import layers as drawings
 from ssmbook.ssm import S5, SequenceLayer, diagonal_scan, discretize, plain
 from ssmbook.ssm.hippo import hippo_legs, legs_spectrum, s4d_spectrum
 from ssmbook.study import Workspace

@@ -35,7 +35,7 @@ import pandas as pd
 import torch
 
 from ssmbook import plots
-from ssmbook.plots import scans as drawings
+from ssmbook.drawings import scans as drawings
 from ssmbook.ssm import S4, S4D, S5, SelectiveS5, diagonal_scan
 from ssmbook.ssm.plain import scan
 from ssmbook.study import Workspace

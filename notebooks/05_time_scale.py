@@ -11,8 +11,9 @@
 # # Time scale, rates and aliasing
 #
 # A layer is trained on windows that come 20 times a second and is then run at 200. What has to change, what changes by
-# itself, and can one say beforehand whether a change will help? This chapter answers for the linear part of the network, where
-# answers are exact, and ends with a table of predictions that [](09_rates.ipynb) tests on whole detectors.
+# itself, and can one say beforehand whether a change will help? This chapter answers for the linear part of the
+# network, where answers are exact, and ends with a table of predictions that [](09_rates.ipynb) tests on whole
+# detectors.
 #
 # After it you can
 #
@@ -21,8 +22,8 @@
 # - say which modes alias, and what the two masks and the H2 norm do about it;
 # - predict, for each way of making frames at a higher rate, the sign of the effect of {term}`step_scale`.
 #
-# You need the recurrence and the two discretisation rules of [](03_state_space_layers.ipynb), and the representations of
-# [](02_tensors.ipynb).
+# You need the recurrence and the two discretisation rules of [](03_state_space_layers.ipynb), and the representations
+# of [](02_tensors.ipynb).
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
@@ -55,13 +56,13 @@ print(f"{rate_hz:g} Hz is {k:g} times the rate of training")
 # %% [markdown]
 # ## Two clocks
 #
-# A state-space layer has a clock of its own. Its equation is written in a unit of time that nobody fixes, and the learnt
-# step $\Delta$ says how much of that time passes from one frame to the next. The recording has another clock, in seconds, and
-# frames come $\delta$ seconds apart. In training, one frame is $W = 50$ ms and one step is $\Delta$; the exchange rate between
-# the clocks is $\Delta / W$ and the weights rely on it.
+# A state-space layer has a clock of its own. Its equation is written in a unit of time that nobody fixes, and the
+# learnt step $\Delta$ says how much of that time passes from one frame to the next. The recording has another clock,
+# in seconds, and frames come $\delta$ seconds apart. In training, one frame is $W = 50$ ms and one step is $\Delta$;
+# the exchange rate between the clocks is $\Delta / W$ and the weights rely on it.
 #
-# At $k$ times the rate frames are $\delta = W/k$ apart. The exchange rate stays the same if every step is shortened by the same
-# factor. [@smith2023s5] and [@zubic2024] write this as a factor on the step, `step_scale`,
+# At $k$ times the rate frames are $\delta = W/k$ apart. The exchange rate stays the same if every step is shortened by
+# the same factor. [@smith2023s5] and [@zubic2024] write this as a factor on the step, `step_scale`,
 #
 # $$ \Delta' = s\,\Delta, \qquad s = \frac{\delta}{W} = \frac{20\ \text{Hz}}{\text{rate}} , $$ (eq-step-scale)
 #
@@ -71,8 +72,8 @@ print(f"{rate_hz:g} Hz is {k:g} times the rate of training")
 # $$ \bar\Lambda(s\Delta)^{1/s} = e^{\Delta\Lambda} \quad\text{(zoh)}, \qquad
 #    \bar\Lambda(s\Delta)^{1/s} = e^{\Delta\Lambda}\bigl(1 + \tfrac{s^2}{12}(\Delta\Lambda)^3 + \dots\bigr) \quad\text{(bilinear)}. $$ (eq-composition)
 #
-# The error of the second is a number one can look at. For a mode that decays over ten frames and turns once in 40, here is how
-# far $k$ short steps are from one long one.
+# The error of the second is a number one can look at. For a mode that decays over ten frames and turns once in 40,
+# here is how far $k$ short steps are from one long one.
 
 # %%
 mode = torch.tensor([-0.1 + 2j * math.pi / 40])  # ΔΛ at the rate of training
@@ -86,12 +87,12 @@ composed = pd.DataFrame(rows, columns=["rule", "k", "error"]).pivot(index="rule"
 composed.map("{:.0e}".format)
 
 # %% [markdown]
-# The entry for bilinear at $k = 1$ is not an error of the rate: it is how far the rule is from the exponential at the rate of
-# training, to which the weights have adapted. What counts for a change of rate is the difference from there, and that is of
-# the same size.
+# The entry for bilinear at $k = 1$ is not an error of the rate: it is how far the rule is from the exponential at the
+# rate of training, to which the weights have adapted. What counts for a change of rate is the difference from there,
+# and that is of the same size.
 #
-# {numref}`fig-pulse` shows the same for a whole layer of 64 modes. A pulse of half a second is fed at 20 Hz and at the higher
-# rate; with $s = 1/k$ the responses lie on each other, with $s = 1$ the layer has forgotten ten times too soon.
+# {numref}`fig-pulse` shows the same for a whole layer of 64 modes. A pulse of half a second is fed at 20 Hz and at the
+# higher rate; with $s = 1/k$ the responses lie on each other, with $s = 1$ the layer has forgotten ten times too soon.
 
 # %%
 _ = torch.manual_seed(0)
@@ -135,14 +136,16 @@ print(
 
 
 # %% [markdown]
-# What is left with the scale is the work of the fast modes, which take a step of 1/20 s badly. Later sections look at them.
+# What is left with the scale is the work of the fast modes, which take a step of 1/20 s badly. Later sections look at
+# them.
 #
 # ## What a layer does to each frequency
 #
-# A linear layer answers a sinusoid with a sinusoid of the same frequency. What it does is therefore known once its gain at
-# each frequency is known. Put $u_j = e^{i\omega j}$ into the recurrence $x_j = \bar\Lambda x_{j-1} + \bar B u_j$ and ask for a
-# state that turns along, $x_j = X e^{i\omega j}$: then $X = (1 - \bar\Lambda e^{-i\omega})^{-1} \bar B$. The real part in
-# $y = \mathrm{Re}(Cx)$ adds the conjugate, so that (compare [@oppenheim2010, §5.1])
+# A linear layer answers a sinusoid with a sinusoid of the same frequency. What it does is therefore known once its
+# gain at each frequency is known. Put $u_j = e^{i\omega j}$ into the recurrence
+# $x_j = \bar\Lambda x_{j-1} + \bar B u_j$ and ask for a state that turns along, $x_j = X e^{i\omega j}$: then
+# $X = (1 - \bar\Lambda e^{-i\omega})^{-1} \bar B$. The real part in $y = \mathrm{Re}(Cx)$ adds the conjugate, so that
+# (compare [@oppenheim2010, §5.1])
 #
 # $$ G(\omega) = \tfrac12\Bigl[ C\,(1 - \bar\Lambda e^{-i\omega})^{-1} \bar B
 #    + \overline{C\,(1 - \bar\Lambda e^{i\omega})^{-1} \bar B} \Bigr] , \qquad
@@ -174,8 +177,8 @@ with torch.no_grad():
 print(f"the three lines agree with the library: {same}")
 
 # %% [markdown]
-# A formula is best checked against what it predicts. Feed a cosine of 1 Hz at 20 Hz into feature 0, wait until the start is
-# forgotten, and compare amplitude and phase of the output with $G$.
+# A formula is best checked against what it predicts. Feed a cosine of 1 Hz at 20 Hz into feature 0, wait until the
+# start is forgotten, and compare amplitude and phase of the output with $G$.
 
 # %%
 f, steps = 1.0, 20_000
@@ -192,9 +195,10 @@ pd.DataFrame(
 ).head(3).round(4)
 
 # %% [markdown]
-# {numref}`fig-response-hz` draws the gain of all features together, $\|G\|_F$, over frequency in hertz. With the scale the peaks
-# stay where they are, up to a few hertz. Without it the whole curve moves to $k$ times the frequency. Close to 10 Hz, half of
-# 20 Hz, even the right scale does not help: up there a layer that steps at 20 Hz shows its modes in the wrong place.
+# {numref}`fig-response-hz` draws the gain of all features together, $\|G\|_F$, over frequency in hertz. With the scale
+# the peaks stay where they are, up to a few hertz. Without it the whole curve moves to $k$ times the frequency. Close
+# to 10 Hz, half of 20 Hz, even the right scale does not help: up there a layer that steps at 20 Hz shows its modes in
+# the wrong place.
 
 
 # %%
@@ -232,8 +236,8 @@ for rate, scale, _ in settings:
 #
 # $$ G(0) = -\mathrm{Re}\,(C \Lambda^{-1} B) \quad\text{for every } \Delta \text{ and every } s . $$ (eq-dc)
 #
-# So `step_scale` has no influence at all on what a layer makes of an input that does not change. Whatever a higher rate does to
-# a constant input, it does before the layer.
+# So `step_scale` has no influence at all on what a layer makes of an input that does not change. Whatever a higher
+# rate does to a constant input, it does before the layer.
 
 # %%
 with torch.no_grad():
@@ -247,9 +251,9 @@ pd.Series(gains, name="‖G(0)‖").round(6).to_frame()
 # %% [markdown]
 # ## What a frame contains at a higher rate
 #
-# The layer is half of the story. The other half is the frame, and there are four ways to make one at $k$ times the rate. A
-# histogram has a window $w$ and a {term}`stride` $\delta$; traces ([](02_tensors.ipynb)) have time constants instead of a window.
-# {numref}`tbl-modes` lists them for the rate of this chapter.
+# The layer is half of the story. The other half is the frame, and there are four ways to make one at $k$ times the
+# rate. A histogram has a window $w$ and a {term}`stride` $\delta$; traces ([](02_tensors.ipynb)) have time constants
+# instead of a window. {numref}`tbl-modes` lists them for the rate of this chapter.
 
 # %%
 #| label: tbl-modes
@@ -263,10 +267,10 @@ traces_row = pd.DataFrame([("traces", math.nan, 1000 / rate_hz, k, rate_hz)], co
 pd.concat([modes, traces_row]).set_index("mode").round(2)
 
 # %% [markdown]
-# {numref}`fig-modes-timeline` draws them. In the **held** mode most events fall between windows and are never seen: this is what
-# the released preprocessing does at its higher "frequencies" (see [](13_released_code.ipynb)). In the **true** mode each event is
-# seen once, in a frame that holds $1/k$ of the usual number. In the **sliding** mode frames look as in training, and each event is
-# seen in $k$ of them.
+# {numref}`fig-modes-timeline` draws them. In the **held** mode most events fall between windows and are never seen:
+# this is what the released preprocessing does at its higher "frequencies" (see [](13_released_code.ipynb)). In the **true**
+# mode each event is seen once, in a frame that holds $1/k$ of the usual number. In the **sliding** mode frames look as
+# in training, and each event is seen in $k$ of them.
 
 # %% tags=["hide-input"]
 #| label: fig-modes-timeline
@@ -278,8 +282,8 @@ fig = time_scale.mode_timeline(ratio=4)
 _ = plots.save(fig, workspace.figures / "modes_timeline.png")
 
 # %% [markdown]
-# Let $e(t)$ be the density of events at a pixel, in events a second. A histogram's entry at step $j$ and its Fourier transform
-# are
+# Let $e(t)$ be the density of events at a pixel, in events a second. A histogram's entry at step $j$ and its Fourier
+# transform are
 #
 # $$ u_j = \int_{t_j - w}^{t_j} e(t)\,dt, \qquad U(f) = E(f)\; w\,\mathrm{sinc}(f w)\, e^{-i\pi f w} , $$ (eq-box)
 #
@@ -291,21 +295,22 @@ _ = plots.save(fig, workspace.figures / "modes_timeline.png")
 #
 # ## One event, two numbers
 #
-# What does the layer answer to one event? The event adds 1 to $n = w/\delta$ frames (in the held mode: it is counted in one frame
-# with probability $n = 1/k$). Each of these adds $\bar B \approx s\Delta B$ to the state, and the state decays by
-# $\bar\Lambda \approx e^{s\Delta\Lambda}$ a step, with $1/\delta$ steps a second. For modes that are slow compared to the window the sum is
+# What does the layer answer to one event? The event adds 1 to $n = w/\delta$ frames (in the held mode: it is counted
+# in one frame with probability $n = 1/k$). Each of these adds $\bar B \approx s\Delta B$ to the state, and the state
+# decays by $\bar\Lambda \approx e^{s\Delta\Lambda}$ a step, with $1/\delta$ steps a second. For modes that are slow
+# compared to the window the sum is
 #
 # $$ h(t) = a \; \mathrm{Re}\bigl( C\, e^{\rho\,\Delta\Lambda\, t/W}\, \Delta B \bigr), \qquad
 #    \rho = s\,\frac{W}{\delta}, \qquad a = s\,\frac{w}{\delta} , $$ (eq-event-kernel)
 #
-# which is this book's way to put it; the kernel itself is [@gu2022s4, eq. 5]. Two numbers describe every setting: $\rho$, the
-# speed of the layer's clock against the one of training, and $a$, the height of the answer to one event. In training both are 1.
-# Their quotient is the area under the answer, and the step scale is not in it:
+# which is this book's way to put it; the kernel itself is [@gu2022s4, eq. 5]. Two numbers describe every setting:
+# $\rho$, the speed of the layer's clock against the one of training, and $a$, the height of the answer to one event.
+# In training both are 1. Their quotient is the area under the answer, and the step scale is not in it:
 #
 # $$ \int_0^\infty h(t)\,dt \;\propto\; \frac{a}{\rho} = \frac{w}{W} . $$ (eq-area)
 #
-# The step scale trades height against duration at constant area. It cannot replace events that the frame does not hold.
-# For traces $w/\delta$ becomes $\tau/\delta$, and relative to training $a = s\,W/\delta$, with area 1.
+# The step scale trades height against duration at constant area. It cannot replace events that the frame does not
+# hold. For traces $w/\delta$ becomes $\tau/\delta$, and relative to training $a = s\,W/\delta$, with area 1.
 
 # %%
 way = pd.DataFrame(
@@ -321,14 +326,15 @@ predicted = pd.concat(
 predicted.rename_axis("mode").round(3)
 
 # %% [markdown]
-# Read the left half. For sliding windows and traces, following gives $\rho = 1$ and $a = 1$: the layer computes the same function of
-# the events as in training. Not following gives a clock that is $k$ times too fast and an answer that is $k$ times too high.
-# For held windows it is the other way round: frames still come 20 times a second, so $s = 1$ keeps the clock right, and
-# following would make it $k$ times too slow and the answer, already weak, weaker again. For the true rate no choice is right:
-# following keeps durations and loses height, not following keeps height and loses duration.
+# Read the left half. For sliding windows and traces, following gives $\rho = 1$ and $a = 1$: the layer computes the
+# same function of the events as in training. Not following gives a clock that is $k$ times too fast and an answer that
+# is $k$ times too high. For held windows it is the other way round: frames still come 20 times a second, so $s = 1$
+# keeps the clock right, and following would make it $k$ times too slow and the answer, already weak, weaker again. For
+# the true rate no choice is right: following keeps durations and loses height, not following keeps height and loses
+# duration.
 #
-# Do real recurrences obey? One mode with a time constant of half a second is enough to measure. Events are thrown in at random
-# moments, one at a time; height and duration are read from the mean answer.
+# Do real recurrences obey? One mode with a time constant of half a second is enough to measure. Events are thrown in
+# at random moments, one at a time; height and duration are read from the mean answer.
 
 # %%
 Delta = 0.2
@@ -371,12 +377,14 @@ measured = measured.swaplevel(axis=1).reindex(
 measured.loc[["held", "true", "sliding", "traces"]].round(2)
 
 # %% [markdown]
-# The measured table is the predicted one, to the accuracy of "slow compared to the window": where the layer runs $k$ times too
-# fast its time constant is 50 ms, as long as the window itself, and there the numbers are a few per cent off.
+# The measured table is the predicted one, to the accuracy of "slow compared to the window": where the layer runs $k$
+# times too fast its time constant is 50 ms, as long as the window itself, and there the numbers are a few per cent
+# off.
 #
 # ## The sign of step_scale's effect
 #
-# A network was trained at $(\rho, a) = (1, 1)$. Take the distance from there, in octaves, as a measure of how foreign a setting is:
+# A network was trained at $(\rho, a) = (1, 1)$. Take the distance from there, in octaves, as a measure of how foreign
+# a setting is:
 #
 # $$ d = |\log_2 \rho| + |\log_2 a| . $$ (eq-distance)
 #
@@ -398,10 +406,11 @@ distance["following is predicted to"] = np.select(
 distance.rename_axis("mode").round(1)
 
 # %% [markdown]
-# The true rate is the interesting row: both settings are equally far, in different directions. Which one a detector minds more is
-# not a matter of the layer. An edge that has just passed is strong and recent, so its height decides; a car that stopped two
-# seconds ago is remembered or not, so there duration decides. A test set of moving objects should prefer $s = 1$ at the true
-# rate, and one of objects at rest $s = 1/k$. {numref}`fig-plane` shows all settings in one plane.
+# The true rate is the interesting row: both settings are equally far, in different directions. Which one a detector
+# minds more is not a matter of the layer. An edge that has just passed is strong and recent, so its height decides; a
+# car that stopped two seconds ago is remembered or not, so there duration decides. A test set of moving objects should
+# prefer $s = 1$ at the true rate, and one of objects at rest $s = 1/k$. {numref}`fig-plane` shows all settings in one
+# plane.
 
 # %% tags=["hide-input"]
 #| label: fig-plane
@@ -414,8 +423,8 @@ _ = plots.save(fig, workspace.figures / "setting_plane.png")
 
 # %% [markdown]
 # An independent replication with the released weights gives figures to compare with. They are **quoted**
-# [@replication2026], and measured with a state that starts from zero every 21 windows ([](13_released_code.ipynb)), so durations
-# beyond a second cannot show in them.
+# [@replication2026], and measured with a state that starts from zero every 21 windows ([](13_released_code.ipynb)), so
+# durations beyond a second cannot show in them.
 #
 # | setting (quoted, Gen1 mAP) | following | not following | predicted |
 # |---|---|---|---|
@@ -423,39 +432,42 @@ _ = plots.save(fig, workspace.figures / "setting_plane.png")
 # | true rate, $k = 10$ | 19.96 | 29.67 | trade |
 # | held, window 12 ms, $k \approx 4$ | 30.1 | 38.4 | following hurts |
 #
-# The sign is right where theory has one, and where it has none the data of moving cars prefers the height, as argued. The authors
-# of the replication concluded that "scaling $\Delta$ never helps". With {numref}`tbl-sign` one can say why it could not have:
-# the two ways that they ran are the two for which following is not the remedy. The ways for which it is one, sliding windows
-# and traces, are what [](09_rates.ipynb) runs.
+# The sign is right where theory has one, and where it has none the data of moving cars prefers the height, as argued.
+# The authors of the replication concluded that "scaling $\Delta$ never helps". With {numref}`tbl-sign` one can say why
+# it could not have: the two ways that they ran are the two for which following is not the remedy. The ways for which
+# it is one, sliding windows and traces, are what [](09_rates.ipynb) runs.
 #
 # ## What the linear theory leaves out
 #
-# Three things in a real network are not linear in the frame. *Normalisation*: the first LayerNorm divides by the spread of a
-# pixel's features, so a frame with $1/k$ of the counts everywhere would come out as before. A true-rate frame is not a fainter
-# picture, though; it is a thinner one, in which most pixels are empty. *The direct path*: $D \circ u$ and the residual pass the frame
-# on at once, whatever the state does; thin frames reach the head through it. *Saturation*: counts are clamped at 10, so
-# sliding windows on very active pixels hold less than the sum.
+# Three things in a real network are not linear in the frame. *Normalisation*: the first LayerNorm divides by the
+# spread of a pixel's features, so a frame with $1/k$ of the counts everywhere would come out as before. A true-rate
+# frame is not a fainter picture, though; it is a thinner one, in which most pixels are empty. *The direct path*:
+# $D \circ u$ and the residual pass the frame on at once, whatever the state does; thin frames reach the head through
+# it. *Saturation*: counts are clamped at 10, so sliding windows on very active pixels hold less than the sum.
 #
-# How much of a frame is thin is easily counted. Here are the shares of pixels with any event, over windows of one simulated recording.
+# How much of a frame is thin is easily counted. Here are the shares of pixels with any event, over windows of one
+# simulated recording.
 
 # %%
 recording_windows = time_scale.window_fill(workspace, windows_ms=(50.0, 25.0, 10.0, 5.0))
 recording_windows.round(3)
 
 # %% [markdown]
-# A window a tenth as long has a tenth of the events but more than a tenth of the pixels: counts fall to 0 or 1, and what was a shade becomes a
-# dot. That is the part which no factor on a step repairs.
+# A window a tenth as long has a tenth of the events but more than a tenth of the pixels: counts fall to 0 or 1, and
+# what was a shade becomes a dot. That is the part which no factor on a step repairs.
 #
 # ## From events to output, at every frequency
 #
-# {eq}`eq-event-kernel` speaks of slow modes. For all of them, multiply {eq}`eq-box` or {eq}`eq-trace` with {eq}`eq-response`:
+# {eq}`eq-event-kernel` speaks of slow modes. For all of them, multiply {eq}`eq-box` or {eq}`eq-trace` with
+# {eq}`eq-response`:
 #
 # $$ \frac{Y(f)}{E(f)} = \underbrace{H(f)}_{\text{frame}} \; \underbrace{G(2\pi f \delta;\, s)}_{\text{layer}}, \qquad
 #    H(f) = w\,\mathrm{sinc}(fw) \ \text{ or } \ \frac{\tau}{1 + 2\pi i f\tau} . $$ (eq-end-to-end)
 #
-# {numref}`fig-end-to-end` draws its modulus, relative to training at $f \to 0$. The grey curve is training. For sliding windows and
-# traces the curve that follows lies on the grey one up to a few hertz; for held windows the one that does not follow is parallel to it, lower by
-# the factor $k$. The left ends of the curves, in the table below them, are the areas of {eq}`eq-area`.
+# {numref}`fig-end-to-end` draws its modulus, relative to training at $f \to 0$. The grey curve is training. For
+# sliding windows and traces the curve that follows lies on the grey one up to a few hertz; for held windows the one
+# that does not follow is parallel to it, lower by the factor $k$. The left ends of the curves, in the table below
+# them, are the areas of {eq}`eq-area`.
 
 
 # %%
@@ -494,9 +506,10 @@ pd.DataFrame(ends).T.rename_axis("gain at 0.001 Hz").round(2)
 # %% [markdown]
 # ## Aliasing, in the frame and in the state
 #
-# Samples that are $\delta$ apart cannot tell a frequency $f$ from $|f - m/\delta|$ for any whole $m$ [@oppenheim2010, §4.2]. There are two places where that happens. One is
-# the frame: {eq}`eq-box` is read every $\delta$ seconds, and the window is all that protects it. A window as long as the stride
-# has its first zero at $1/\delta$ and weakens what folds back; a window of $1/k$ of the stride lets everything through.
+# Samples that are $\delta$ apart cannot tell a frequency $f$ from $|f - m/\delta|$ for any whole $m$
+# [@oppenheim2010, §4.2]. There are two places where that happens. One is the frame: {eq}`eq-box` is read every
+# $\delta$ seconds, and the window is all that protects it. A window as long as the stride has its first zero at
+# $1/\delta$ and weakens what folds back; a window of $1/k$ of the stride lets everything through.
 #
 # $$ f_{\text{seen}} = \min_m \Bigl| f - \frac{m}{\delta} \Bigr| , \qquad
 #    \text{weight} = |\mathrm{sinc}(f w)| . $$ (eq-alias-fold)
@@ -517,10 +530,10 @@ pd.DataFrame(rows, columns=["mode", "18 Hz is seen as (Hz)", "with weight"]).set
 
 # %% [markdown]
 # The held mode is the worst of all: the flicker of 18 Hz appears at 2 Hz with its full strength, where training had
-# damped it. The second place is the state. A mode that turns by more than half a turn a step is the same, at that rate, as a
-# slower one, and training at 20 Hz cannot tell them apart. {numref}`fig-alias` shows a mode of 13 Hz that passes for one of 7 Hz at
-# 20 Hz and comes to light at 200 Hz. How fast a mode of $f$ hertz turns in the recurrence is the angle of $\bar\Lambda$; for the two
-# rules it is [@oppenheim2010, §7.2.2 for the second]
+# damped it. The second place is the state. A mode that turns by more than half a turn a step is the same, at that
+# rate, as a slower one, and training at 20 Hz cannot tell them apart. {numref}`fig-alias` shows a mode of 13 Hz that
+# passes for one of 7 Hz at 20 Hz and comes to light at 200 Hz. How fast a mode of $f$ hertz turns in the recurrence is
+# the angle of $\bar\Lambda$; for the two rules it is [@oppenheim2010, §7.2.2 for the second]
 #
 # $$ \text{zoh:}\quad \omega_d = \Delta\,\mathrm{Im}\lambda \bmod 2\pi, \qquad
 #    \text{bilinear:}\quad \omega_d = 2 \arctan\frac{\Delta\,\mathrm{Im}\lambda}{2} , $$ (eq-warp)
@@ -563,10 +576,10 @@ for rate in (20, rate_hz):
 #
 # $$ \frac{\Delta'\,|\mathrm{Im}\,\lambda|}{2\pi} < \frac{\alpha}{2} , \qquad \Delta' = s \Delta, $$ (eq-mask)
 #
-# where $\alpha = 1$ is Nyquist's limit and the paper uses 0.5. The rule can be applied in two ways. The released code sets the
-# columns of $C$ of the other modes to zero **once**, when the layer is built. Here it can also be **held** at every call, with the
-# step then in use. As long as nothing is trained and the scale is 1, the two are the same layer; one step of gradient descent
-# separates them, since nothing keeps a zero of $C$ at zero.
+# where $\alpha = 1$ is Nyquist's limit and the paper uses 0.5. The rule can be applied in two ways. The released code
+# sets the columns of $C$ of the other modes to zero **once**, when the layer is built. Here it can also be **held** at
+# every call, with the step then in use. As long as nothing is trained and the scale is 1, the two are the same layer;
+# one step of gradient descent separates them, since nothing keeps a zero of $C$ at zero.
 
 
 # %%
@@ -586,9 +599,10 @@ pd.Series(
 ).to_frame()
 
 # %% [markdown]
-# The held mask follows the rate: at $s = 1/k$ it lets modes through that turn $k$ times as fast, as {eq}`eq-mask` says, because the
-# higher rate can show them. {numref}`fig-masks` counts them. Mind what that means for a network trained at 20 Hz with a held
-# mask: at 200 Hz modes speak that have never been trained. To keep the same modes at every rate, use $\alpha/k$
+# The held mask follows the rate: at $s = 1/k$ it lets modes through that turn $k$ times as fast, as {eq}`eq-mask`
+# says, because the higher rate can show them. {numref}`fig-masks` counts them. Mind what that means for a network
+# trained at 20 Hz with a held mask: at 200 Hz modes speak that have never been trained. To keep the same modes at
+# every rate, use $\alpha/k$
 # ([](#ex-mask-rate)).
 
 # %% tags=["hide-input"]
@@ -614,13 +628,14 @@ pd.Series(shares, name="distance of the two rates").rename_axis("α").round(3).t
 # %% [markdown]
 # ## The H2 norm
 #
-# The second remedy of [@zubic2024] is a penalty on what a layer passes above a frequency. The paper gives no closed form and the
-# released code does not contain the term; this book's definition, for the continuous layer in units of one step, is
+# The second remedy of [@zubic2024] is a penalty on what a layer passes above a frequency. The paper gives no closed
+# form and the released code does not contain the term; this book's definition, for the continuous layer in units of
+# one step, is
 #
 # $$ \|G\|_{\omega_{min}}^2 = \frac1\pi \int_{\omega_{min}}^\infty \|G(i\omega)\|_F^2\, d\omega . $$ (eq-h2)
 #
-# Over the poles $\mu$ of the layer and their conjugates, with residues $R_q$, it is a double sum, so that no integral has to be
-# computed in training (`ssmbook.ssm.h2`):
+# Over the poles $\mu$ of the layer and their conjugates, with residues $R_q$, it is a double sum, so that no integral
+# has to be computed in training (`ssmbook.ssm.h2`):
 #
 # $$ \|G\|_{\omega_{min}}^2 = \sum_{q,r} \langle R_q, R_r\rangle\, \frac{i}{\pi}\,
 #    \frac{\overline{\kappa_q} - \kappa_r}{\overline{\mu_q} + \mu_r} , \qquad \kappa = \log(\omega_{min} + i\mu) . $$ (eq-h2-closed)
@@ -642,9 +657,9 @@ pd.Series(
 ).round(4).to_frame()
 
 # %% [markdown]
-# A mask at $\alpha$ corresponds to $\omega_{min} = \pi\alpha$. {numref}`fig-h2` shows what each mask leaves above its own limit: only
-# the skirts of the modes below. The norm needs $\mathrm{Re}\,\lambda < 0$ for every mode, else it is infinite, so a network that is trained
-# with it has its eigenvalues clipped (`clip_eigs`).
+# A mask at $\alpha$ corresponds to $\omega_{min} = \pi\alpha$. {numref}`fig-h2` shows what each mask leaves above its
+# own limit: only the skirts of the modes below. The norm needs $\mathrm{Re}\,\lambda < 0$ for every mode, else it is
+# infinite, so a network that is trained with it has its eigenvalues clipped (`clip_eigs`).
 
 # %% tags=["hide-input"]
 #| label: fig-h2
@@ -660,8 +675,9 @@ for alpha in (1.0, 0.5, 0.25):
 # %% [markdown]
 # ## Steps of unequal length
 #
-# Nothing in the equation asks for equal steps. `step_scale` may be an array with one factor a step, the time since the frame before in
-# units of $W$. With zero-order hold and an input that is constant in between, it then makes no difference how time is cut, because
+# Nothing in the equation asks for equal steps. `step_scale` may be an array with one factor a step, the time since the
+# frame before in units of $W$. With zero-order hold and an input that is constant in between, it then makes no
+# difference how time is cut, because
 #
 # $$ e^{\Delta_1\Lambda}\,e^{\Delta_2\Lambda} = e^{(\Delta_1 + \Delta_2)\Lambda}, \qquad
 #    \int_0^{\Delta_1 + \Delta_2} = \int_0^{\Delta_1} + \int_{\Delta_1}^{\Delta_1 + \Delta_2} . $$ (eq-semigroup)
@@ -687,9 +703,10 @@ pd.Series({method: cut(method) for method in ("zoh", "bilinear")}, name="largest
 ).to_frame()
 
 # %% [markdown]
-# The bilinear rule, which the detector uses, is close but not exact, and it has a trap: for a very long step $\bar\Lambda \to -1$ and not
-# to 0. Over a gap of seconds a fast mode hardly fades; it flips its sign. {numref}`fig-long-step` shows both rules. A stream with long pauses should therefore be
-# stepped through them, not over them.
+# The bilinear rule, which the detector uses, is close but not exact, and it has a trap: for a very long step
+# $\bar\Lambda \to -1$ and not to 0. Over a gap of seconds a fast mode hardly fades; it flips its sign.
+# {numref}`fig-long-step` shows both rules. A stream with long pauses should therefore be stepped through them, not
+# over them.
 
 # %% tags=["hide-input"]
 #| label: fig-long-step
@@ -710,8 +727,9 @@ for rule, left in time_scale.step_decay(np.array([5.0, 60.0])).items():
 # %% [markdown]
 # ## Move it yourself
 #
-# In JupyterLab the next cell has sliders for the rate, the scale and the mask, and recomputes the kernel and the response. On the
-# page you see its first picture; [Figures that move](../pages/moving.md) has one that needs no kernel.
+# In JupyterLab the next cell has sliders for the rate, the scale and the mask, and recomputes the kernel and the
+# response. On the page you see its first picture; [Figures that move](../pages/moving.md) has one that needs no
+# kernel.
 
 # %% tags=["nbval-ignore-output"]
 #| label: fig-sliders
@@ -727,19 +745,21 @@ sliders(
 # %% [markdown]
 # ## What was learnt
 #
-# - `step_scale` is the exchange rate between the layer's clock and the recording's; it keeps time constants in seconds.
-# - It has no influence on constant inputs ({eq}`eq-dc`), and trades height against duration at constant area ({eq}`eq-area`).
+# - `step_scale` is the exchange rate between the layer's clock and the recording's; it keeps time constants in
+#   seconds.
+# - It has no influence on constant inputs ({eq}`eq-dc`), and trades height against duration at constant area
+#   ({eq}`eq-area`).
 # - Following the rate is right for inputs that do not depend on the rate, sliding windows and traces; wrong for held
 #   windows; and at the true rate it exchanges one error for another.
-# - Modes alias at the rate of training and come to light at a higher one. A mask that is held follows the rate; one that is applied
-#   once is gone after the first gradient step.
+# - Modes alias at the rate of training and come to light at a higher one. A mask that is held follows the rate; one
+#   that is applied once is gone after the first gradient step.
 #
 # ## Exercises
 #
 # :::{exercise} A brighter true rate
 # :label: ex-true-brighter
-# At the true rate, multiply every frame by $k$ and follow. What are $\rho$ and $a$? Check it on `one_mode`. Why may a detector still
-# fail?
+# At the true rate, multiply every frame by $k$ and follow. What are $\rho$ and $a$? Check it on `one_mode`. Why may a
+# detector still fail?
 # :::
 # :::{solution} ex-true-brighter
 # :class: dropdown
@@ -751,8 +771,8 @@ sliders(
 #
 # :::{exercise} Slower than trained
 # :label: ex-slower
-# At 5 Hz the scale is 4. How many of the 64 modes of a layer turn by more than half a turn a step there, and how many at 20 Hz? Which
-# of the remedies is of use?
+# At 5 Hz the scale is 4. How many of the 64 modes of a layer turn by more than half a turn a step there, and how many
+# at 20 Hz? Which of the remedies is of use?
 # :::
 # :::{solution} ex-slower
 # :class: dropdown
@@ -764,7 +784,8 @@ sliders(
 #
 # :::{exercise} One mask for all rates
 # :label: ex-mask-rate
-# Show that a held mask with $\alpha/k$ at $k$ times the rate keeps exactly the modes that $\alpha$ keeps at the rate of training.
+# Show that a held mask with $\alpha/k$ at $k$ times the rate keeps exactly the modes that $\alpha$ keeps at the rate
+# of training.
 # :::
 # :::{solution} ex-mask-rate
 # :class: dropdown
@@ -776,8 +797,8 @@ sliders(
 #
 # :::{exercise} Undo the warping
 # :label: ex-warp
-# With {eq}`eq-warp`, find the $\mathrm{Im}\,\lambda$ that makes a bilinear mode turn at exactly 4 Hz at 20 Hz. At which frequency does
-# it turn at 200 Hz with the scale that follows?
+# With {eq}`eq-warp`, find the $\mathrm{Im}\,\lambda$ that makes a bilinear mode turn at exactly 4 Hz at 20 Hz. At
+# which frequency does it turn at 200 Hz with the scale that follows?
 # :::
 # :::{solution} ex-warp
 # :class: dropdown
@@ -788,7 +809,7 @@ sliders(
 #
 # ## Further reading
 #
-# The discretisations and the convolution view are in [@gu2022s4] and, for many inputs and outputs, [@smith2023s5]; sampling, aliasing and
-# the bilinear map in any book on signals, such as [@oppenheim2010]. [@pedersen2024] show that banks of leaky
-# integrators are covariant to a scaling of time, which is the property that traces use. The detector that this chapter
-# takes apart is that of [@zubic2024].
+# The discretisations and the convolution view are in [@gu2022s4] and, for many inputs and outputs, [@smith2023s5];
+# sampling, aliasing and the bilinear map in any book on signals, such as [@oppenheim2010]. [@pedersen2024] show that
+# banks of leaky integrators are covariant to a scaling of time, which is the property that traces use. The detector
+# that this chapter takes apart is that of [@zubic2024].

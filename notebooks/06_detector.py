@@ -42,8 +42,8 @@ from ssmbook.detector.assignment import simota
 from ssmbook.detector.attention import SelfAttention, grid_partition, window_partition
 from ssmbook.detector.boxes import anchor_grid, decode
 from ssmbook.detector.head import detection_loss
+from ssmbook.drawings import network as drawings
 from ssmbook.events import BOX_DTYPE
-from ssmbook.plots import network as drawings
 from ssmbook.study import PAPER_TABLE_1, Workspace, sizes_table, write_table
 
 plots.style()

@@ -10,9 +10,9 @@
 # (ch-training)=
 # # Training
 #
-# A recording lasts a minute, 1,200 windows; the memory of a GPU holds a few dozen with all that their gradients need. How does a network that
-# is supposed to remember learn from pieces? This chapter cuts recordings into chunks, says what the cut costs, and trains the detector
-# of [](06_detector.ipynb).
+# A recording lasts a minute, 1,200 windows; the memory of a GPU holds a few dozen with all that their gradients need.
+# How does a network that is supposed to remember learn from pieces? This chapter cuts recordings into chunks, says
+# what the cut costs, and trains the detector of [](06_detector.ipynb).
 #
 # After it you can
 #
@@ -21,7 +21,8 @@
 # - train on simulated scenes here, or on Gen1 and 1 Mpx on a GPU node, and go on where a run was stopped;
 # - fine-tune a released checkpoint for other classes and another sensor.
 #
-# On a GPU node the same chapter trains the paper's network, and so does the command line, on as many GPUs as it is given ([](12_scaling.ipynb)):
+# On a GPU node the same chapter trains the paper's network, and so does the command line, on as many GPUs as it is
+# given ([](12_scaling.ipynb)):
 #
 # ```
 # papermill notebooks/07_training.ipynb out.ipynb -p profile gen1-base -p data_dir /path/to/gen1
@@ -61,9 +62,9 @@ workspace = Workspace(profile, data_dir, representation=representation)
 # %% [markdown]
 # ## A chunk and its labels
 #
-# A chunk is $L$ consecutive windows, a batch $B$ chunks side by side. Few windows have labels: on Gen1 one in five. The batch holds all windows once, and for each
-# labelled one its place (step, slot) and its boxes. Features of windows without a label are computed, since the state passes through
-# them, but neck and head see labelled windows alone.
+# A chunk is $L$ consecutive windows, a batch $B$ chunks side by side. Few windows have labels: on Gen1 one in five.
+# The batch holds all windows once, and for each labelled one its place (step, slot) and its boxes. Features of windows
+# without a label are computed, since the state passes through them, but neck and head see labelled windows alone.
 
 # %%
 batch = workspace.training_batch()
@@ -92,14 +93,15 @@ _ = plots.save(fig, workspace.figures / "training_batch.png")
 # %% [markdown]
 # ## Truncated backpropagation
 #
-# The loss at window $j$ depends on the weights $\theta$ through every step before it. By the chain rule the gradient is a sum over the steps at which
-# the weights acted [@werbos1990, eq. 15],
+# The loss at window $j$ depends on the weights $\theta$ through every step before it. By the chain rule the gradient
+# is a sum over the steps at which the weights acted [@werbos1990, eq. 15],
 #
 # $$ \frac{\partial \ell_j}{\partial \theta} = \sum_{i \le j} \frac{\partial \ell_j}{\partial x_j}
 #    \Bigl( \prod_{m=i+1}^{j} \frac{\partial x_m}{\partial x_{m-1}} \Bigr) \frac{\partial x_i}{\partial \theta} , $$ (eq-bptt)
 #
-# and for a diagonal state-space layer the product is $\bar\Lambda^{\,j-i}$: what a mode has forgotten has no gradient either. Truncation [@williams1990] keeps the terms
-# of the same chunk, $i \ge i_0$. {numref}`fig-bptt` shows the two currents: values may flow from chunk to chunk, gradients stop at the seam.
+# and for a diagonal state-space layer the product is $\bar\Lambda^{\,j-i}$: what a mode has forgotten has no gradient
+# either. Truncation [@williams1990] keeps the terms of the same chunk, $i \ge i_0$. {numref}`fig-bptt` shows the two
+# currents: values may flow from chunk to chunk, gradients stop at the seam.
 
 # %% tags=["hide-input"]
 #| label: fig-bptt
@@ -111,14 +113,17 @@ fig = drawings.truncation_diagram()
 _ = plots.save(fig, workspace.figures / "bptt.png")
 
 # %% [markdown]
-# What is lost can be computed for one mode. Let it decay by $\bar\lambda = e^{-1/T}$ a step, with a time constant of $T$ windows, under a constant input. The whole gradient of the state with respect to $\bar\lambda$ is
-# in proportion to $\sum_{m \ge 1} m\,\bar\lambda^{m-1}$: an input $m$ steps ago has passed through the transition $m$ times. A loss $n$ steps into its chunk sees at most $n$ of these passages, for every input if the
-# state was carried, and for the inputs of the chunk alone if it started from zero. The shares that are kept are
+# What is lost can be computed for one mode. Let it decay by $\bar\lambda = e^{-1/T}$ a step, with a time constant of
+# $T$ windows, under a constant input. The whole gradient of the state with respect to $\bar\lambda$ is in proportion
+# to $\sum_{m \ge 1} m\,\bar\lambda^{m-1}$: an input $m$ steps ago has passed through the transition $m$ times. A loss
+# $n$ steps into its chunk sees at most $n$ of these passages, for every input if the state was carried, and for the
+# inputs of the chunk alone if it started from zero. The shares that are kept are
 #
 # $$ S_n^{carried} = \frac{\sum_{m} \min(m, n)\,\bar\lambda^{m-1}}{\sum_{m} m\,\bar\lambda^{m-1}} = 1 - \bar\lambda^{\,n} , \qquad
 #    S_n^{zero} = 1 - \bar\lambda^{\,n-1} \bigl( 1 + (n - 1)(1 - \bar\lambda) \bigr) , $$ (eq-share)
 #
-# so that carrying the value helps the gradient, too. Here are the formulas beside what autograd finds on graphs that are cut.
+# so that carrying the value helps the gradient, too. Here are the formulas beside what autograd finds on graphs that
+# are cut.
 
 
 # %%
@@ -181,17 +186,21 @@ for start in ("carried", "zero"):
     )
 
 # %% [markdown]
-# The gradient of a slow mode is thus small, and moreover wrong in what it compares: a detector learns what helps within a second. That a trained S5 nevertheless remembers for longer
+# The gradient of a slow mode is thus small, and moreover wrong in what it compares: a detector learns what helps
+# within a second. That a trained S5 nevertheless remembers for longer
 # ([](10_memory.ipynb)) is owed to its start, whose modes are slow before any training ([](03_state_space_layers.ipynb)).
 #
 # ## What a chunk costs
 #
-# Why not take longer chunks? Because everything between a window's frame and its loss is kept until the gradient has passed, so that memory grows as
+# Why not take longer chunks? Because everything between a window's frame and its loss is kept until the gradient has
+# passed, so that memory grows as
 #
 # $$ \text{memory} \approx m_0 + m_1\,L\,B , $$ (eq-chunk-memory)
 #
-# with weights, moments and gradients in $m_0$. One can pay with time instead: activation checkpointing keeps what enters a block and computes the rest again, which costs about a third more of arithmetic in
-# theory. The committed benchmark of the detector gives what it costs here, for the small network of Gen1 with $L = 21$ and one chunk, on a CPU.
+# with weights, moments and gradients in $m_0$. One can pay with time instead: activation checkpointing keeps what
+# enters a block and computes the rest again, which costs about a third more of arithmetic in theory. The committed
+# benchmark of the detector gives what it costs here, for the small network of Gen1 with $L = 21$ and one chunk, on a
+# CPU.
 
 # %%
 rows = {
@@ -213,14 +222,16 @@ costs = pd.DataFrame(
 costs.round(2)
 
 # %% [markdown]
-# The scan itself keeps its states and nothing else ([](04_scans.ipynb)). What fills the memory are the
-# maps of the first stages, and they fill it whether or not a window has a label. A chunk of 21 windows with four labels therefore costs five times what its four labelled windows
-# would cost alone, and that is the price of a memory of one second.
+# The scan itself keeps its states and nothing else ([](04_scans.ipynb)). What fills the memory are the maps of the
+# first stages, and they fill it whether or not a window has a label. A chunk of 21 windows with four labels therefore
+# costs five times what its four labelled windows would cost alone, and that is the price of a memory of one second.
 #
 # ## Random chunks, streams, burn-in
 #
-# There are three ways to begin a chunk ({numref}`fig-sampling`). A **random chunk** ends at a label drawn at random and starts from zero. A **stream** runs through its recording chunk after chunk and starts from the state that the last one left,
-# as it will be in use; but consecutive batches are then alike, and the state was computed with weights that have moved since. The released code takes half of each batch from either
+# There are three ways to begin a chunk ({numref}`fig-sampling`). A **random chunk** ends at a label drawn at random
+# and starts from zero. A **stream** runs through its recording chunk after chunk and starts from the state that the
+# last one left, as it will be in use; but consecutive batches are then alike, and the state was computed with weights
+# that have moved since. The released code takes half of each batch from either
 # ("mixed" sampling). **Burn-in** [@kapturowski2019] is a third way: before a random chunk, some windows of its true past are run without gradient, to fill the state with the present
 # weights.
 
@@ -236,8 +247,9 @@ _ = plots.save(fig, workspace.figures / "sampling.png")
 #
 # $$ x_j - x_j^{true} = \bar\Lambda^{\,j}\,(x_0 - x_0^{true}) , $$ (eq-forget)
 #
-# and after $n$ windows a mode of time constant $T$ still has $e^{-n/T}$ of the error. Measured on the whole detector of this profile (as it starts, untrained), as the difference of its features from those with the whole
-# past, on the last window of a recording:
+# and after $n$ windows a mode of time constant $T$ still has $e^{-n/T}$ of the error. Measured on the whole detector
+# of this profile (as it starts, untrained), as the difference of its features from those with the whole past, on the
+# last window of a recording:
 
 # %%
 sequence = find_sequences(workspace.preprocessed() / "train")[0]
@@ -257,13 +269,15 @@ pd.DataFrame(rows).T.rename_axis("windows of burn-in").round(3)
 # %% [markdown]
 # ## The first loss
 #
-# Before anything is trained the loss can be predicted, and a wrong wiring shows at once. The head starts with biases of $-\log 99$, so that every objectness and every
-# class score is $\sigma(-\log 99) = 0.01$ ([](06_detector.ipynb)). With $A$ anchors a frame, $M$ labelled frames and $n$ foreground anchors the objectness loss is then near
+# Before anything is trained the loss can be predicted, and a wrong wiring shows at once. The head starts with biases
+# of $-\log 99$, so that every objectness and every class score is $\sigma(-\log 99) = 0.01$ ([](06_detector.ipynb)).
+# With $A$ anchors a frame, $M$ labelled frames and $n$ foreground anchors the objectness loss is then near
 #
 # $$ \ell_{obj} \approx \frac{1}{n} \bigl[ (MA - n)\,(-\log 0.99) + n\,(-\log 0.01) \bigr] , $$ (eq-first-loss)
 #
-# mostly the $0.01$ of each of very many anchors without an object; and the box loss is below 5, its weight. (The
-# last layers have random weights beside their biases, so scores scatter around 0.01; the prediction is for their bias alone.)
+# mostly the $0.01$ of each of very many anchors without an object; and the box loss is below 5, its weight. (The last
+# layers have random weights beside their biases, so scores scatter around 0.01; the prediction is for their bias
+# alone.)
 
 # %%
 step = TrainingStep(workspace.new_model("s5"), workspace.training("s5")).train()
@@ -282,15 +296,19 @@ first |= {
 pd.Series(first, name="before the first step").round(2).to_frame()
 
 # %% [markdown]
-# As training goes on, objectness falls first, since "nothing here" is right nearly everywhere; the box loss follows when scores begin to pick places; the class
-# loss last. A loss that does not fall from its first value in some hundred steps is a fault; one that falls to the value for "nothing anywhere" ([](#ex-nothing)) and stays there
-# has a learning rate that is too high. The number of foreground anchors is logged beside the losses, as a multiple of the number of boxes. It begins at one for each box, because an untrained network overlaps nothing
-# and SimOTA gives every box at least one anchor; when it rises, boxes have begun to be found, since the anchors of a box are counted by how well they overlap it. A loss goes up and down with the number of boxes in a batch and with their size, so
-# compare means over some hundred steps and not single values, and compare runs by their validation AP and not by their loss.
+# As training goes on, objectness falls first, since "nothing here" is right nearly everywhere; the box loss follows
+# when scores begin to pick places; the class loss last. A loss that does not fall from its first value in some hundred
+# steps is a fault; one that falls to the value for "nothing anywhere" ([](#ex-nothing)) and stays there has a learning
+# rate that is too high. The number of foreground anchors is logged beside the losses, as a multiple of the number of
+# boxes. It begins at one for each box, because an untrained network overlaps nothing and SimOTA gives every box at
+# least one anchor; when it rises, boxes have begun to be found, since the anchors of a box are counted by how well
+# they overlap it. A loss goes up and down with the number of boxes in a batch and with their size, so compare means
+# over some hundred steps and not single values, and compare runs by their validation AP and not by their loss.
 #
 # ## Rule and schedule
 #
-# Weights move by AdamW [@loshchilov2019, alg. 2]: with the gradient $g$ and moments $m$, $v$ corrected for their start,
+# Weights move by AdamW [@loshchilov2019, alg. 2]: with the gradient $g$ and moments $m$, $v$ corrected for their
+# start,
 #
 # $$ m \leftarrow \beta_1 m + (1 - \beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2, \qquad
 #    \theta \leftarrow \theta - \eta_t \Bigl( \frac{\hat m}{\sqrt{\hat v} + \epsilon} + w\,\theta \Bigr) , $$ (eq-adamw)
@@ -299,7 +317,8 @@ pd.Series(first, name="before the first step").round(2).to_frame()
 #
 # $$ g \leftarrow \max(-1,\, \min(1,\, g)) , $$ (eq-clip)
 #
-# and the learning rate runs through one cycle of straight lines [after @smith2019, fig. 1] over $N$ steps: up from a twentieth in the first $p$ of them, then down to nearly nothing,
+# and the learning rate runs through one cycle of straight lines [after @smith2019, fig. 1] over $N$ steps: up from a
+# twentieth in the first $p$ of them, then down to nearly nothing,
 #
 # $$ \eta_t = \eta \cdot \begin{cases}
 #    \frac1{20} + \frac{19}{20}\,\frac{t}{pN} & t \le pN \\[2pt]
@@ -340,7 +359,8 @@ _ = plots.save(fig, workspace.figures / "schedule.png")
 print("learning rate by batch:", {b: f"{learning_rate_for(b):.1e}" for b in (2, 8, 16, 64)})
 
 # %% [markdown]
-# The settings of this profile, and those of the released code on both sets, which are the same for the small and the base network:
+# The settings of this profile, and those of the released code on both sets, which are the same for the small and the
+# base network:
 
 # %%
 settings = {
@@ -367,8 +387,9 @@ pd.DataFrame(settings).loc[shown].astype(str)
 #
 # $$ x \leftarrow W - 1 - x - w , $$ (eq-flip)
 #
-# and a zoom by $f$ cuts a window of $W/f \times H/f$ (in) or pastes the frame at $1/f$ of its size (out). A random chunk draws anew each time; a stream draws
-# once for a recording, since a world that is mirrored between two chunks would be a poor thing to remember.
+# and a zoom by $f$ cuts a window of $W/f \times H/f$ (in) or pastes the frame at $1/f$ of its size (out). A random
+# chunk draws anew each time; a stream draws once for a recording, since a world that is mirrored between two chunks
+# would be a poor thing to remember.
 
 # %% tags=["hide-input"]
 #| label: fig-augment
@@ -394,13 +415,15 @@ print("a flip undoes itself:", bool(np.allclose(twice["x"], labels["x"], atol=1e
 # %% [markdown]
 # ## The run
 #
-# `Workspace.train` returns a finished run as it is and goes on with an interrupted one; on a CPU it ends with the same weights, bit for bit, as if nothing had
-# happened. In `runs/<model>` of the data folder lie `model.ckpt`, the best and the last state, the metrics, the provenance, and a picture for
-# each validation. The provenance names the commit, the settings, the seed, the data with a hash of its parameters, versions, hardware and time; a run whose settings differ from those in its folder is not continued but
-# put aside under another name.
+# `Workspace.train` returns a finished run as it is and goes on with an interrupted one; on a CPU it ends with the same
+# weights, bit for bit, as if nothing had happened. In `runs/<model>` of the data folder lie `model.ckpt`, the best and
+# the last state, the metrics, the provenance, and a picture for each validation. The provenance names the commit, the
+# settings, the seed, the data with a hash of its parameters, versions, hardware and time; a run whose settings differ
+# from those in its folder is not continued but put aside under another name.
 #
-# Two runs with one seed give the same network on a CPU. Two seeds do not, and on small sets they differ by about as much as many a published improvement; the study of this book trains every model three
-# times and shows the range ([](09_rates.ipynb)). Whoever compares two models by one run each compares two seeds.
+# Two runs with one seed give the same network on a CPU. Two seeds do not, and on small sets they differ by about as
+# much as many a published improvement; the study of this book trains every model three times and shows the range
+# ([](09_rates.ipynb)). Whoever compares two models by one run each compares two seeds.
 
 # %%
 for model in workspace.profile.variants:
@@ -436,7 +459,8 @@ falls = {
 print("the loss fell from the first step to the last:", falls)
 
 # %% [markdown]
-# Each validation also leaves a picture: ground truth solid, detections above a score of 0.3 dashed, and the curves below.
+# Each validation also leaves a picture: ground truth solid, detections above a score of 0.3 dashed, and the curves
+# below.
 
 # %% tags=["nbval-ignore-output"]
 #| label: fig-panel
@@ -448,9 +472,10 @@ Image(str(panels[-1]))
 # %% [markdown]
 # ## Your own classes, your own sensor
 #
-# A released or own checkpoint is a beginning for another task. Here the sensor is larger, and what was two classes is three. `fine_tune` keeps all weights
-# but those of the class layer, and the groups of the attention follow the new size by the rule of [](06_detector.ipynb). Nothing else in the network knows how large
-# a frame is: convolutions slide, attention acts within groups, and the recurrence sits at every pixel.
+# A released or own checkpoint is a beginning for another task. Here the sensor is larger, and what was two classes is
+# three. `fine_tune` keeps all weights but those of the class layer, and the groups of the attention follow the new
+# size by the rule of [](06_detector.ipynb). Nothing else in the network knows how large a frame is: convolutions
+# slide, attention acts within groups, and the recurrence sits at every pixel.
 
 # %%
 start = workspace.run(workspace.profile.variants[0]) / "model.ckpt"
@@ -462,8 +487,8 @@ print(f"{len(after) - len(new)} of {len(after)} tensors are kept; new are the {l
 print(*new, sep="\n")
 
 # %% [markdown]
-# On the command line that is `ssmbook train --init CKPT --sensor camera.yaml --data-dir …`. A few steps from the trained weights at a tenth of the learning rate, as a run
-# of its own beside the first:
+# On the command line that is `ssmbook train --init CKPT --sensor camera.yaml --data-dir …`. A few steps from the
+# trained weights at a tenth of the learning rate, as a run of its own beside the first:
 
 # %%
 few = replace(workspace.profile.training, steps=4, validate_every=4)
@@ -473,13 +498,17 @@ tuned_model = own.train(accelerator=accelerator, init=start, name="fine_tuned")
 print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows of metrics")
 
 # %% [markdown]
-# Four further settings are worth knowing. `accumulate` adds the gradients of several batches before a step, so that a batch of eight fits a GPU that holds two; the foreground anchors are then counted per part. `precision` computes products in 16
-# bits ([](08_evaluation.ipynb) shows what that costs in AP). `mask_ratio` replaces a share of the first stage's tokens by a learnt vector, as the released code of RVT can. And `h2_weight` adds the norm of
-# [](05_time_scale.ipynb) above $\omega_{min} = \pi\alpha$ to the loss, for every S5 layer; it is the variant `s5-h2` of the study, whose eigenvalues are clipped because the norm of a mode that grows is infinite.
+# Four further settings are worth knowing. `accumulate` adds the gradients of several batches before a step, so that a
+# batch of eight fits a GPU that holds two; the foreground anchors are then counted per part. `precision` computes
+# products in 16 bits ([](08_evaluation.ipynb) shows what that costs in AP). `mask_ratio` replaces a share of the first
+# stage's tokens by a learnt vector, as the released code of RVT can. And `h2_weight` adds the norm of
+# [](05_time_scale.ipynb) above $\omega_{min} = \pi\alpha$ to the loss, for every S5 layer; it is the variant `s5-h2`
+# of the study, whose eigenvalues are clipped because the norm of a mode that grows is infinite.
 #
 # ## What was learnt
 #
-# - Values may cross the seam between chunks, gradients do not; {eq}`eq-share` says what a chunk can teach about a mode.
+# - Values may cross the seam between chunks, gradients do not; {eq}`eq-share` says what a chunk can teach about a
+#   mode.
 # - Streams and burn-in show training the states that use will show; random chunks alone start from zero.
 # - The first loss is predictable ({eq}`eq-first-loss`).
 # - A checkpoint serves another sensor and other classes with one new layer.
@@ -488,7 +517,8 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 #
 # :::{exercise} How long must a chunk be?
 # :label: ex-chunk
-# From {eq}`eq-share`, how many windows into its chunk must a loss be to have nine tenths of the gradient of a mode with a time constant of 20 windows, with the state carried and from zero? And with 200?
+# From {eq}`eq-share`, how many windows into its chunk must a loss be to have nine tenths of the gradient of a mode
+# with a time constant of 20 windows, with the state carried and from zero? And with 200?
 # :::
 # :::{solution} ex-chunk
 # :class: dropdown
@@ -500,8 +530,8 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 #
 # :::{exercise} How long must a burn-in be?
 # :label: ex-burn
-# A layer's slowest mode has $\Delta|\mathrm{Re}\,\lambda| = 0.005$. After how many windows of burn-in is one per cent of a wrong start left? Check it with
-# `ssmbook.ssm.S5`.
+# A layer's slowest mode has $\Delta|\mathrm{Re}\,\lambda| = 0.005$. After how many windows of burn-in is one per cent
+# of a wrong start left? Check it with `ssmbook.ssm.S5`.
 # :::
 # :::{solution} ex-burn
 # :class: dropdown
@@ -513,7 +543,8 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 #
 # :::{exercise} Clipping by value and by norm
 # :label: ex-clip
-# Clip the gradient $(3, 0.5)$ by value at 1, and by norm at 1. Which of the two changes its direction? What does AdamW make of the difference?
+# Clip the gradient $(3, 0.5)$ by value at 1, and by norm at 1. Which of the two changes its direction? What does AdamW
+# make of the difference?
 # :::
 # :::{solution} ex-clip
 # :class: dropdown
@@ -525,8 +556,8 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 #
 # :::{exercise} The loss of "nothing anywhere"
 # :label: ex-nothing
-# A network says objectness $q$ everywhere. Which $q$ minimises the objectness loss with $n$ foreground among $A$ anchors, and what is the loss there for $n = 20$,
-# $A = 5040$?
+# A network says objectness $q$ everywhere. Which $q$ minimises the objectness loss with $n$ foreground among $A$
+# anchors, and what is the loss there for $n = 20$, $A = 5040$?
 # :::
 # :::{solution} ex-nothing
 # :class: dropdown
@@ -537,5 +568,6 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 #
 # ## Further reading
 #
-# Backpropagation through time and its truncation go back to [@werbos1990] and [@williams1990]; burn-in for recurrent states to [@kapturowski2019]. AdamW is [@loshchilov2019], the
-# one-cycle schedule [@smith2019]. The recipe is that of [@gehrig2023rvt], which [@zubic2024] took over.
+# Backpropagation through time and its truncation go back to [@werbos1990] and [@williams1990]; burn-in for recurrent
+# states to [@kapturowski2019]. AdamW is [@loshchilov2019], the one-cycle schedule [@smith2019]. The recipe is that of
+# [@gehrig2023rvt], which [@zubic2024] took over.

@@ -10,9 +10,9 @@
 # (ch-evaluation)=
 # # Evaluation
 #
-# A detector says where it believes objects to be, and how sure it is. One number is to say how good that is, and every table of the field shows the same one: COCO's
-# average precision under the Prophesee protocol. This chapter builds it from its definitions, in forty lines that equal the library, and then asks what it
-# hides.
+# A detector says where it believes objects to be, and how sure it is. One number is to say how good that is, and every
+# table of the field shows the same one: COCO's average precision under the Prophesee protocol. This chapter builds it
+# from its definitions, in forty lines that equal the library, and then asks what it hides.
 #
 # After it you can
 #
@@ -21,7 +21,8 @@
 # - break a score down by class, size and time at rest, and score a detector at the moment when its boxes are known;
 # - evaluate a released checkpoint and know which figure to expect.
 #
-# It evaluates what [](07_training.ipynb) has trained. For a checkpoint of yours, or a released one, two lines do the same:
+# It evaluates what [](07_training.ipynb) has trained. For a checkpoint of yours, or a released one, two lines do the
+# same:
 #
 # ```
 # ssmbook evaluate gen1_base.ckpt --data /path/to/gen1
@@ -80,7 +81,8 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 #
 # $$ \mathrm{IoU} = \frac{1 - d}{1 + d} , $$ (eq-iou-shift)
 #
-# so that a shift of a third already gives a half, and 0.95 leaves a fortieth of the width: less than a pixel for most objects of Gen1.
+# so that a shift of a third already gives a half, and 0.95 leaves a fortieth of the width: less than a pixel for most
+# objects of Gen1.
 
 # %%
 box = np.array([0.0, 0.0, 30.0, 20.0])
@@ -98,9 +100,11 @@ _ = plots.save(fig, workspace.figures / "iou.png")
 # %% [markdown]
 # ## Right, wrong, missed
 #
-# Fix a threshold, say IoU 0.5. In each labelled frame, and for each class by itself, detections take turns in falling order of their score. Each takes the free box that
-# it overlaps most, if that overlap reaches the threshold; then it is *right* and the box is taken. Otherwise it is *wrong*: a box that is found twice counts one right and one wrong. Boxes that
-# nobody takes are *missed*. Among the detections above some score, let $r$ be right and $w$ wrong, and let there be $g$ boxes to find:
+# Fix a threshold, say IoU 0.5. In each labelled frame, and for each class by itself, detections take turns in falling
+# order of their score. Each takes the free box that it overlaps most, if that overlap reaches the threshold; then it
+# is *right* and the box is taken. Otherwise it is *wrong*: a box that is found twice counts one right and one wrong.
+# Boxes that nobody takes are *missed*. Among the detections above some score, let $r$ be right and $w$ wrong, and let
+# there be $g$ boxes to find:
 #
 # $$ \text{precision} = \frac{r}{r + w}, \qquad \text{recall} = \frac{r}{g} . $$ (eq-precision-recall)
 
@@ -140,17 +144,20 @@ for t in (0.5, 0.75):
 example.round(2)
 
 # %% [markdown]
-# The second detection sits 4 pixels too low. At 0.75 it is wrong, and the fifth one, with the lowest score, is right in its place; at 0.5 it has taken the box, and the fifth is wrong. Which detection is right depends on the
-# threshold, on the order, and on the others.
+# The second detection sits 4 pixels too low. At 0.75 it is wrong, and the fifth one, with the lowest score, is right
+# in its place; at 0.5 it has taken the box, and the fifth is wrong. Which detection is right depends on the threshold,
+# on the order, and on the others.
 #
 # ## Average precision
 #
-# Lower the score at which one stops, and recall rises while precision mostly falls. AP is the area under that curve, made monotone and read at 101 places [@lin2014; `pycocotools`]:
+# Lower the score at which one stops, and recall rises while precision mostly falls. AP is the area under that curve,
+# made monotone and read at 101 places [@lin2014; `pycocotools`]:
 #
 # $$ p(\rho) = \max_{\text{recall} \ge \rho} \text{precision}, \qquad
 #    \mathrm{AP}_t = \frac{1}{101} \sum_{i=0}^{100} p\Bigl(\frac{i}{100}\Bigr) , $$ (eq-ap-threshold)
 #
-# where a recall that is never reached counts with 0. The number in tables is the mean over ten thresholds and all classes,
+# where a recall that is never reached counts with 0. The number in tables is the mean over ten thresholds and all
+# classes,
 #
 # $$ \mathrm{AP} = \frac{1}{|\mathcal{C}|} \sum_{c \in \mathcal{C}} \frac{1}{10} \sum_{t = 0.50, 0.55, \dots, 0.95} \mathrm{AP}_t(c) . $$ (eq-ap)
 
@@ -177,8 +184,10 @@ def average_precision(truth: list[np.ndarray], found: list[np.ndarray], classes:
 
 
 # %% [markdown]
-# To try it, a detector is needed whose faults are known. This one is *made*: it knows the boxes of the simulated test set and spoils them. It misses small objects and those that have been at rest for long, places
-# boxes with an error, and invents some. No number that it gets is a result; it is here because the smoke profile's own detectors have learnt next to nothing.
+# To try it, a detector is needed whose faults are known. This one is *made*: it knows the boxes of the simulated test
+# set and spoils them. It misses small objects and those that have been at rest for long, places boxes with an error,
+# and invents some. No number that it gets is a result; it is here because the smoke profile's own detectors have
+# learnt next to nothing.
 
 # %%
 streams = workspace.streams("test")
@@ -223,8 +232,9 @@ _ = ax.legend(frameon=False)
 _ = plots.save(fig, workspace.figures / "pr.png")
 
 # %% [markdown]
-# Four properties follow from the definition. Only the *order* of scores matters: squaring them changes nothing. A wrong detection with a low score costs little, one with a high score much. A duplicate is a wrong detection. And
-# the mean over thresholds is strict about places: a shift of a tenth of the width costs what the higher thresholds hold.
+# Four properties follow from the definition. Only the *order* of scores matters: squaring them changes nothing. A
+# wrong detection with a low score costs little, one with a high score much. A duplicate is a wrong detection. And the
+# mean over thresholds is strict about places: a shift of a tenth of the width costs what the higher thresholds hold.
 
 
 # %%
@@ -253,11 +263,13 @@ rows = {name: evaluate_boxes(truth, frames, sensor, *sensor.frame_size) for name
 # %% [markdown]
 # ## The protocol
 #
-# [@detournemire2020] and [@perot2020] score only labelled frames, and not all boxes in them. A box or detection counts if
+# [@detournemire2020] and [@perot2020] score only labelled frames, and not all boxes in them. A box or detection counts
+# if
 #
 # $$ t > 0.5\ \text{s}, \qquad \sqrt{w^2 + h^2} \ge d_{min}, \qquad \min(w, h) \ge s_{min} , $$ (eq-filter)
 #
-# with $d_{min} = 30$ and $s_{min} = 10$ pixels on Gen1, 60 and 20 on 1 Mpx (halved where its frames are), and in proportion on the simulated sensors here. Frames without a box that counts are not looked at, whatever is detected in
+# with $d_{min} = 30$ and $s_{min} = 10$ pixels on Gen1, 60 and 20 on 1 Mpx (halved where its frames are), and in
+# proportion on the simulated sensors here. Frames without a box that counts are not looked at, whatever is detected in
 # them. {numref}`fig-protocol` shows what that leaves out of this test set.
 
 # %% tags=["hide-input"]
@@ -274,13 +286,16 @@ print(
 )
 
 # %% [markdown]
-# A check worth making with any evaluator is the first row of the table above: ground truth against itself must give 100. The toolbox that came with the data sets gave 0 on 1 Mpx with its default
-# tolerance in time, which is how an error of the evaluator looks like one of the detector. Sequences run as streams, their state carried from chunk to chunk, and each labelled frame is scored once.
+# A check worth making with any evaluator is the first row of the table above: ground truth against itself must give 100.
+# The toolbox that came with the data sets gave 0 on 1 Mpx with its default tolerance in time, which is how an error of
+# the evaluator looks like one of the detector. Sequences run as streams, their state carried from chunk to chunk, and
+# each labelled frame is scored once.
 #
 # ## The detectors of this profile
 #
-# S5 is evaluated with both carries: `exact` hands the state from chunk to chunk, `published` starts each from zero ([](13_released_code.ipynb)). The table is written with its provenance. Scores
-# of the smoke profile, whose networks have seen a dozen batches, are not shown, since they are not results.
+# S5 is evaluated with both carries: `exact` hands the state from chunk to chunk, `published` starts each from zero
+# ([](13_released_code.ipynb)). The table is written with its provenance. Scores of the smoke profile, whose networks
+# have seen a dozen batches, are not shown, since they are not results.
 
 # %%
 files = (
@@ -305,12 +320,15 @@ drawings.shown(table, "evaluation", profile)
 # %% [markdown]
 # ## What ranks
 #
-# The head gives an objectness and a score for each class, and YOLOX [@ge2021yolox] ranks by their product; the released evaluation of S5-ViT ranks by the class score alone. `score` chooses: `product`
-# is the default for this book's networks, `class` for released ones, whose published figures rank so. What it can cost is shown in [](13_released_code.ipynb).
+# The head gives an objectness and a score for each class, and YOLOX [@ge2021yolox] ranks by their product; the
+# released evaluation of S5-ViT ranks by the class score alone. `score` chooses: `product` is the default for this
+# book's networks, `class` for released ones, whose published figures rank so. What it can cost is shown in
+# [](13_released_code.ipynb).
 #
 # ## What a faster arithmetic costs
 #
-# All figures are in float32 without TF32. `--precision bf16` or `fp16` computes products and convolutions in 16 bits and leaves weights, scan and losses in float32. The same weights in each:
+# All figures are in float32 without TF32. `--precision bf16` or `fp16` computes products and convolutions in 16 bits
+# and leaves weights, scan and losses in float32. The same weights in each:
 
 # %%
 first = next(iter(files))
@@ -321,13 +339,16 @@ drawings.shown(costs, "precision", profile)
 # %% [markdown]
 # ## Size, class, and time at rest
 #
-# One number hides who is found. COCO's size classes ($< 32^2$, $< 96^2$ pixels, above) fit photographs; on an event camera of 304 × 240 pixels nearly all is small or medium, so this book uses the diagonal in
-# steps of its own. More telling here is a kind that frames do not have: how long an object has been at rest. Let $c(t)$ be the centre of its box; it has moved when it is a pixel or more from where it was when it last moved, and
+# One number hides who is found. COCO's size classes ($< 32^2$, $< 96^2$ pixels, above) fit photographs; on an event
+# camera of 304 × 240 pixels nearly all is small or medium, so this book uses the diagonal in steps of its own. More
+# telling here is a kind that frames do not have: how long an object has been at rest. Let $c(t)$ be the centre of its
+# box; it has moved when it is a pixel or more from where it was when it last moved, and
 #
 # $$ \tau(t) = t - t_{moved}, \qquad t_{moved} = \max\{\, t' \le t : \lVert c(t') - c(t'_{moved}) \rVert \ge 1\ \text{px} \,\} , $$ (eq-rest)
 #
-# counts the seconds since. An object with $\tau = 0$ makes events; one with $\tau = 2$ s has made none for two seconds, and only a state knows of it. The AP of a kind ignores the boxes of
-# other kinds, but not detections that match nothing, so a rare kind has a lower AP for that alone: compare models within a kind, not kinds with each other.
+# counts the seconds since. An object with $\tau = 0$ makes events; one with $\tau = 2$ s has made none for two
+# seconds, and only a state knows of it. The AP of a kind ignores the boxes of other kinds, but not detections that
+# match nothing, so a rare kind has a lower AP for that alone: compare models within a kind, not kinds with each other.
 
 # %%
 by_rest = ap_by_rest(drawings.as_evaluation(truth, made, sequences, sensor), [0, 0.1, 0.3, np.inf])
@@ -356,13 +377,15 @@ drawings.shown(kinds_table, "kinds", profile)
 # %% [markdown]
 # ## How sure is the number?
 #
-# A test set is a sample, and a score on it has an error of its own beside that of the seed. An estimate that needs no theory is the bootstrap [@efron1979]: draw as many units from the test set as it has, with replacement, score them, and repeat. The
-# spread of the scores,
+# A test set is a sample, and a score on it has an error of its own beside that of the seed. An estimate that needs no
+# theory is the bootstrap [@efron1979]: draw as many units from the test set as it has, with replacement, score them,
+# and repeat. The spread of the scores,
 #
 # $$ \widehat{\mathrm{se}} = \sqrt{\frac{1}{R - 1} \sum_{r=1}^{R} \bigl( \mathrm{AP}^{(r)} - \overline{\mathrm{AP}} \bigr)^2 } , $$ (eq-bootstrap)
 #
-# estimates the standard error. The unit should be what is independent: recordings, not frames, since the frames of one recording show the same cars. With the few recordings of the smoke profile only frames can be drawn, which makes the error look
-# smaller than it is.
+# estimates the standard error. The unit should be what is independent: recordings, not frames, since the frames of one
+# recording show the same cars. With the few recordings of the smoke profile only frames can be drawn, which makes the
+# error look smaller than it is.
 
 # %%
 rng = np.random.default_rng(0)
@@ -384,17 +407,27 @@ bootstrap = {
 pd.Series(bootstrap, name="made detector").round(1).to_frame()
 
 # %% [markdown]
-# The error falls with the square root of the number of units. Before two detectors are said to differ, their difference should be set against it, and against the range over seeds ([](07_training.ipynb)); few papers print either.
+# The error falls with the square root of the number of units. Before two detectors are said to differ, their
+# difference should be set against it, and against the range over seeds ([](07_training.ipynb)); few papers print
+# either.
+#
+# Two more things are worth remembering when a table is read. The mean is over classes and not over boxes, so that the
+# pedestrians of Gen1, a ninth of its boxes (228,123 cars and 27,658 pedestrians, **quoted** [@detournemire2020]), make
+# half of its score. And AP does not ask whether scores mean anything: a detector whose 0.3 is right nine times in ten
+# and one whose 0.9 is right three times in ten can have the same AP. Whoever acts on a single detection needs a
+# threshold, and has to choose it on the validation split.
 #
 # ## When is it known?
 #
-# AP compares a frame's boxes with what was there at the end of its window, as if they were known at once and as if nothing were asked between frames. [@li2020, eq. 1] ask at any moment $t$ what is known by then: the newest boxes whose
-# computation has ended,
+# AP compares a frame's boxes with what was there at the end of its window, as if they were known at once and as if
+# nothing were asked between frames. [@li2020, eq. 1] ask at any moment $t$ what is known by then: the newest boxes
+# whose computation has ended,
 #
 # $$ \hat{b}(t) = b_{j(t)}, \qquad j(t) = \max\{\, j : e_j + \text{latency} \le t \,\} , $$ (eq-streaming)
 #
-# and score those against the objects at $t$. A perfect detector then loses, too: by the time its boxes are out the car is elsewhere. How much, depends on the rate, on the latency, and on how fast things move. The simulator knows
-# every box at every moment, so the price of staleness can be computed without any detector.
+# and score those against the objects at $t$. A perfect detector then loses, too: by the time its boxes are out the car
+# is elsewhere. How much, depends on the rate, on the latency, and on how fast things move. The simulator knows every
+# box at every moment, so the price of staleness can be computed without any detector.
 
 # %%
 drive = SimulatedSequence(DEMO_SCENE, seed=3)
@@ -449,11 +482,14 @@ print(
 )
 
 # %% [markdown]
-# This is what a higher rate is good for, and the only measure in which it can win: AP at the labels is the same for a perfect detector at every rate. [](11_live.ipynb) says which latency a machine has, and [](09_rates.ipynb) scores trained detectors so.
+# This is what a higher rate is good for, and the only measure in which it can win: AP at the labels is the same for a
+# perfect detector at every rate. [](11_live.ipynb) says which latency a machine has, and [](09_rates.ipynb) scores
+# trained detectors so.
 #
 # ## Released checkpoints, and what to expect
 #
-# `ssmbook download checkpoints` fetches the released networks, `ssmbook evaluate` scores them. Figures below are **quoted**, on the test splits.
+# `ssmbook download checkpoints` fetches the released networks, `ssmbook evaluate` scores them. Figures below are **quoted**,
+# on the test splits.
 #
 # | network | set | setting | mAP | source |
 # |---|---|---|---|---|
@@ -463,8 +499,9 @@ print(
 # | S5-ViT-S | Gen1 / 1 Mpx | as published | 46.6 / 46.5 | [@zubic2024, Table 1] |
 # | RVT-B | Gen1 / 1 Mpx | `--carry exact --score class` | 47.2 / 47.4 | [@gehrig2023rvt] |
 #
-# For S5-ViT the row `published` of your output should come near these and the row `exact` need not: the network was trained and selected with chunks that start from zero. Before you compare, look at the line that `ssmbook evaluate` prints about the set: windows
-# every 125 ms are another test than windows every 50 ms ([](13_released_code.ipynb)).
+# For S5-ViT the row `published` of your output should come near these and the row `exact` need not: the network was
+# trained and selected with chunks that start from zero. Before you compare, look at the line that `ssmbook evaluate`
+# prints about the set: windows every 125 ms are another test than windows every 50 ms ([](13_released_code.ipynb)).
 #
 # ## What was learnt
 #
@@ -477,7 +514,8 @@ print(
 #
 # :::{exercise} How far may a box be off?
 # :label: ex-off
-# A car of 40 × 20 pixels. How many pixels to the side does IoU 0.5 forgive, how many 0.75 and 0.95? And if the box is also a tenth too wide and high, with the same centre?
+# A car of 40 × 20 pixels. How many pixels to the side does IoU 0.5 forgive, how many 0.75 and 0.95? And if the box is
+# also a tenth too wide and high, with the same centre?
 # :::
 # :::{solution} ex-off
 # :class: dropdown
@@ -489,7 +527,8 @@ print(
 #
 # :::{exercise} Only the order
 # :label: ex-order
-# Show with `evaluate_boxes` that any strictly increasing function of the scores leaves AP as it is, and that rounding them to one digit need not.
+# Show with `evaluate_boxes` that any strictly increasing function of the scores leaves AP as it is, and that rounding
+# them to one digit need not.
 # :::
 # :::{solution} ex-order
 # :class: dropdown
@@ -501,7 +540,8 @@ print(
 #
 # :::{exercise} The price of a false alarm
 # :label: ex-false
-# Ten boxes, all found with score 0.9. Add one false alarm, with score 0.95 and with score 0.5. What is AP50 in either case?
+# Ten boxes, all found with score 0.9. Add one false alarm, with score 0.95 and with score 0.5. What is AP50 in either
+# case?
 # :::
 # :::{solution} ex-false
 # :class: dropdown
@@ -513,7 +553,8 @@ print(
 #
 # :::{exercise} Stale boxes
 # :label: ex-stale
-# A car of 40 pixels width crosses at 200 pixels a second. How old may a perfect box be until its IoU is below 0.5, and how old below 0.75? Which rate keeps it always above 0.75 at a latency of 10 ms?
+# A car of 40 pixels width crosses at 200 pixels a second. How old may a perfect box be until its IoU is below 0.5, and
+# how old below 0.75? Which rate keeps it always above 0.75 at a latency of 10 ms?
 # :::
 # :::{solution} ex-stale
 # :class: dropdown
@@ -524,5 +565,5 @@ print(
 #
 # ## Further reading
 #
-# AP in this form is COCO's [@lin2014]; the protocol for event cameras is that of [@detournemire2020] and [@perot2020]. Streaming perception is [@li2020]. The scores of the
-# field are collected by [@zubic2024, Table 1].
+# AP in this form is COCO's [@lin2014]; the protocol for event cameras is that of [@detournemire2020] and [@perot2020].
+# Streaming perception is [@li2020]. The scores of the field are collected by [@zubic2024, Table 1].

@@ -10,9 +10,9 @@
 # (ch-live)=
 # # Live: from your recording to boxes
 #
-# How does one get from the events of a camera to boxes on a screen, as they happen, in a memory that does not grow? This chapter runs the
-# detector one step at a time, shows that nothing is lost by that, computes how old a box is when it appears, writes a video, and
-# exports the step for programs that know neither Python nor complex numbers.
+# How does one get from the events of a camera to boxes on a screen, as they happen, in a memory that does not grow?
+# This chapter runs the detector one step at a time, shows that nothing is lost by that, computes how old a box is when
+# it appears, writes a video, and exports the step for programs that know neither Python nor complex numbers.
 #
 # After it you can
 #
@@ -21,8 +21,8 @@
 # - say how old the information in a box is, and which rate a given machine can keep up with;
 # - export one step with its state as `torch.export` or ONNX.
 #
-# It needs a trained detector ([](07_training.ipynb)) or a released checkpoint, and the representation that it was trained
-# on ([](02_tensors.ipynb)). On the command line the whole chapter is
+# It needs a trained detector ([](07_training.ipynb)) or a released checkpoint, and the representation that it was
+# trained on ([](02_tensors.ipynb)). On the command line the whole chapter is
 #
 # ```
 # ssmbook detect model.ckpt drive.raw --video found.gif
@@ -64,14 +64,14 @@ print(f"{len(events):,} events in {(events.t[-1] - events.t[0]) / 1e6:.2f} s")
 # %% [markdown]
 # ## The loop
 #
-# {numref}`fig-live-loop` shows what happens at each step. Events collect in a window; when its end has passed the window becomes a
-# frame; the network takes the frame and the state that it left at the step before; the head's predictions are thinned to
-# boxes. As a function it is
+# {numref}`fig-live-loop` shows what happens at each step. Events collect in a window; when its end has passed the
+# window becomes a frame; the network takes the frame and the state that it left at the step before; the head's
+# predictions are thinned to boxes. As a function it is
 #
 # $$ (y_j,\; x_j) = F(\text{frame}_j,\; x_{j-1}; \; s), $$ (eq-live-step)
 #
-# with the state $x$ as argument and result, and the time scale $s$ of [](05_time_scale.ipynb) as a number on the side. Everything
-# that the network knows of the past is in $x$.
+# with the state $x$ as argument and result, and the time scale $s$ of [](05_time_scale.ipynb) as a number on the side.
+# Everything that the network knows of the past is in $x$.
 
 # %% tags=["hide-input"]
 #| label: fig-live-loop
@@ -82,7 +82,8 @@ fig = drawings.loop_diagram()
 _ = plots.save(fig, workspace.figures / "live_loop.png")
 
 # %% [markdown]
-# `StreamingDetector` is this loop. It takes events in any number and returns what was found in the windows that they complete.
+# `StreamingDetector` is this loop. It takes events in any number and returns what was found in the windows that they
+# complete.
 
 # %%
 stream = StreamingDetector(model, workspace.sensor, confidence=0.001)
@@ -94,8 +95,8 @@ print(
 print(f"{len(rest):,} more complete {len(stream.push(rest, now_us=int(events.t[-1])))}")
 
 # %% [markdown]
-# A camera delivers pieces as its driver pleases. That must make no difference: windows are cut by the events' own stamps. The same
-# recording in pieces of four sizes:
+# A camera delivers pieces as its driver pleases. That must make no difference: windows are cut by the events' own
+# stamps. The same recording in pieces of four sizes:
 
 
 # %%
@@ -117,7 +118,8 @@ pd.Series(
 ).to_frame()
 
 # %% [markdown]
-# {numref}`fig-held` watches the events that the stream holds while a recording passes. They rise within a window and fall at its end; nothing grows.
+# {numref}`fig-held` watches the events that the stream holds while a recording passes. They rise within a window and
+# fall at its end; nothing grows.
 
 # %% tags=["hide-input"]
 #| label: fig-held
@@ -136,18 +138,24 @@ print(f"at most {max(held_events)} of {len(events):,} events are held at a time"
 # %% [markdown]
 # ## Faster than trained
 #
-# The rate is an argument: `StreamingDetector(model, sensor, rate_hz=100)`. So are the way to make frames at that rate and whether the time scale follows. What fits together was derived in [](05_time_scale.ipynb), and for a stream it
-# comes down to three cases. A detector on **traces** is read whenever one likes, with the time scale following. One on **histograms** should be given sliding windows, as long as in training and overlapping, with the time scale following; each event is
-# then held for as long as a window lasts and counted in several. A recurrence **without a time scale**, such as a ConvLSTM, has only the choice of the input, and at a higher rate it forgets faster in seconds. The third combination that suggests itself, shorter
-# windows one after another, is the one that loses most.
+# The rate is an argument: `StreamingDetector(model, sensor, rate_hz=100)`. So are the way to make frames at that rate
+# and whether the time scale follows. What fits together was derived in [](05_time_scale.ipynb), and for a stream it
+# comes down to three cases. A detector on **traces** is read whenever one likes, with the time scale following. One on **histograms**
+# should be given sliding windows, as long as in training and overlapping, with the time scale following; each event is
+# then held for as long as a window lasts and counted in several. A recurrence **without a time scale**, such as a
+# ConvLSTM, has only the choice of the input, and at a higher rate it forgets faster in seconds. The third combination
+# that suggests itself, shorter windows one after another, is the one that loses most.
 #
-# The network does not know about time otherwise. If the camera pauses or a computer falls behind, the honest way is to step through the gap with empty windows, as the stream does by itself when it is told the time; one long step over the gap is not the same
+# The network does not know about time otherwise. If the camera pauses or a computer falls behind, the honest way is to
+# step through the gap with empty windows, as the stream does by itself when it is told the time; one long step over
+# the gap is not the same
 # ({numref}`fig-long-step`).
 #
 # ## One step at a time loses nothing
 #
-# Training runs whole chunks through the network. Live, it gets one frame after another. For an exact carry ([](03_state_space_layers.ipynb)) these are
-# two ways to compute the same numbers, which is worth checking in float64 on the network as it will run.
+# Training runs whole chunks through the network. Live, it gets one frame after another. For an exact carry
+# ([](03_state_space_layers.ipynb)) these are two ways to compute the same numbers, which is worth checking in float64
+# on the network as it will run.
 
 # %%
 exact = load_checkpoint(file).eval().double()
@@ -167,13 +175,13 @@ print(f"{len(frames)} frames, chunk against step by step: equal within 1e-9: {di
 #
 # ## What is kept
 #
-# The memory of a live detector is the events of the window in progress and the states. Stage $i$ has a state of $P_i$ complex numbers at each of its
-# $h_i w_i$ positions, 8 bytes each,
+# The memory of a live detector is the events of the window in progress and the states. Stage $i$ has a state of $P_i$
+# complex numbers at each of its $h_i w_i$ positions, 8 bytes each,
 #
 # $$ \text{bytes} = 8 \sum_{i=1}^{4} P_i\, h_i w_i , \qquad h_i w_i = \frac{HW}{(4 \cdot 2^{i-1})^2} , $$ (eq-state-bytes)
 #
-# and neither depends on how long the camera has been running. $P_i$ equals the width of the stage, which doubles where the number of positions
-# falls to a quarter, so that the first stage holds most of the memory.
+# and neither depends on how long the camera has been running. $P_i$ equals the width of the stage, which doubles where
+# the number of positions falls to a quarter, so that the first stage holds most of the memory.
 
 # %%
 rows = {}
@@ -198,13 +206,14 @@ print(f"held: {held:,} bytes, by the formula: {formula:,}")
 # %% [markdown]
 # ## Made ready to run
 #
-# Two things in a trained network are constants that follow a linear map and can be multiplied into it once. A BatchNorm after a convolution
-# without bias [@ioffe2015, alg. 2] becomes a convolution with other weights and a bias,
+# Two things in a trained network are constants that follow a linear map and can be multiplied into it once. A
+# BatchNorm after a convolution without bias [@ioffe2015, alg. 2] becomes a convolution with other weights and a bias,
 #
 # $$ W' = \frac{\gamma}{\sqrt{\sigma^2 + \varepsilon}}\, W, \qquad b' = \beta - \frac{\gamma\,\mu}{\sqrt{\sigma^2 + \varepsilon}} , $$ (eq-fold)
 #
-# with its running mean $\mu$ and variance $\sigma^2$, and the per-channel scales $\gamma_1, \gamma_2$ of the attention blocks
-# go into the last linear layer of each branch. `StreamingDetector` does both, on a copy. The predictions stay, up to rounding:
+# with its running mean $\mu$ and variance $\sigma^2$, and the per-channel scales $\gamma_1, \gamma_2$ of the attention
+# blocks go into the last linear layer of each branch. `StreamingDetector` does both, on a copy. The predictions stay,
+# up to rounding:
 
 # %%
 live = StreamingDetector(model, workspace.sensor)
@@ -217,18 +226,20 @@ print(f"folded against plain, in parts of each column's range: below 1e-4: {apar
 # %% [markdown]
 # ## How old is a box?
 #
-# Let windows end every $\delta$ and the network take $c$. An event at a random moment waits for the end of its window, on average half a stride,
-# and then for the computation. When the box appears, that event is
+# Let windows end every $\delta$ and the network take $c$. An event at a random moment waits for the end of its window,
+# on average half a stride, and then for the computation. When the box appears, that event is
 #
 # $$ \text{age} = \delta\,U + c , \qquad U \sim \text{uniform}(0, 1), \qquad \text{mean} = \tfrac{\delta}{2} + c, \quad
 #    \text{at most } \delta + c $$ (eq-age)
 #
-# old. And the box stays on the screen until the next one, so that what one looks at is older by another half stride on average. A higher rate makes
-# information fresher until the machine no longer keeps up. Then steps queue: with $e_j$ the end of window $j$, its box is ready at
+# old. And the box stays on the screen until the next one, so that what one looks at is older by another half stride on
+# average. A higher rate makes information fresher until the machine no longer keeps up. Then steps queue: with $e_j$
+# the end of window $j$, its box is ready at
 #
 # $$ r_j = \max(e_j,\; r_{j-1}) + c , $$ (eq-ready)
 #
-# which for $c > \delta$ falls behind by $c - \delta$ at every step. [@li2020] measure detectors by what is known at any moment, latency included
+# which for $c > \delta$ falls behind by $c - \delta$ at every step. [@li2020] measure detectors by what is known at
+# any moment, latency included
 # ({eq}`eq-ready` is their setting for one machine); [](08_evaluation.ipynb) does the same for average precision.
 
 
@@ -255,8 +266,9 @@ after = after[["20 Hz", "50 Hz", "100 Hz", "200 Hz"]]
 after.rename_axis(columns="mean age of an event at its box after 10 s (ms)").round(1)
 
 # %% [markdown]
-# Read along a row: fresher and fresher, until $c > \delta$, where after ten seconds boxes are seconds old. {numref}`fig-age` draws {eq}`eq-age` over the rate
-# up to where each machine keeps up, and {numref}`fig-backlog` the queue beyond.
+# Read along a row: fresher and fresher, until $c > \delta$, where after ten seconds boxes are seconds old.
+# {numref}`fig-age` draws {eq}`eq-age` over the rate up to where each machine keeps up, and {numref}`fig-backlog` the
+# queue beyond.
 
 # %% tags=["hide-input"]
 #| label: fig-age
@@ -282,21 +294,27 @@ for compute_ms in (8, 11, 15):
     )
 
 # %% [markdown]
-# How long does this detector take here? `time_detector` measures it by the protocol of Table 1 of [@zubic2024]: batch 1, one window after the other, the
-# state carried. The numbers are those of the machine on which the chapter ran last.
+# Which rate to choose follows from the same two terms. Going from 20 to 100 Hz with 8 ms a step takes the mean age
+# from 33 to 13 ms; going on to 125 Hz, where that machine is busy all the time, gains one millisecond more. Half a
+# stride is soon smaller than the computation, and then a smaller network makes boxes fresher than a higher rate does.
+# Energy speaks against rate, too: every step costs the same, whether anything moved or not, and a frame-based detector
+# gives away what an event camera saves in a quiet scene.
+#
+# How long does this detector take here? `time_detector` measures it by the protocol of Table 1 of [@zubic2024]: batch
+# 1, one window after the other, the state carried. The numbers are those of the machine on which the chapter ran last.
 
 # %% tags=["nbval-ignore-output"]
 times = time_detector(model, synthetic_frames(model), count=40, progress=False)
 times.set_index("timed").round(1)
 
 # %% [markdown]
-# **Quoted** for comparison [@zubic2024, Table 1; T4 GPU]: 8.16 ms for S5-ViT-B on Gen1 and 9.57 ms on 1 Mpx, 10.2 and 11.9 ms for RVT-B. By
-# {eq}`eq-ready` such a machine keeps up with 122 windows a second on Gen1, and no more.
+# **Quoted** for comparison [@zubic2024, Table 1; T4 GPU]: 8.16 ms for S5-ViT-B on Gen1 and 9.57 ms on 1 Mpx, 10.2 and 11.9
+# ms for RVT-B. By {eq}`eq-ready` such a machine keeps up with 122 windows a second on Gen1, and no more.
 #
 # ## Clocks
 #
-# A stream is cut by time stamps, and stamps of real cameras have faults. What the library does with each is a decision, which can be watched on the
-# window cutter alone:
+# A stream is cut by time stamps, and stamps of real cameras have faults. What the library does with each is a
+# decision, which can be watched on the window cutter alone:
 
 
 # %%
@@ -330,14 +348,16 @@ pd.options.display.max_colwidth = 120
 pd.Series(cases, name="answer").to_frame()
 
 # %% [markdown]
-# A camera that sees nothing sends nothing, so a window can only be closed by the clock: pass `now_us` whenever the driver says that all events up to
-# a time have been delivered. A stop sign in a quiet street is found in a window without a single event, if the state remembers it.
+# A camera that sees nothing sends nothing, so a window can only be closed by the clock: pass `now_us` whenever the
+# driver says that all events up to a time have been delivered. A stop sign in a quiet street is found in a window
+# without a single event, if the state remembers it.
 #
 # ## A video
 #
-# `box_video` takes the frames as they come and writes a GIF (or mp4, where ffmpeg is there), so that an hour of recording needs no more memory than a second. The
-# detector of the smoke profile has been trained for seconds and finds nothing worth a look; to show what a video looks like, the boxes drawn in
-# {numref}`fig-video` are the recording's labels.
+# `box_video` takes the frames as they come and writes a GIF (or mp4, where ffmpeg is there), so that an hour of
+# recording needs no more memory than a second. The detector of the smoke profile has been trained for seconds and
+# finds nothing worth a look; to show what a video looks like, the boxes drawn in {numref}`fig-video` are the
+# recording's labels.
 
 # %%
 labels = np.zeros(0, BOX_DTYPE)
@@ -360,7 +380,8 @@ fig = drawings.video_frames(video, count=3)
 _ = plots.save(fig, workspace.figures / "video.png")
 
 # %% [markdown]
-# Your own camera needs two things: a YAML file with `width`, `height` and `classes` ([](02_tensors.ipynb)), and a checkpoint trained or fine-tuned for it
+# Your own camera needs two things: a YAML file with `width`, `height` and `classes` ([](02_tensors.ipynb)), and a
+# checkpoint trained or fine-tuned for it
 # ([](07_training.ipynb)). In a program of yours the loop is
 #
 # ```python
@@ -372,22 +393,28 @@ _ = plots.save(fig, workspace.figures / "video.png")
 #
 # On a GPU the step runs as one CUDA graph. `stream.reset()` begins another recording.
 #
-# Four things go wrong in the field more often than the network does. *Saturation*: a camera that sees rain, a fluorescent lamp or its own vibration sends more events than its cable carries, and drops some; counts are then lower than in training and time stamps
-# have holes. *Bias settings*: thresholds that differ from those of the training data change the density of events by factors; record with the settings that you will use. *Polarity and orientation*: a sensor that is mounted upside down, or a driver that swaps ON and OFF,
-# gives frames that look plausible and detections that do not. *Clocks*: two devices, or one that was restarted, do not share a zero. The first thing to do with a new camera is therefore to look: `ssmbook info` and the pictures of [](01_events.ipynb) on a minute of its
+# Four things go wrong in the field more often than the network does. *Saturation*: a camera that sees rain, a
+# fluorescent lamp or its own vibration sends more events than its cable carries, and drops some; counts are then lower
+# than in training and time stamps have holes. *Bias settings*: thresholds that differ from those of the training data
+# change the density of events by factors; record with the settings that you will use. *Polarity and orientation*: a
+# sensor that is mounted upside down, or a driver that swaps ON and OFF, gives frames that look plausible and
+# detections that do not. *Clocks*: two devices, or one that was restarted, do not share a zero. The first thing to do
+# with a new camera is therefore to look: `ssmbook info` and the pictures of [](01_events.ipynb) on a minute of its
 # recording, and only then the detector.
 #
 # ## Export
 #
-# Other runtimes know no complex numbers. A complex state of $P$ modes is then a pair of real planes, and one step of the diagonal recurrence is
+# Other runtimes know no complex numbers. A complex state of $P$ modes is then a pair of real planes, and one step of
+# the diagonal recurrence is
 #
 # $$ \begin{pmatrix} \mathrm{Re}\,x_j \\ \mathrm{Im}\,x_j \end{pmatrix} =
 #    \begin{pmatrix} \mathrm{Re}\bar\Lambda & -\mathrm{Im}\bar\Lambda \\ \mathrm{Im}\bar\Lambda & \mathrm{Re}\bar\Lambda \end{pmatrix} \circ
 #    \begin{pmatrix} \mathrm{Re}\,x_{j-1} \\ \mathrm{Im}\,x_{j-1} \end{pmatrix} +
 #    \begin{pmatrix} \mathrm{Re}\,\bar B \\ \mathrm{Im}\,\bar B \end{pmatrix} u_j , $$ (eq-planes)
 #
-# the usual representation of a complex number by a real matrix. `ExportedStep` is {eq}`eq-live-step` in this form: a frame and the planes go in, predictions and the
-# new planes come out. With `step_scale=None` the scale is an input, too, so that one file serves every rate.
+# the usual representation of a complex number by a real matrix. `ExportedStep` is {eq}`eq-live-step` in this form: a
+# frame and the planes go in, predictions and the new planes come out. With `step_scale=None` the scale is an input,
+# too, so that one file serves every rate.
 
 # %%
 step = ExportedStep(model, step_scale=None).eval()
@@ -397,7 +424,8 @@ pd.DataFrame({"input": step.names(), "shape": [" × ".join(map(str, s.shape)) fo
 )
 
 # %% [markdown]
-# The exported program against the detector, over all frames of the recording, as the largest difference in parts of each column's range:
+# The exported program against the detector, over all frames of the recording, as the largest difference in parts of
+# each column's range:
 
 # %%
 height, width = frames.shape[2:]
@@ -413,12 +441,14 @@ with torch.no_grad():
 print(f"exported against plain, eight steps: below 1e-4: {largest < 1e-4}")
 
 # %% [markdown]
-# `ssmbook export model.ckpt step.onnx` writes the same step as ONNX (it needs the extra `export`). Its runtime then has to do three things that are not in the file: make
-# frames, keep the planes from one call to the next, and suppress overlapping boxes.
+# `ssmbook export model.ckpt step.onnx` writes the same step as ONNX (it needs the extra `export`). Its runtime then
+# has to do three things that are not in the file: make frames, keep the planes from one call to the next, and suppress
+# overlapping boxes.
 #
 # ## What was learnt
 #
-# - One step with its state as argument and result is all that a live detector needs ({eq}`eq-live-step`); it computes what whole chunks compute.
+# - One step with its state as argument and result is all that a live detector needs ({eq}`eq-live-step`); it computes
+#   what whole chunks compute.
 # - Its memory is bounded by one window of events and {eq}`eq-state-bytes`.
 # - Boxes are $\delta/2 + c$ old on average; a machine keeps up as long as $c \le \delta$.
 # - A window without events is closed by the clock, so tell the stream what time it is.
@@ -427,8 +457,8 @@ print(f"exported against plain, eight steps: below 1e-4: {largest < 1e-4}")
 #
 # :::{exercise} The freshest rate
 # :label: ex-freshest
-# Your machine needs 8 ms a step. Which rate gives the lowest mean age that it can sustain, and how old are events then? And what if boxes need
-# another 10 ms on a wire, during which the machine is free?
+# Your machine needs 8 ms a step. Which rate gives the lowest mean age that it can sustain, and how old are events
+# then? And what if boxes need another 10 ms on a wire, during which the machine is free?
 # :::
 # :::{solution} ex-freshest
 # :class: dropdown
@@ -440,7 +470,8 @@ print(f"exported against plain, eight steps: below 1e-4: {largest < 1e-4}")
 #
 # :::{exercise} Falling behind
 # :label: ex-behind
-# At 100 Hz with 12 ms a step, how far behind is the stream after a minute? Drop every sixth window: is it still behind?
+# At 100 Hz with 12 ms a step, how far behind is the stream after a minute? Drop every sixth window: is it still
+# behind?
 # :::
 # :::{solution} ex-behind
 # :class: dropdown
@@ -475,5 +506,5 @@ print(f"exported against plain, eight steps: below 1e-4: {largest < 1e-4}")
 #
 # ## Further reading
 #
-# [@li2020] define what it means to perceive in time. [@gallego2022] survey event cameras and what their latency is good for. The timing protocol is that of
-# [@gehrig2023rvt] and [@zubic2024]; batch normalisation is [@ioffe2015].
+# [@li2020] define what it means to perceive in time. [@gallego2022] survey event cameras and what their latency is
+# good for. The timing protocol is that of [@gehrig2023rvt] and [@zubic2024]; batch normalisation is [@ioffe2015].

@@ -10,9 +10,9 @@
 # (ch-scaling)=
 # # Scaling out
 #
-# What do Gen1 and the 1 Mpx set take, on one node, on eight, on sixty-four? And what has to be right so that many machines compute
-# what one would? This chapter answers the first question with a model whose assumptions are parameters of the chapter, and the second one by running each
-# piece here, small.
+# What do Gen1 and the 1 Mpx set take, on one node, on eight, on sixty-four? And what has to be right so that many
+# machines compute what one would? This chapter answers the first question with a model whose assumptions are
+# parameters of the chapter, and the second one by running each piece here, small.
 #
 # After it you can
 #
@@ -21,8 +21,8 @@
 # - submit a job under SLURM that goes on where it was stopped, and choose how often it saves;
 # - estimate node-hours before you ask for them.
 #
-# Everything here is a matter of the pipeline and not of the model: whatever recurrence of [](06_detector.ipynb) is trained, by the
-# rules of [](07_training.ipynb), the same counts apply.
+# Everything here is a matter of the pipeline and not of the model: whatever recurrence of [](06_detector.ipynb) is
+# trained, by the rules of [](07_training.ipynb), the same counts apply.
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
@@ -58,9 +58,10 @@ print("GPU-seconds for 1 PFLOP by these parameters:", round(1e15 / (gpu_tflops *
 # %% [markdown]
 # ## What there is to do
 #
-# The sizes of the two sets are **quoted** from [@detournemire2020] and [@perot2020]. How long a core takes for them is **measured**, by the committed benchmark of
-# preprocessing, on generated recordings of the same density (`benchmarks/preprocess.py`). Everything else is computed from these. Where a recording's length matters it
-# is a minute, as the names of Gen1's files say.
+# The sizes of the two sets are **quoted** from [@detournemire2020] and [@perot2020]. How long a core takes for them is **measured**,
+# by the committed benchmark of preprocessing, on generated recordings of the same density
+# (`benchmarks/preprocess.py`). Everything else is computed from these. Where a recording's length matters it is a
+# minute, as the names of Gen1's files say.
 
 # %%
 #| label: tbl-work
@@ -79,8 +80,9 @@ work.rename_axis("set").round(1)
 # %% [markdown]
 # ## Independent pieces: preprocessing
 #
-# Recordings know nothing of each other, so that $m$ workers can take one each until none is left. The time until the last one is done cannot be shorter than the longest
-# recording, nor than an equal share, and when the longest are given out first it is not much longer [@graham1969, theorem 2]:
+# Recordings know nothing of each other, so that $m$ workers can take one each until none is left. The time until the
+# last one is done cannot be shorter than the longest recording, nor than an equal share, and when the longest are
+# given out first it is not much longer [@graham1969, theorem 2]:
 #
 # $$ \max\Bigl(p_{max},\; \frac1m \sum_i p_i\Bigr) \;\le\; T_m \;\le\; \Bigl(\frac43 - \frac{1}{3m}\Bigr)\, T_m^{*} , $$ (eq-makespan)
 #
@@ -109,7 +111,8 @@ fig = scaling.gantt(lanes, bound)
 _ = plots.save(fig, workspace.figures / "gantt.png")
 
 # %% [markdown]
-# Some of the work is not shared: starting processes, importing, reading the list of files. With a share $\sigma$ that stays serial, $m$ workers are faster by [@amdahl1967]
+# Some of the work is not shared: starting processes, importing, reading the list of files. With a share $\sigma$ that
+# stays serial, $m$ workers are faster by [@amdahl1967]
 #
 # $$ S(m) = \frac{1}{\sigma + (1 - \sigma)/m} . $$ (eq-amdahl)
 #
@@ -141,9 +144,10 @@ for sensor in hours:
     )
 
 # %% [markdown]
-# On a cluster the workers are Dask's: `ssmbook preprocess RAW OUT --scheduler tcp://host:8786`, or the same call with a client in Python. A worker that is killed fails its
-# recording and no other, and the same call made again makes only what is missing. Here is a cluster of two threads in this process, and a comparison with one process: the sets must be
-# equal in every byte.
+# On a cluster the workers are Dask's: `ssmbook preprocess RAW OUT --scheduler tcp://host:8786`, or the same call with
+# a client in Python. A worker that is killed fails its recording and no other, and the same call made again makes only
+# what is missing. Here is a cluster of two threads in this process, and a comparison with one process: the sets must
+# be equal in every byte.
 
 # %%
 from distributed import Client
@@ -163,21 +167,27 @@ same = all(np.array_equal(frames[0][name], frames[1][name]) for name in frames[0
 print(f"{len(one.done)} sequences by one process, {len(two.done)} by the cluster; equal: {same}")
 
 # %% [markdown]
-# A worker needs little memory: less than 400 MB however long its recording is, since events are read in blocks and frames are written as they are done, and as much again as the events of its longest window if those are many. What limits a node is
-# more often its disk, for {numref}`tbl-work` says how much is written. Two things keep such a run honest. A sequence appears under its name when it is whole, by one rename, so that a reader never sees half of one; and the
-# folder carries the parameters that it was made with, so that a second run with another window refuses to mix with the first.
+# A worker needs little memory: less than 400 MB however long its recording is, since events are read in blocks and
+# frames are written as they are done, and as much again as the events of its longest window if those are many. What
+# limits a node is more often its disk, for {numref}`tbl-work` says how much is written. Two things keep such a run
+# honest. A sequence appears under its name when it is whole, by one rename, so that a reader never sees half of one;
+# and the folder carries the parameters that it was made with, so that a second run with another window refuses to mix
+# with the first.
 #
 # ## One model, many GPUs
 #
-# In data-parallel training each of $W$ processes has the same weights and a share of the batch; gradients are averaged, and all take the same step. That gives the
-# step of a single process with the whole batch only if the loss is a mean over the batch in which every share weighs alike. The detector's is not: it is a sum over
-# foreground anchors, divided by their number ([](06_detector.ipynb)), and that number differs from process to process. What must be computed is $\sum_r s_r / n$, with $s_r$ the sum
-# of process $r$ and $n = \sum_r n_r$ all foreground anchors. Averaging the gradients of $s_r / n_r$ gives something else. Averaging those of $W s_r / n$ gives the right thing:
+# In data-parallel training each of $W$ processes has the same weights and a share of the batch; gradients are
+# averaged, and all take the same step. That gives the step of a single process with the whole batch only if the loss
+# is a mean over the batch in which every share weighs alike. The detector's is not: it is a sum over foreground
+# anchors, divided by their number ([](06_detector.ipynb)), and that number differs from process to process. What must
+# be computed is $\sum_r s_r / n$, with $s_r$ the sum of process $r$ and $n = \sum_r n_r$ all foreground anchors.
+# Averaging the gradients of $s_r / n_r$ gives something else. Averaging those of $W s_r / n$ gives the right thing:
 #
 # $$ \frac1W \sum_{r=1}^{W} \nabla \frac{W s_r}{n} = \nabla\, \frac{\sum_r s_r}{n} . $$ (eq-ddp-loss)
 #
-# So each process has to know $n$, which is one number exchanged before the backward pass (`ssmbook.training.TrainingStep`). The example has two processes, one with a
-# crowded street and one with an empty one.
+# So each process has to know $n$, which is one number exchanged before the backward pass
+# (`ssmbook.training.TrainingStep`). The example has two processes, one with a crowded street and one with an empty
+# one.
 
 # %%
 anchors = {
@@ -193,17 +203,20 @@ pd.Series(
 ).round(3).to_frame()
 
 # %% [markdown]
-# The same care is due wherever something is counted over a batch: a mean over labelled frames, a batch normalisation (whose means and variances are taken over all processes on GPUs), or average precision, which is not a mean over processes at all: the boxes of all
-# processes are gathered and scored once ([](08_evaluation.ipynb)).
+# The same care is due wherever something is counted over a batch: a mean over labelled frames, a batch normalisation
+# (whose means and variances are taken over all processes on GPUs), or average precision, which is not a mean over
+# processes at all: the boxes of all processes are gathered and scored once ([](08_evaluation.ipynb)).
 #
-# The test `tests/training/test_distributed.py` holds the whole detector to this: two processes end with the weights of one.
+# The test `tests/training/test_distributed.py` holds the whole detector to this: two processes end with the weights of
+# one.
 #
 # Exchanging gradients costs time. In a ring, each of $W$ processes sends and receives [@patarasuk2009, theorem 1]
 #
 # $$ t_{ring} = \frac{2 (W - 1)}{W} \cdot \frac{4\,N}{\beta} $$ (eq-ring)
 #
-# with $N$ parameters of four bytes and a link of $\beta$ bytes a second, which is nearly independent of $W$. Set against that is the arithmetic. A forward pass of $F$ operations a frame makes about
-# $3F$ with its backward pass, so a step of $b$ chunks of $L$ windows takes
+# with $N$ parameters of four bytes and a link of $\beta$ bytes a second, which is nearly independent of $W$. Set
+# against that is the arithmetic. A forward pass of $F$ operations a frame makes about $3F$ with its backward pass, so
+# a step of $b$ chunks of $L$ windows takes
 #
 # $$ t_{step} = \frac{3\,F\,L\,b}{W \cdot \eta \cdot \text{peak}} + t_{ring} , $$ (eq-step-time)
 #
@@ -244,15 +257,22 @@ for preset, batch in (("gen1-base", 8), ("gen4-base", 12)):
     print(f"{preset}: with one chunk on each of {batch} GPUs, {share:.0%} of a step is exchange")
 
 # %% [markdown]
+# Where one process and many still differ is the order of additions, and with it the last bits of every number; over
+# many steps such differences grow into other weights of the same quality, as another seed gives them. A run with a
+# given number of processes repeats itself, and so does the order of its data: which chunk is in which batch follows
+# from the seed and the step alone, whatever the number of workers that read ahead.
+#
 # ## More GPUs than chunks
 #
-# The published batch on Gen1 has eight chunks, half of them streams, so at most four processes can share it, with one random chunk and one stream each. More GPUs need a larger batch, and a
-# larger batch another learning rate. The rule of the released code and of this library is the square root,
+# The published batch on Gen1 has eight chunks, half of them streams, so at most four processes can share it, with one
+# random chunk and one stream each. More GPUs need a larger batch, and a larger batch another learning rate. The rule
+# of the released code and of this library is the square root,
 #
 # $$ \text{lr}(b) = 2 \cdot 10^{-4} \sqrt{b / 8} , $$ (eq-sqrt-rule)
 #
-# which keeps the variance of a weight's change per step where it was: gradients of $b$ chunks have a variance of $1/b$ [@krizhevsky2014, §5]. How well it holds far from eight is not known for this
-# network. With as many chunks in all, a larger batch takes fewer steps.
+# which keeps the variance of a weight's change per step where it was: gradients of $b$ chunks have a variance of $1/b$
+# [@krizhevsky2014, §5]. How well it holds far from eight is not known for this network. With as many chunks in all, a
+# larger batch takes fewer steps.
 
 # %%
 rows = []
@@ -268,7 +288,8 @@ pd.DataFrame(rows, columns=["nodes", "GPUs", "batch", "learning rate", "steps fo
 # %% [markdown]
 # ## Feeding them
 #
-# A GPU that takes $t_{step}$ for its share reads $L b / (W t_{step})$ windows a second. One process of the loader gives so many on the machine of the benchmark:
+# A GPU that takes $t_{step}$ for its share reads $L b / (W t_{step})$ windows a second. One process of the loader
+# gives so many on the machine of the benchmark:
 
 # %%
 loader = {
@@ -285,24 +306,26 @@ feeding = pd.Series(
 feeding.round(0).astype(int).rename("windows a second").to_frame()
 
 # %% [markdown]
-# One worker process feeds a GPU several times over; what remains is the file system. A window of Gen1 is
-# some ten kilobytes on disk, so 64 GPUs read a few megabytes a second together: no problem for a file system, but its metadata may be, for a set is tens of thousands of small files. Pack it, and unpack it on
-# each node (README).
+# One worker process feeds a GPU several times over; what remains is the file system. A window of Gen1 is some ten
+# kilobytes on disk, so 64 GPUs read a few megabytes a second together: no problem for a file system, but its metadata
+# may be, for a set is tens of thousands of small files. Pack it, and unpack it on each node (README).
 #
 # ## Evaluation
 #
-# A stream is sequential: with the state carried, window $j$ needs the state after window $j - 1$. Evaluation is parallel over recordings and no further, so its time is at
-# least that of the longest recording,
+# A stream is sequential: with the state carried, window $j$ needs the state after window $j - 1$. Evaluation is
+# parallel over recordings and no further, so its time is at least that of the longest recording,
 #
 # $$ T \ge \max_i n_i \cdot t_{window} , $$ (eq-stream-bound)
 #
-# with $n_i$ windows of recording $i$. A minute at 20 Hz has 1,200, at 200 Hz 12,000. All recordings of a split can run side by side in one batch, which is what fills a GPU here. (Published carry cuts recordings into
-# chunks and could share those too, at the price of the memory.)
+# with $n_i$ windows of recording $i$. A minute at 20 Hz has 1,200, at 200 Hz 12,000. All recordings of a split can run
+# side by side in one batch, which is what fills a GPU here. (Published carry cuts recordings into chunks and could
+# share those too, at the price of the memory.)
 #
 # ## Many runs
 #
-# The cheapest way to use many GPUs is not to share a run at all. A study trains several models with several seeds, and these know nothing of each other: eight recurrences with three seeds are twenty-four jobs of one GPU each, with the published batch, the published
-# learning rate, and no exchange of gradients. A job array does it in four lines,
+# The cheapest way to use many GPUs is not to share a run at all. A study trains several models with several seeds, and
+# these know nothing of each other: eight recurrences with three seeds are twenty-four jobs of one GPU each, with the
+# published batch, the published learning rate, and no exchange of gradients. A job array does it in four lines,
 #
 # ```bash
 # #SBATCH --array=0-23 --gpus=1
@@ -311,21 +334,26 @@ feeding.round(0).astype(int).rename("windows a second").to_frame()
 #     --recurrence "${models[SLURM_ARRAY_TASK_ID / 3]}" --seed $((SLURM_ARRAY_TASK_ID % 3))
 # ```
 #
-# and each of its tasks goes on by itself when it is submitted again. By {eq}`eq-step-time` this is also the only arrangement that loses nothing: sharing a run buys time to the first result, not results per GPU-hour. Share one when the first result is urgent, or when a chunk does not
-# fit into one GPU; otherwise run seeds side by side, which a comparison needs in any case ([](07_training.ipynb)).
+# and each of its tasks goes on by itself when it is submitted again. By {eq}`eq-step-time` this is also the only
+# arrangement that loses nothing: sharing a run buys time to the first result, not results per GPU-hour. Share one when
+# the first result is urgent, or when a chunk does not fit into one GPU; otherwise run seeds side by side, which a
+# comparison needs in any case ([](07_training.ipynb)).
 #
 # ## SLURM, and being stopped
 #
-# The script of the examples trains on two nodes; `srun` starts one process a GPU, and Lightning's Fabric finds the others from SLURM's variables.
+# The script of the examples trains on two nodes; `srun` starts one process a GPU, and Lightning's Fabric finds the
+# others from SLURM's variables.
 #
 # ```{literalinclude} ../examples/slurm.sh
 # :language: bash
 # ```
 #
-# A job ends at its limit. Two minutes before, SLURM sends SIGTERM; the run saves its state, with the place in the data and the generators, and ends. Submitted again it goes on with the very next batch, and the weights at the end
-# are those of an uninterrupted run (`tests/training/test_train.py` stops one and compares, bit for bit on a CPU).
+# A job ends at its limit. Two minutes before, SLURM sends SIGTERM; the run saves its state, with the place in the data
+# and the generators, and ends. Submitted again it goes on with the very next batch, and the weights at the end are
+# those of an uninterrupted run (`tests/training/test_train.py` stops one and compares, bit for bit on a CPU).
 #
-# Nodes also fail without a word. What is lost then is the time since the last saved state, half an interval on average. With a cost $C$ of saving and a mean time $M$ between failures, the best interval is [@young1974, eq. 9]
+# Nodes also fail without a word. What is lost then is the time since the last saved state, half an interval on
+# average. With a cost $C$ of saving and a mean time $M$ between failures, the best interval is [@young1974, eq. 9]
 #
 # $$ T_{opt} = \sqrt{2\,C\,M} , \qquad \text{lost share} \approx \frac{C}{T} + \frac{T}{2M} . $$ (eq-young)
 
@@ -360,8 +388,9 @@ print(
 # %% [markdown]
 # ## One node, eight, sixty-four
 #
-# All together, with the parameters at the top of the chapter. Training keeps the number of chunks; two chunks are on a GPU at any time. Evaluation is one pass over the test split (an eighth of the recordings, assumed) at 20 Hz,
-# batched, by {eq}`eq-step-time` without its backward part.
+# All together, with the parameters at the top of the chapter. Training keeps the number of chunks; two chunks are on a
+# GPU at any time. Evaluation is one pass over the test split (an eighth of the recordings, assumed) at 20 Hz, batched,
+# by {eq}`eq-step-time` without its backward part.
 
 
 # %%
@@ -395,9 +424,11 @@ fig = scaling.node_hours(everything)
 _ = plots.save(fig, workspace.figures / "nodes.png")
 
 # %% [markdown]
-# The table is as good as its assumptions, and one of them decides: the utilisation. At 0.3 of the float32 peak the published training of the base network takes a node of four GPUs a day or two. Measure yours before
-# you ask for hours: `python benchmarks/gpu.py` times a training step, and `utilisation` is a parameter of this chapter. What no parameter covers is whether the network learns as well with a batch sixty-four times as large; the table's last rows say what
-# the machine would take, not what comes out.
+# The table is as good as its assumptions, and one of them decides: the utilisation. At 0.3 of the float32 peak the
+# published training of the base network takes a node of four GPUs a day or two. Measure yours before you ask for
+# hours: `python benchmarks/gpu.py` times a training step, and `utilisation` is a parameter of this chapter. What no
+# parameter covers is whether the network learns as well with a batch sixty-four times as large; the table's last rows
+# say what the machine would take, not what comes out.
 #
 # ## What was learnt
 #
@@ -410,7 +441,8 @@ _ = plots.save(fig, workspace.figures / "nodes.png")
 #
 # :::{exercise} Longest first is not best
 # :label: ex-lpt
-# Find durations for two workers on which the rule of `schedule` is not optimal. By how much does {eq}`eq-makespan` allow it to be off?
+# Find durations for two workers on which the rule of `schedule` is not optimal. By how much does {eq}`eq-makespan`
+# allow it to be off?
 # :::
 # :::{solution} ex-lpt
 # :class: dropdown
@@ -422,7 +454,8 @@ _ = plots.save(fig, workspace.figures / "nodes.png")
 #
 # :::{exercise} The mean of means
 # :label: ex-mean
-# Show with autograd that averaging the gradients of $s_r/n_r$ differs from the gradient of the whole, and that {eq}`eq-ddp-loss` does not.
+# Show with autograd that averaging the gradients of $s_r/n_r$ differs from the gradient of the whole, and that
+# {eq}`eq-ddp-loss` does not.
 # :::
 # :::{solution} ex-mean
 # :class: dropdown
@@ -434,7 +467,8 @@ _ = plots.save(fig, workspace.figures / "nodes.png")
 #
 # :::{exercise} The serial share
 # :label: ex-serial
-# Two workers were measured to be 1.28 times as fast as one on sixteen recordings. By {eq}`eq-amdahl`, which share is serial, and how fast can any number of workers be?
+# Two workers were measured to be 1.28 times as fast as one on sixteen recordings. By {eq}`eq-amdahl`, which share is
+# serial, and how fast can any number of workers be?
 # :::
 # :::{solution} ex-serial
 # :class: dropdown
@@ -446,7 +480,8 @@ _ = plots.save(fig, workspace.figures / "nodes.png")
 #
 # :::{exercise} Save less often
 # :label: ex-interval
-# Saving takes 20 s on a slow file system and 64 nodes fail once a year each. What does saving every minute cost, and what the best interval?
+# Saving takes 20 s on a slow file system and 64 nodes fail once a year each. What does saving every minute cost, and
+# what the best interval?
 # :::
 # :::{solution} ex-interval
 # :class: dropdown
@@ -457,5 +492,6 @@ _ = plots.save(fig, workspace.figures / "nodes.png")
 #
 # ## Further reading
 #
-# Bounds for list scheduling are due to [@graham1969], the limit of shared work to [@amdahl1967], the ring to [@patarasuk2009], the interval of saving to [@young1974]. [@krizhevsky2014] discusses learning rates for large batches. The data
-# sets are [@detournemire2020] and [@perot2020].
+# Bounds for list scheduling are due to [@graham1969], the limit of shared work to [@amdahl1967], the ring to
+# [@patarasuk2009], the interval of saving to [@young1974]. [@krizhevsky2014] discusses learning rates for large
+# batches. The data sets are [@detournemire2020] and [@perot2020].

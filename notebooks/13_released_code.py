@@ -11,8 +11,9 @@
 # # What the released code does
 #
 # A published figure is a measurement of the code that produced it. The code released with [@zubic2024] differs from
-# the paper's equations in several places, and some of them decide what its figures measure. This chapter runs each difference on
-# weights in the released format, says what it does to a number in the paper, and says what cannot be known without the data.
+# the paper's equations in several places, and some of them decide what its figures measure. This chapter runs each
+# difference on weights in the released format, says what it does to a number in the paper, and says what cannot be
+# known without the data.
 #
 # After it you can
 #
@@ -21,15 +22,16 @@
 # - tell which comparisons in the paper are like for like;
 # - choose the options of this library that reproduce a published figure, and those that improve on it.
 #
-# None of this is an accusation. The authors published code, weights and preprocessed data, which is why the differences can be
-# found at all; and [](09_rates.ipynb) shows that the idea of the paper holds better with them removed.
+# None of this is an accusation. The authors published code, weights and preprocessed data, which is why the
+# differences can be found at all; and [](09_rates.ipynb) shows that the idea of the paper holds better with them
+# removed.
 #
 # ## How it is known
 #
-# The released code was read and run beside this library. Its outputs on small networks with random weights lie in `tests/data`, and the
-# tests compare features, predictions, losses, gradients, preprocessed bytes and average precision with them. The code itself is not part
-# of the book: where a rule of it matters, the rule is written out below and run. With a checkpoint of your own as the parameter, the
-# sections that look at weights look at yours.
+# The released code was read and run beside this library. Its outputs on small networks with random weights lie in
+# `tests/data`, and the tests compare features, predictions, losses, gradients, preprocessed bytes and average
+# precision with them. The code itself is not part of the book: where a rule of it matters, the rule is written out
+# below and run. With a checkpoint of your own as the parameter, the sections that look at weights look at yours.
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
@@ -70,8 +72,8 @@ pd.Series(
 ).to_frame("value")
 
 # %% [markdown]
-# The first thing to check is that this is the same network. Here are the features that the released code computed from the same
-# frames, against ours, as the largest difference relative to the largest feature.
+# The first thing to check is that this is the same network. Here are the features that the released code computed from
+# the same frames, against ours, as the largest difference relative to the largest feature.
 
 # %%
 with torch.no_grad():
@@ -96,12 +98,13 @@ else:
 #
 # $$ x_j = \sum_{i \le j} \Bigl( \prod_{l = i+1}^{j} a_l \Bigr)\, b_i , $$ (eq-released-unrolled)
 #
-# in which $a_0$ does not occur: the first transition multiplies what was before the first step, and a scan starts from nothing. The
-# released code hands its state over by multiplying exactly this factor,
+# in which $a_0$ does not occur: the first transition multiplies what was before the first step, and a scan starts from
+# nothing. The released code hands its state over by multiplying exactly this factor,
 #
 # $$ a_0 \leftarrow a_0\, x_{prev} . $$ (eq-released-carry)
 #
-# Whatever $x_{prev}$ is, it ends in a number that no returned state contains. {numref}`fig-released-scan` draws the place.
+# Whatever $x_{prev}$ is, it ends in a number that no returned state contains. {numref}`fig-released-scan` draws the
+# place.
 
 # %% tags=["hide-input"]
 #| label: fig-released-scan
@@ -134,9 +137,9 @@ print(
 )
 
 # %% [markdown]
-# In the whole detector the two behaviours are the option `carry`: `"published"` does in effect what the released code does,
-# `"exact"` carries the state. Split a recording of five windows after the third and look at the last two: how far are the features from those
-# of one long pass?
+# In the whole detector the two behaviours are the option `carry`: `"published"` does in effect what the released code
+# does, `"exact"` carries the state. Split a recording of five windows after the third and look at the last two: how
+# far are the features from those of one long pass?
 
 
 # %%
@@ -154,8 +157,8 @@ split = pd.DataFrame({carry: split_difference(carry) for carry in ("published", 
 split.rename_axis("cut after window 3").round(4)
 
 # %% [markdown]
-# RVT, whose memory is a ConvLSTM [@gehrig2023rvt], passes its state correctly in the code that this one was forked from. The same cut on a
-# small RVT in its released format:
+# RVT, whose memory is a ConvLSTM [@gehrig2023rvt], passes its state correctly in the code that this one was forked
+# from. The same cut on a small RVT in its released format:
 
 # %%
 rvt_case = released.small_case("rvt_mini_gen1")
@@ -172,8 +175,8 @@ gap = {
 pd.Series(gap, name="RVT, largest difference").round(4).to_frame()
 
 # %% [markdown]
-# So the published comparison of S5-ViT with RVT compares a memory of one chunk with a memory of the whole recording. That is to S5's
-# credit where it wins, and it means that its figures could not show what its state is for.
+# So the published comparison of S5-ViT with RVT compares a memory of one chunk with a memory of the whole recording.
+# That is to S5's credit where it wins, and it means that its figures could not show what its state is for.
 #
 # ## Which past a published detection has seen
 #
@@ -198,9 +201,9 @@ pd.DataFrame(rows, columns=["setting", "L", "longest past (s)", "mean past (s)"]
 )
 
 # %% [markdown]
-# Labels are not at every place. Evaluation starts $L - 1$ windows before the first label and goes on in consecutive chunks, and with
-# Gen1's labels every fifth window the places run through all of them in turn. {numref}`fig-history` counts the pasts of the labelled windows
-# of a minute of recording.
+# Labels are not at every place. Evaluation starts $L - 1$ windows before the first label and goes on in consecutive
+# chunks, and with Gen1's labels every fifth window the places run through all of them in turn. {numref}`fig-history`
+# counts the pasts of the labelled windows of a minute of recording.
 
 # %% tags=["hide-input"]
 #| label: fig-history
@@ -218,14 +221,14 @@ print(
 )
 
 # %% [markdown]
-# An object that has been at rest for longer than that has left no event in the past of its chunk, and no network can know of it. The
-# time at rest of objects is measured in [](08_evaluation.ipynb).
+# An object that has been at rest for longer than that has left no event in the past of its chunk, and no network can
+# know of it. The time at rest of objects is measured in [](08_evaluation.ipynb).
 #
 # ## The time scale cannot follow the rate
 #
-# [@zubic2024] scales $\Delta$ with the rate. In the released detector the argument ends at the layer: nothing in the network passes it
-# on, so that every figure was computed with `step_scale` 1. Here it is an argument of the detector. How much it changes the features of these
-# weights, at a tenth:
+# [@zubic2024] scales $\Delta$ with the rate. In the released detector the argument ends at the layer: nothing in the
+# network passes it on, so that every figure was computed with `step_scale` 1. Here it is an argument of the detector.
+# How much it changes the features of these weights, at a tenth:
 
 # %%
 with torch.no_grad():
@@ -240,8 +243,9 @@ pd.Series(
 #
 # ## Windows at a higher "frequency"
 #
-# Preprocessing in the released code has a window length as an option and a stride of 50 ms as a constant. At "200 Hz" it makes windows of 5 ms,
-# still 20 a second: the {term}`held stride`. The share of the recording that falls into a window at all is
+# Preprocessing in the released code has a window length as an option and a stride of 50 ms as a constant. At "200 Hz"
+# it makes windows of 5 ms, still 20 a second: the {term}`held stride`. The share of the recording that falls into a
+# window at all is
 #
 # $$ \frac{w}{\delta} = \frac{50\ \text{ms}/k}{50\ \text{ms}} = \frac1k , $$ (eq-held-share)
 #
@@ -261,9 +265,9 @@ published
 #
 # $$ n \cdot \Bigl\lfloor \frac{100\ \text{ms}}{\text{stride}} \Bigr\rfloor $$ (eq-published-grid)
 #
-# windows between two labels, where $n$ counts label intervals, as if these were 100 ms long. On 1 Mpx they are; Gen1 is labelled
-# every 250 ms. The library has both grids (`grid="published"`, `"exact"`), so the consequence can be computed from the label times of two
-# seconds.
+# windows between two labels, where $n$ counts label intervals, as if these were 100 ms long. On 1 Mpx they are; Gen1
+# is labelled every 250 ms. The library has both grids (`grid="published"`, `"exact"`), so the consequence can be
+# computed from the label times of two seconds.
 
 # %%
 times = np.arange(250_000, 2_250_001, 250_000)
@@ -293,18 +297,19 @@ for grid, ends in grids.items():
     print(f"{grid} grid: {np.count_nonzero((ends > 250_000) & (ends <= 500_000))} windows between two labels")
 
 # %% [markdown]
-# Whether the published Gen1 figures come from such a set is not known: the authors say that the preprocessed set that they offer was made
-# by an earlier script. `ssmbook evaluate` prints the grid of the set that it reads, so whoever has the set can see.
+# Whether the published Gen1 figures come from such a set is not known: the authors say that the preprocessed set that
+# they offer was made by an earlier script. `ssmbook evaluate` prints the grid of the set that it reads, so whoever has
+# the set can see.
 #
 # ## Bins and counts
 #
-# A stacked histogram divides a window into bins. The released code measures bins from the first to the last event *of the window*, not over the
-# window,
+# A stacked histogram divides a window into bins. The released code measures bins from the first to the last event *of
+# the window*, not over the window,
 #
 # $$ \text{bin} = \Bigl\lfloor n\,\frac{t - t_{first}}{t_{last} - t_{first}} \Bigr\rfloor , $$ (eq-released-bins)
 #
-# so that a single early noise event moves the bins of all others. The library does the same, since the released weights expect it. In a window
-# with a burst from 30 to 35 ms, and the same window with one more event at 0 ms:
+# so that a single early noise event moves the bins of all others. The library does the same, since the released
+# weights expect it. In a window with a burst from 30 to 35 ms, and the same window with one more event at 0 ms:
 
 # %%
 burst = 30_000 + 50 * np.arange(101)
@@ -323,12 +328,13 @@ pd.DataFrame(
 ).rename_axis("bin").T
 
 # %% [markdown]
-# Counts are kept in 8 bits and wrap before they are clamped at 10 (the option that does this is called fast mode and is the default):
+# Counts are kept in 8 bits and wrap before they are clamped at 10 (the option that does this is called fast mode and
+# is the default):
 #
 # $$ c_{released} = \min(c \bmod 256,\ 10), \qquad c_{here} = \min(c,\ 10) . $$ (eq-wrap)
 #
-# A pixel with 256 events in a bin of 5 ms, a flickering lamp for instance, comes out as 0. This is the one rule of preprocessing that the
-# library does not copy. {numref}`fig-wrap` shows both.
+# A pixel with 256 events in a bin of 5 ms, a flickering lamp for instance, comes out as 0. This is the one rule of
+# preprocessing that the library does not copy. {numref}`fig-wrap` shows both.
 
 
 # %%
@@ -363,9 +369,9 @@ print(
 # %% [markdown]
 # ## The mask acts once
 #
-# The released detector applies its band limit with $\alpha = 0.5$ when it is built, by setting columns of $C$ to zero, and trains $C$ freely
-# afterwards ([](05_time_scale.ipynb)). In a checkpoint one can therefore count how many modes lie above the limit and still reach
-# the output.
+# The released detector applies its band limit with $\alpha = 0.5$ when it is built, by setting columns of $C$ to zero,
+# and trains $C$ freely afterwards ([](05_time_scale.ipynb)). In a checkpoint one can therefore count how many modes
+# lie above the limit and still reach the output.
 
 # %%
 rows = []
@@ -380,13 +386,13 @@ pd.DataFrame(rows, columns=["stage", "modes", "above the limit", "of these, in t
 )
 
 # %% [markdown]
-# The weights of the small file are random and stand for nothing; on a released checkpoint the last column is the answer to whether the mask
-# is still there after training.
+# The weights of the small file are random and stand for nothing; on a released checkpoint the last column is the
+# answer to whether the mask is still there after training.
 #
 # ## Eigenvalues that may grow
 #
-# A mode decays only if $\mathrm{Re}\,\lambda < 0$. The original S5 code can clip it; the released detector does not, so training may push a
-# mode over the edge. By the bilinear rule
+# A mode decays only if $\mathrm{Re}\,\lambda < 0$. The original S5 code can clip it; the released detector does not,
+# so training may push a mode over the edge. By the bilinear rule
 #
 # $$ |\bar\Lambda|^2 = \frac{(1 + \Delta\,\mathrm{Re}\lambda/2)^2 + (\Delta\,\mathrm{Im}\lambda/2)^2}
 #    {(1 - \Delta\,\mathrm{Re}\lambda/2)^2 + (\Delta\,\mathrm{Im}\lambda/2)^2} > 1
@@ -428,14 +434,14 @@ _ = plots.save(fig, workspace.figures / "growth.png")
 # %% [markdown]
 # ## What ranks detections
 #
-# Average precision orders detections by a score. The head gives two numbers, the objectness $o$ and the class score $c$, and YOLOX
-# [@ge2021yolox] ranks by
+# Average precision orders detections by a score. The head gives two numbers, the objectness $o$ and the class score
+# $c$, and YOLOX [@ge2021yolox] ranks by
 #
 # $$ s = o \cdot c . $$ (eq-score)
 #
-# The released evaluation passes on the column of $c$ alone. What that costs depends on how often the network is sure of a class where
-# there is no object. An illustration with made detections: half of the boxes of the simulated test set are found, and there are as many false
-# alarms, all with high class scores, told apart by objectness only.
+# The released evaluation passes on the column of $c$ alone. What that costs depends on how often the network is sure
+# of a class where there is no object. An illustration with made detections: half of the boxes of the simulated test
+# set are found, and there are as many false alarms, all with high class scores, told apart by objectness only.
 
 # %%
 truth = [boxes for batch in workspace.streams("test") for boxes in batch.labels]
@@ -467,10 +473,10 @@ _ = plots.save(fig, workspace.figures / "score.png")
 #
 # ## What is not there
 #
-# Three things were found by reading alone. The **H2 term** of the paper's loss is in no file; its value for loaded weights can be computed
-# here all the same (`ssmbook.ssm.h2`). **Options of the layer** raise errors when they are used: factorised $B$ and $C$, a degree other than 1, the
-# liquid variant, and zero-order hold inside the detector. **Dependencies**: the data loader needs data pipes that torchdata removed in
-# version 0.10, a W&B account and a GPU.
+# Three things were found by reading alone. The **H2 term** of the paper's loss is in no file; its value for loaded
+# weights can be computed here all the same (`ssmbook.ssm.h2`). **Options of the layer** raise errors when they are
+# used: factorised $B$ and $C$, a degree other than 1, the liquid variant, and zero-order hold inside the detector. **Dependencies**:
+# the data loader needs data pipes that torchdata removed in version 0.10, a W&B account and a GPU.
 
 # %%
 norms = {
@@ -503,23 +509,24 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 # | class score ranks | all | unknown without the weights, a fraction of an AP as far as measured |
 #
 # Figures **quoted**: [@zubic2024] gives 47.7 mAP on Gen1 for S5-ViT-B, and someone else's evaluation of the released
-# checkpoint 47.72, so the published number *is* that of the released code. An independent replication [@replication2026] of the higher
-# rates did not reach the published ones. How the repaired detector does on the same axes is the subject of [](09_rates.ipynb) and
-# [](10_memory.ipynb).
+# checkpoint 47.72, so the published number *is* that of the released code. An independent replication
+# [@replication2026] of the higher rates did not reach the published ones. How the repaired detector does on the same
+# axes is the subject of [](09_rates.ipynb) and [](10_memory.ipynb).
 #
 # ## What was learnt
 #
-# - A carried state passes every check of shapes and has no effect; only a test of *values*, chunked against whole, finds it.
+# - A carried state passes every check of shapes and has no effect; only a test of *values*, chunked against whole,
+#   finds it.
 # - The published rates are a test of shorter windows 20 times a second, from a state of at most one chunk.
-# - This library reproduces each rule where weights depend on it (`carry="published"`, `grid="published"`, `score="class"`) and repairs it by
-#   default.
+# - This library reproduces each rule where weights depend on it (`carry="published"`, `grid="published"`,
+#   `score="class"`) and repairs it by default.
 #
 # ## Exercises
 #
 # :::{exercise} Repair by hand
 # :label: ex-repair
-# Take the layer of `ssmbook.ssm.plain.s5`, run a sequence in two chunks with the state of the first written into the *first input* of the
-# second by {eq}`eq-right-carry`, and show that the result is that of one pass.
+# Take the layer of `ssmbook.ssm.plain.s5`, run a sequence in two chunks with the state of the first written into the *first
+# input* of the second by {eq}`eq-right-carry`, and show that the result is that of one pass.
 # :::
 # :::{solution} ex-repair
 # :class: dropdown
@@ -531,8 +538,8 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 #
 # :::{exercise} The past on 1 Mpx
 # :label: ex-past
-# On 1 Mpx chunks have 10 windows of 50 ms and every second window has a label. What is the mean past of a labelled window in the released
-# evaluation?
+# On 1 Mpx chunks have 10 windows of 50 ms and every second window has a label. What is the mean past of a labelled
+# window in the released evaluation?
 # :::
 # :::{solution} ex-past
 # :class: dropdown
@@ -544,7 +551,8 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 #
 # :::{exercise} Which rate wraps
 # :label: ex-wrap
-# A lamp flickers at 100 Hz and makes 8 ON events at each swing. Over which window length does a bin of a tenth of the window wrap?
+# A lamp flickers at 100 Hz and makes 8 ON events at each swing. Over which window length does a bin of a tenth of the
+# window wrap?
 # :::
 # :::{solution} ex-wrap
 # :class: dropdown
@@ -556,8 +564,8 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 #
 # :::{exercise} How close to the edge
 # :label: ex-edge
-# With $\Delta = 0.1$, up to which positive $\mathrm{Re}\,\lambda$ does a mode grow by less than one per cent in a chunk of 21 windows? By how
-# much does it then grow in an hour?
+# With $\Delta = 0.1$, up to which positive $\mathrm{Re}\,\lambda$ does a mode grow by less than one per cent in a
+# chunk of 21 windows? By how much does it then grow in an hour?
 # :::
 # :::{solution} ex-edge
 # :class: dropdown
@@ -568,5 +576,6 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 #
 # ## Further reading
 #
-# The paper is [@zubic2024], the detector that it builds on [@gehrig2023rvt], the layer [@smith2023s5]. Parallel scans, and why their first
-# element is special, are explained by [@blelloch1990]. The protocol of the evaluation is that of [@perot2020] over COCO [@lin2014].
+# The paper is [@zubic2024], the detector that it builds on [@gehrig2023rvt], the layer [@smith2023s5]. Parallel scans,
+# and why their first element is special, are explained by [@blelloch1990]. The protocol of the evaluation is that of
+# [@perot2020] over COCO [@lin2014].

@@ -13,6 +13,7 @@ import detector
 import gpu
 import measuring
 import pytest
+import realism
 import scan
 import simulate
 import torch
@@ -159,3 +160,11 @@ def test_the_simulator_is_timed_on_streets_and_on_a_video():
     row = simulate.of_a_video(0.1, 1)
     assert row["events_per_s"] > 1000
     assert row["one_process"] > 0
+
+
+def test_a_simulated_street_is_measured():
+    row = realism.simulated("book", 8000, 0.3)
+    assert row["window_ms"] == 8
+    assert row["rate_hz"] > 0
+    assert row["lorenz"][0] == 0
+    assert row["lorenz"][-1] == 1

@@ -119,7 +119,7 @@ def reading_rates(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]])
     for (name, (rates, values)), colour in zip(curves.items(), COLOURS, strict=False):
         ax.plot(rates, values, "o-", color=colour, ms=4, label=name)
     ticks = sorted({rate for rates, _ in curves.values() for rate in rates})
-    ax.set(xscale="log", xlabel="rate (Hz)", ylabel="mean of a frame, relative to 20 Hz", ylim=(0, 1.15))
+    ax.set(xscale="log", xlabel="rate (Hz)", ylabel="mean frame / that at 20 Hz", ylim=(0, 1.15))
     ax.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
     ax.minorticks_off()
     ax.legend(frameon=False)
