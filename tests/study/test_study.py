@@ -22,8 +22,9 @@ from ssmbook.training.settings import Training
 
 
 @pytest.fixture
-def study(tmp_path):
-    """A profile of two variants with two seeds each, whose data are there."""
+def study(tmp_path, monkeypatch):
+    """A profile of two variants with two seeds each, whose data are there, and its tables too."""
+    monkeypatch.chdir(tmp_path)
     make_set(tmp_path)
     training = replace(TRAINING, steps=1, validate_every=1)
     arms = (
