@@ -23,7 +23,7 @@ def test_steps_of_the_file_are_the_layer_s(kind, tmp_path):
         expected = layer(u, None, 0.5)[0].detach()
         state = np.zeros((N, *session.get_inputs()[1].shape[1:]), np.float32)
         for k in range(7):
-            feed = {"u": u[:, k].numpy(), "state": state, "step_scale": np.float32(0.5).reshape(())}
+            feed = {"u": u[:, k].numpy(), "state": state, "step_scale": np.array(0.5, np.float32)}
             y, state = session.run(None, feed)
             torch.testing.assert_close(torch.as_tensor(y), expected[:, k], rtol=1e-4, atol=1e-4)
 
