@@ -144,6 +144,7 @@ class Fit:
             # PyTorch says so from a signal handler, at whatever step; or the pipe to the worker breaks first.
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
+            _report_no_more()
             raise InputError(
                 "a process that read the data ahead has ended; was there memory enough? With fewer workers less is "
                 f"needed; {goes_on.format(self.saved)}"
@@ -323,6 +324,12 @@ class Fit:
         values: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(values, value)
         return values
+
+
+def _report_no_more() -> None:
+    """Let PyTorch's handler not raise over the same dead worker again, at whatever comes next."""
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def endless(loader: Iterable[Batch]) -> Iterator[Batch]:

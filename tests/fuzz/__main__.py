@@ -10,6 +10,15 @@ from fuzz.mutate import FORMATS, mutated
 from fuzz.run import fuzz
 
 
+def _report(path, table):
+    """Put a table into a file; rows of formats that were not read this time stay."""
+    before, mark, rest = path.read_text().partition("<!-- fuzz: begin -->")
+    old, end, after = rest.partition("<!-- fuzz: end -->")
+    head, new = table[:2], {row.split(" | ")[0]: row for row in table[2:]}
+    rows = {row.split(" | ")[0]: row for row in old.strip().splitlines()[2:]} | new
+    path.write_text(f"{before}{mark}\n" + "\n".join([*head, *rows.values()]) + f"\n{end}{after}")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("format", choices=(*FORMATS, "all"))
@@ -36,9 +45,7 @@ def main():
             print(f"    {fault}", file=sys.stderr)
         failed = failed or bool(found.faults)
     if options.report:
-        before, mark, rest = options.report.read_text().partition("<!-- fuzz: begin -->")
-        after = rest[rest.index("<!-- fuzz: end -->") :]
-        options.report.write_text(f"{before}{mark}\n" + "\n".join(table) + f"\n{after}")
+        _report(options.report, table)
     return 1 if failed else 0
 
 
