@@ -6,19 +6,17 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from ssmbook.cli.detection import make_stream, of_size, open_outputs, sensor_of
 from ssmbook.cli.values import address, check_paths, print_facts, size, time_us
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
-    from ssmbook.dataset import Sensor
     from ssmbook.live import StreamingDetector
     from ssmbook.live.page import LivePage
     from ssmbook.live.realtime import LiveStats
-    from ssmbook.live.stream import Show
 
 _EPILOG = """examples:
   ssmbook detect drive.raw model.ckpt --video boxes.gif --slow 4 --start 2s --stop 12s
@@ -137,13 +135,13 @@ def _detect(options: argparse.Namespace) -> int:
     from ssmbook.events import open_events
     from ssmbook.live import Tracker, detect_recording
 
-    sensor = _checkpoint_sensor(options)
+    sensor = sensor_of(options)
     with open_events(options.recording, *(options.size or (None, None))) as recording:
-        sensor = _of_size(sensor, recording.width, recording.height)
-    stream, tracker = _stream(options, sensor), Tracker()
+        sensor = of_size(sensor, recording.width, recording.height)
+    stream, tracker = make_stream(options, sensor), Tracker()
     windows = boxes = 0
     with open_events(options.recording, sensor.width, sensor.height) as recording:
-        with _outputs(options, stream, recording.start_us) as shows:
+        with open_outputs(options, stream, recording.start_us) as shows:
             began = time.monotonic()
             for frame, (t_us, found) in detect_recording(
                 stream, recording, start_us=options.start, stop_us=options.stop, tracker=tracker
@@ -188,16 +186,16 @@ def _detect_live(options: argparse.Namespace) -> int:
             page.note(line)
 
     # With a size the network is ready before the first event; else that one says the size.
-    stream = _stream(options, _of_size(_checkpoint_sensor(options), *options.size)) if options.size else None
+    stream = make_stream(options, of_size(sensor_of(options), *options.size)) if options.size else None
     with open_source(options.recording, tell) as messages:
         first = next(messages, None)
         if first is None:
             raise InputError(f"{options.recording}: ended before the first event; start the sender again")
         if stream is None:
-            stream = _stream(options, _of_size(_checkpoint_sensor(options), *(first.size or (None, None))))
+            stream = make_stream(options, of_size(sensor_of(options), *(first.size or (None, None))))
         zero = int(first.events.t[0]) if len(first.events) else 0
         with ExitStack() as stack:
-            shows = stack.enter_context(_outputs(options, stream, zero))
+            shows = stack.enter_context(open_outputs(options, stream, zero))
             if options.page:
                 page = _page(options, stream, zero)
                 stack.callback(page.close)
@@ -264,85 +262,3 @@ def _check(options: argparse.Namespace) -> None:
         if not options.slow > 0:
             raise InputError(f"--slow {options.slow}; give a number above 0")
         options.speed = 1 / options.slow
-
-
-def _of_size(sensor: Sensor, width: int | None, height: int | None) -> Sensor:
-    """The sensor with the size of a recording; its own where the recording does not say it."""
-    from dataclasses import replace
-
-    if width is None or height is None or (width, height) == (sensor.width, sensor.height):
-        return sensor
-    return replace(sensor, name=f"{sensor.name} at {width}x{height}", width=width, height=height)
-
-
-def _stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetector:
-    """The detector, its network as large as the sensor's frames need."""
-    from ssmbook.cli.live import checked_device
-    from ssmbook.detector import input_sizes, load_checkpoint
-    from ssmbook.live import StreamingDetector
-
-    runtime = options.runtime
-    if runtime == "auto" and not options.live:
-        runtime = "torch"
-    sizes = input_sizes(*sensor.frame_size)
-    model = load_checkpoint(options.checkpoint, options.preset, **sizes).to(checked_device(options.device))
-    return StreamingDetector(
-        model,
-        sensor,
-        rate_hz=options.rate,
-        way=options.way,
-        follow=not options.keep_step,
-        confidence=options.confidence,
-        runtime=runtime,
-    )
-
-
-@contextmanager
-def _outputs(options: argparse.Namespace, stream: StreamingDetector, zero_us: int) -> Iterator[list[Show]]:
-    """What takes each window, for the files that were asked for."""
-    from ssmbook.live.box_outputs import box_output, yolo_output
-    from ssmbook.live.video import box_video
-
-    sensor, shows = stream.sensor, []
-    with ExitStack() as stack:
-        if options.out:
-            shows.append(stack.enter_context(box_output(options.out, sensor.classes, sensor.frame_size)))
-        if options.yolo:
-            shows.append(stack.enter_context(yolo_output(options.yolo, sensor.classes, sensor.frame_size)))
-        if options.video:
-            video = box_video(
-                options.video,
-                sensor,
-                1e6 / stream.windows.stride_us,
-                options.speed,
-                zero_us,
-                stream.represent,
-                fps=options.fps,
-                bitrate=options.bitrate,
-                palette=options.palette,
-                truth=_truth(options.truth, sensor),
-            )
-            shows.append(stack.enter_context(video))
-        yield shows
-
-
-def _truth(path: str | None, sensor: Sensor) -> Any:
-    """The labels to draw, in pixels of the frame."""
-    from pathlib import Path
-
-    from ssmbook.dataset.labels import read_labels
-    from ssmbook.live.drawing import GroundTruth
-
-    if path is None:
-        return None
-    boxes = read_labels(Path(path), sensor)
-    if sensor.downsample:
-        for name in "xywh":
-            boxes[name] /= 2
-    return GroundTruth(boxes[boxes["class_id"] < len(sensor.classes)])
-
-
-def _checkpoint_sensor(options: argparse.Namespace) -> Any:
-    from ssmbook.study import checkpoint_sensor
-
-    return checkpoint_sensor(options.checkpoint, options.preset or "", options.sensor)

@@ -106,26 +106,45 @@ def make_steps(
             raise InputError(f"{name} is not installed: pip install 'ssmbook[{_EXTRAS[name]}]'; or use torch")
         if plain.device.type != "cpu":
             raise InputError(f"{name} runs on the CPU here, and the model is on {plain.device}; use torch")
-    if others:
-        exported = ExportedStep(model, step_scale)
-        with tempfile.TemporaryDirectory() as folder:
-            path = export_onnx(model, Path(folder) / "step.onnx", frame_hw, step_scale=step_scale)
-            for name in others:
-                steps[name] = ExportedRun(_LOADERS[name](path), exported, plain.frame)
-                _check_equal(name, steps[name], plain)
+    for name, step in _exported_steps(others, model, plain, step_scale).items():
+        if isinstance(step, InputError):
+            raise step
+        steps[name] = step
     return {name: steps[name] for name in runtimes}
+
+
+def _exported_steps(
+    names: list[str], model: Detector, plain: NetworkStep, step_scale: float
+) -> dict[str, Step | InputError]:
+    """The steps of other runtimes than PyTorch, out of one export; an error for each that computes something else."""
+    if not names:
+        return {}
+    found: dict[str, Step | InputError] = {}
+    exported, frame_hw = ExportedStep(model, step_scale), (plain.frame.shape[3], plain.frame.shape[4])
+    with tempfile.TemporaryDirectory() as folder:
+        path = export_onnx(model, Path(folder) / "step.onnx", frame_hw, step_scale=step_scale)
+        for name in names:
+            step = ExportedRun(_LOADERS[name](path), exported, plain.frame)
+            try:
+                _check_equal(name, step, plain)
+                found[name] = step
+            except InputError as error:
+                found[name] = error
+    return found
 
 
 def fastest_step(
     model: Detector, frame_hw: tuple[int, int], step_scale: float, dtype: torch.dtype
 ) -> tuple[str, Step]:
     """The runtime, of those installed that equal PyTorch, that takes the least time for a few frames, and its step."""
-    candidates = {}
-    for name in filter(installed, RUNTIMES if model.anchors.device.type == "cpu" else ("torch",)):
-        try:
-            candidates[name] = make_steps((name,), model, frame_hw, step_scale, dtype)[name]
-        except InputError as error:
-            print(f"ssmbook: {error}", file=sys.stderr)
+    plain = NetworkStep(model, frame_hw, step_scale, dtype)
+    others = [name for name in RUNTIMES[1:] if installed(name)] if plain.device.type == "cpu" else []
+    candidates: dict[str, Step] = {"torch": plain}
+    for name, found in _exported_steps(others, model, plain, step_scale).items():
+        if isinstance(found, InputError):
+            print(f"ssmbook: {found}", file=sys.stderr)
+        else:
+            candidates[name] = found
     taken = {}
     for name, step in candidates.items():
         times = []

@@ -47,6 +47,7 @@ def test_live_finds_what_detect_finds(files, way, tmp_path, capfd, monkeypatch):
     sender.start()
     out = str(tmp_path / "live_bbox.npy")
     command = ["detect", "--live", name, str(files / "model.ckpt"), "--out", out, "--page", "0", "--json"]
+    command += ["--runtime", "torch"]
     assert main(command) == 0
     sender.join()
     printed, told = capfd.readouterr()
@@ -64,6 +65,7 @@ def test_through_the_shells_pipe(files, text, tmp_path):
         [*run, "play", files / "a_td.dat", "--to", "-", *text], stdout=subprocess.PIPE
     ) as sender:
         command = [*run, "detect", "--live", "-", files / "model.ckpt", "--out", tmp_path / "a.csv", "--json"]
+        command += ["--runtime", "torch"]
         found = subprocess.run(command, stdin=sender.stdout, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     facts = json.loads(found.stdout)

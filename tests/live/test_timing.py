@@ -57,7 +57,7 @@ def test_recorded_frames_are_those_of_the_stream():
 
 def test_time_prints_both_rows(files, capsys):
     folder, _ = files
-    arguments = ["time", str(folder / "model.ckpt"), "--windows", "2"]
+    arguments = ["time", str(folder / "model.ckpt"), "--windows", "2", "--runtime", "torch"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "batch 1, float32" in printed
