@@ -194,21 +194,25 @@ print("tokens of the group:", {name: int((g == g[1, 1]).sum()) for name, g in gr
 # with a σ on $f$, $i$ and $o$. How far does an output look, in space and back in time? The gradient of one output with respect to the input tells.
 
 # %%
-frames = torch.rand(4, 1, model.in_channels, height, width, requires_grad=True)
+seeded = torch.Generator().manual_seed(3)
+frames = torch.rand(4, 1, model.in_channels, height, width, generator=seeded).requires_grad_()
 maps, _ = model.features(frames)
 h, w = maps[2].shape[3:]
 maps[2][-1, 0, :, h // 2, w // 2].sum().backward()
 size = frames.grad[:, 0].abs().sum(1)  # [4, H, W]
-ago = {f"{3 - k} frames ago" if k < 3 else "the same frame": size[k].numpy() for k in (3, 2, 0)}
+ago = {
+    name: size[k].numpy()
+    for k, name in ((3, "the same frame"), (2, "the frame before"), (0, "three frames ago"))
+}
 pd.DataFrame(
     {
         name: {
             "pixels that matter": int((m > 0).sum()),
-            "share of the same frame": float(m.sum() / size[3].sum()),
+            "relative to the same frame": f"{float(m.sum() / size[3].sum()):.0e}",
         }
         for name, m in ago.items()
     }
-).T.round({"share of the same frame": 2})
+).T
 
 # %% tags=["hide-input"]
 #| label: fig-reach
@@ -478,7 +482,7 @@ print(f"{len(made)} boxes before, {len(detections)} after")
 
 # %% tags=["hide-input"]
 #| label: fig-suppression
-#| caption: The chosen predictions of {numref}`fig-assignment` with made-up scores, before and after suppression {eq}`eq-nms`. One box of each class remains where they overlap.
+#| caption: The chosen predictions of {numref}`fig-assignment` with made-up scores, before and after suppression {eq}`eq-nms`. Boxes of one class that overlap by less than the limit both stay.
 #| alt: Left several overlapping boxes with scores, right fewer.
 everything = nms(made, iou=1.0)[0]
 _ = plots.save(
