@@ -174,8 +174,8 @@ print(
 )
 
 # %% [markdown]
-# The pixel that sees an event stream as a picture of edges is therefore right, and so is the network that learns
-# from it. Turned around, {eq}`eq-threshold` says what a stream does *not* hold: absolute brightness, texture within a
+# An event stream can therefore be read as a picture of moving edges, and this is what a network learns
+# from. Turned around, {eq}`eq-threshold` says what a stream does *not* hold: absolute brightness, texture within a
 # uniform patch, and everything at rest.
 #
 # (sec-real-pixels)=
@@ -371,7 +371,8 @@ _ = plots.save(camera.street(drive, chunks, picks_us), book.figures / "simulated
 
 # %%
 #| label: tbl-own-statistics
-#| tbl-cap: The measures of the recording of this chapter, in windows of the chosen length.
+#| tbl-cap: >-
+#|   The measures of the recording of this chapter, in windows of the chosen length.
 starts = range(int(events.t[0]), int(events.t[-1]) - window_us, window_us)
 windows = [events[(events.t >= start) & (events.t < start + window_us)] for start in starts]
 measures = ["rate_hz", "on_share", "silent_share", "busiest_share", "interval_ms", "supported_share"]
@@ -385,7 +386,8 @@ pd.DataFrame({"this recording": {name: found[name] for name in measures}}).T.rou
 
 # %%
 #| label: tbl-realism
-#| tbl-cap: Real recordings, and simulated streets seen by the book's pixels and by v2e's, in windows of equal length.
+#| tbl-cap: >-
+#|   Real recordings, and simulated streets seen by the book's pixels and by v2e's, in windows of equal length.
 realism = json.loads((book_root() / "benchmarks" / "results" / "realism.json").read_text())["rows"]
 table = pd.DataFrame(realism).set_index(["window_ms", "name"])[measures]
 table.round(2)
@@ -419,7 +421,8 @@ print(f"rate, real over simulated, 40 ms: {forty['rate_hz'].iloc[0] / forty['rat
 
 # %%
 #| label: tbl-raw
-#| tbl-cap: The raw set of this profile.
+#| tbl-cap: >-
+#|   The raw set of this profile.
 files = {split: sorted((book.raw() / split).glob("*_bbox.npy")) for split in ("train", "val", "test")}
 pd.DataFrame(
     {

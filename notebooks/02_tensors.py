@@ -119,7 +119,8 @@ table
 
 # %% tags=["hide-input"]
 #| label: fig-label-timeline
-#| caption: Windows of 50 ms laid for these label frames. Every label frame is the end of a window {eq}`eq-window-ends`; the box at 640 ms is off the grid of 250 ms {eq}`eq-label-frame` and is left out, and nothing is laid after the last label.
+#| caption: >-
+#|   Windows of 50 ms laid for these label frames. Every label frame is the end of a window {eq}`eq-window-ends`; the box at 640 ms is off the grid of 250 ms {eq}`eq-label-frame` and is left out, and nothing is laid after the last label.
 #| alt: A time axis with overlapping bars, and vertical lines for four label frames and one dropped box.
 fig = drawings.label_timeline(ends / 1000, (frames / 1000).tolist(), 50, [640.0])
 _ = plots.save(fig, book.figures / "label_timeline.png")
@@ -202,7 +203,8 @@ print("equals the library's, byte for byte:", np.array_equal(mixed_density(windo
 
 # %% tags=["hide-input"]
 #| label: fig-bins
-#| caption: The same window as a stacked histogram {eq}`eq-histogram`, two bins together (above), and as a mixed density stack {eq}`eq-density`, its last five channels (below). ON is blue, OFF is red. The histogram shows motion from bin to bin, the stack accumulates it.
+#| caption: >-
+#|   The same window as a stacked histogram {eq}`eq-histogram`, two bins together (above), and as a mixed density stack {eq}`eq-density`, its last five channels (below). ON is blue, OFF is red. The histogram shows motion from bin to bin, the stack accumulates it.
 #| alt: Two rows of five small pictures with blue and red edges; the lower row becomes fuller to the right.
 fig = drawings.bins(histogram(window).astype(int), density(window).astype(int), histogram)
 _ = plots.save(fig, book.figures / "representations.png")
@@ -267,11 +269,12 @@ pd.Series(
 #
 # $$ s_k(t) = \sum_{t_i \le t} e^{-(t - t_i) / \tau_k} . $$ (eq-trace-solution)
 #
-# Leaky integrators of events are an old idea, and are covariant to a change of time scale; what is new in the book's detector is their use as its stem, and the [rates chapter](#ch-rates) measures what that is worth.
+# Leaky integrators of events are an old idea, and are covariant to a change of time scale [@pedersen2024]; what is new in the book's detector is their use as its stem, and the [rates chapter](#ch-rates) measures what that is worth.
 
 # %% tags=["hide-input"]
 #| label: fig-trace-cell
-#| caption: A trace as a layer. Events drive a state {eq}`eq-trace-ode`, which can be read at any time; a logarithm fits it into a byte {eq}`eq-quantise`.
+#| caption: >-
+#|   A trace as a layer. Events drive a state {eq}`eq-trace-ode`, which can be read at any time; a logarithm fits it into a byte {eq}`eq-quantise`.
 #| alt: Three boxes in a row, events into a differential equation, into a rounding, into a byte.
 _ = plots.save(drawings.trace_cell(), book.figures / "trace_cell.png")
 
@@ -329,7 +332,8 @@ pd.DataFrame(
 
 # %% tags=["hide-input"]
 #| label: fig-one-pixel-traces
-#| caption: ON events of one pixel (ticks) and its traces by {eq}`eq-trace-step`. Each event adds one; the mean of a trace is the event rate times its time constant.
+#| caption: >-
+#|   ON events of one pixel (ticks) and its traces by {eq}`eq-trace-step`. Each event adds one; the mean of a trace is the event rate times its time constant.
 #| alt: Five sawtooth curves over ticks on a time axis; the ones with long time constants pile up higher.
 _ = plots.save(drawings.one_pixel_traces(stamps_ms, t_ms, curves), book.figures / "traces.png")
 rate = len(stamps_ms) / 900
@@ -374,7 +378,8 @@ pd.Series(
 
 # %% tags=["hide-input"]
 #| label: fig-representations
-#| caption: The same moment in five representations, one channel of each (the histogram and the stack summed up). The grid is signed; the surface and the traces show ON.
+#| caption: >-
+#|   The same moment in five representations, one channel of each (the histogram and the stack summed up). The grid is signed; the surface and the traces show ON.
 #| alt: Five small pictures of the same scene with edges of different softness.
 on_traces = frame.astype(float)[len(traces.taus_ms) :]
 images = {
@@ -428,7 +433,8 @@ pd.DataFrame({name: dict(zip(rates, values, strict=True)) for name, (_, values) 
 
 # %% tags=["hide-input"]
 #| label: fig-reading-rates
-#| caption: The mean of a frame over the rate, relative to 20 Hz. Short windows empty in proportion; sliding windows and traces stay as they were in training.
+#| caption: >-
+#|   The mean of a frame over the rate, relative to 20 Hz. Short windows empty in proportion; sliding windows and traces stay as they were in training.
 #| alt: Three lines over the rate; two stay at one, the third falls towards a tenth.
 _ = plots.save(drawings.reading_rates(relative), book.figures / "reading_rates.png")
 
@@ -452,7 +458,8 @@ print("read 100 times or once, equal bytes:", np.array_equal(at_200_hz, seldom.r
 
 # %%
 #| label: tbl-sensors
-#| tbl-cap: The sensors of Gen1 and 1 Mpx (gen4), and this profile's. Boxes with a smaller diagonal or side are not counted in evaluation.
+#| tbl-cap: >-
+#|   The sensors of Gen1 and 1 Mpx (gen4), and this profile's. Boxes with a smaller diagonal or side are not counted in evaluation.
 keys = ["width", "height", "classes", "label_interval_ms", "min_diagonal", "min_side", "downsample"]
 sensors = {name: get_sensor(name) for name in ("gen1", "gen4")} | {profile: book.sensor}
 pd.DataFrame({name: {key: getattr(sensor, key) for key in keys} for name, sensor in sensors.items()}).round(2)
@@ -472,13 +479,15 @@ pd.DataFrame(
 
 # %% tags=["hide-input"]
 #| label: fig-shapes
-#| caption: From the stream to the batch, with shapes. A chunk is $L$ consecutive frames; a batch stacks $B$ chunks of different sequences, and the next batch goes on with the next chunk of each, so that states can be carried.
+#| caption: >-
+#|   From the stream to the batch, with shapes. A chunk is $L$ consecutive frames; a batch stacks $B$ chunks of different sequences, and the next batch goes on with the next chunk of each, so that states can be carried.
 #| alt: Points, then a row of stacked sheets, then a grid of smaller stacks, and a box for the network.
 _ = plots.save(drawings.shapes(), book.figures / "shapes.png")
 
 # %% tags=["hide-input"]
 #| label: fig-sequence
-#| caption: Frames of one preprocessed sequence at four of its label frames, with the boxes that the detector is to find.
+#| caption: >-
+#|   Frames of one preprocessed sequence at four of its label frames, with the boxes that the detector is to find.
 #| alt: Four pictures of the same street at different times with boxes.
 picks = np.linspace(0, len(sequence.label_frames) - 1, 4).astype(int).tolist()
 pictures = [
@@ -547,7 +556,8 @@ print(f"{len(summary.done) + len(summary.skipped)} recordings; a batch of frames
 
 # %% tags=["hide-input"]
 #| label: fig-own
-#| caption: The recordings of this folder as frames, with their boxes as the loader gives them.
+#| caption: >-
+#|   The recordings of this folder as frames, with their boxes as the loader gives them.
 #| alt: A row of small event pictures with boxes.
 pictures = [
     (batch.x[0, slot].numpy(), boxes, batch.sequences[slot])

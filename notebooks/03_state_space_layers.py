@@ -67,7 +67,8 @@ def holds(**checks: bool) -> pd.DataFrame:
 
 # %% tags=["hide-input"]
 #| label: fig-spring
-#| caption: A mass between a spring, a damper and a force, the system of {eq}`eq-newton`. Its state is the position and the velocity.
+#| caption: >-
+#|   A mass between a spring, a damper and a force, the system of {eq}`eq-newton`. Its state is the position and the velocity.
 #| alt: A block attached to a wall by a zigzag spring and a piston, and an arrow that pushes it.
 _ = plots.save(drawings.spring(), book.figures / "spring.png")
 
@@ -269,7 +270,8 @@ holds(
 
 # %% tags=["hide-input"]
 #| label: fig-spectra
-#| caption: The turning speeds of the three starts with 64 modes. LegS has a few very fast modes and many slow ones; "inv" {eq}`eq-inv` follows it closely, "lin" spaces them evenly.
+#| caption: >-
+#|   The turning speeds of the three starts with 64 modes. LegS has a few very fast modes and many slow ones; "inv" {eq}`eq-inv` follows it closely, "lin" spaces them evenly.
 #| alt: Three sets of points in order of size on a logarithmic axis, symmetric around zero; two of them nearly coincide.
 starts = {
     "LegS, S5's start": Lambda.numpy(),
@@ -306,7 +308,8 @@ print(
 
 # %% tags=["hide-input"]
 #| label: fig-holds
-#| caption: What the two rules assume. Zero-order hold {eq}`eq-zoh` is exact for an input that is constant in each step; bilinear {eq}`eq-bilinear` is the trapezoid rule.
+#| caption: >-
+#|   What the two rules assume. Zero-order hold {eq}`eq-zoh` is exact for an input that is constant in each step; bilinear {eq}`eq-bilinear` is the trapezoid rule.
 #| alt: Left a curve approximated by a staircase, right the same curve approximated by straight segments.
 _ = plots.save(drawings.holds(), book.figures / "holds.png")
 
@@ -329,7 +332,8 @@ pd.DataFrame(
 
 # %% tags=["hide-input"]
 #| label: fig-poles
-#| caption: The 64 modes of the start, continuous (left) and discretised by each rule with three steps. All stay inside the unit circle; at Δ = 0.4 most turn by more than a fast mode should.
+#| caption: >-
+#|   The 64 modes of the start, continuous (left) and discretised by each rule with three steps. All stay inside the unit circle; at Δ = 0.4 most turn by more than a fast mode should.
 #| alt: Three panels, a vertical line of points, and two unit circles with points along arcs that wrap further for larger steps.
 _ = plots.save(drawings.poles(Lambda.numpy(), mapped), book.figures / "modes.png")
 
@@ -452,7 +456,8 @@ holds(the_answer_to_an_impulse_is_the_kernel=torch.allclose(answer, K[:, :, 0], 
 
 # %% tags=["hide-input"]
 #| label: fig-kernels
-#| caption: Left, three modes by themselves; each turns by $\Delta\,|\mathrm{Im}\,\lambda|$ and fades by about $\Delta/2$ a step. Right, what all 64 add up to between two features {eq}`eq-kernel`. At the start that is a random mixture, which training shapes.
+#| caption: >-
+#|   Left, three modes by themselves; each turns by $\Delta\,|\mathrm{Im}\,\lambda|$ and fades by about $\Delta/2$ a step. Right, what all 64 add up to between two features {eq}`eq-kernel`. At the start that is a random mixture, which training shapes.
 #| alt: Left three decaying oscillations of different speed; right three irregular curves that decay.
 order = (steps * Lambda.imag.abs()).argsort()
 shown = {float(steps[i] * Lambda.imag[i].abs()): powers[:200, i].numpy() for i in order[[2, 14, 30]]}
@@ -486,7 +491,8 @@ pd.DataFrame(
 
 # %% tags=["hide-input"]
 #| label: fig-memory-start
-#| caption: Left, how long each of the 64 modes remembers at the start, {eq}`eq-memory`: evenly spread over two decades. Right, how far each turns in a step; above the dotted line, half a turn, a mode would be too fast for the rate.
+#| caption: >-
+#|   Left, how long each of the 64 modes remembers at the start, {eq}`eq-memory`: evenly spread over two decades. Right, how far each turns in a step; above the dotted line, half a turn, a mode would be too fast for the rate.
 #| alt: Two bar charts in order of size on logarithmic axes, each a rising staircase over two decades or more.
 _ = plots.save(drawings.memory_lengths(memory.numpy(), turns.numpy()), book.figures / "memory_start.png")
 print(
@@ -507,7 +513,8 @@ print(
 
 # %% tags=["hide-input"]
 #| label: fig-three-ways
-#| caption: One pass, chunks, and step by step. Where an arrow is red the state is handed over by the caller {eq}`eq-carry`; where it is black it never leaves the layer. If the red arrows are cut, each chunk starts from zero.
+#| caption: >-
+#|   One pass, chunks, and step by step. Where an arrow is red the state is handed over by the caller {eq}`eq-carry`; where it is black it never leaves the layer. If the red arrows are cut, each chunk starts from zero.
 #| alt: Three rows of twelve linked squares; red links at none, two, or all places.
 _ = plots.save(drawings.three_ways(), book.figures / "three_ways.png")
 
@@ -569,7 +576,8 @@ holds(
 
 # %% tags=["hide-input"]
 #| label: fig-block
-#| caption: The block {eq}`eq-block`, {eq}`eq-geglu` around S5. Only the blue box knows of time; the others act on each step by itself.
+#| caption: >-
+#|   The block {eq}`eq-block`, {eq}`eq-geglu` around S5. Only the blue box knows of time; the others act on each step by itself.
 #| alt: A chain of boxes, normalisation, S5, GELU, normalisation and gated mixing, with two skip connections.
 _ = plots.save(drawings.block(), book.figures / "block.png")
 

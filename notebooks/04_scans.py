@@ -404,7 +404,8 @@ print(
 
 # %%
 #| label: tbl-measured
-#| tbl-cap: Forward + backward of an S5 layer on a CPU, ms; shapes are sequences × steps × features (= modes).
+#| tbl-cap: >-
+#|   Forward + backward of an S5 layer on a CPU, ms; shapes are sequences × steps × features (= modes).
 results = json.loads((book_root() / "benchmarks" / "results" / "scan_cpu.json").read_text())
 rows = results["table"]
 columns = {"limit": "limit", "ours": "ssmbook", "s5-pytorch": "s5-pytorch", "JAX, jit": "JAX, jit"}
@@ -430,7 +431,8 @@ print(f"time over the limit: {table['over the limit'].min():.1f} to {table['over
 
 # %% tags=["hide-input"]
 #| label: fig-scan-growth
-#| caption: Time and memory of one sequence over its length, forward and backward, with 64 features; dotted, in proportion to the length.
+#| caption: >-
+#|   Time and memory of one sequence over its length, forward and backward, with 64 features; dotted, in proportion to the length.
 #| alt: Two log-log plots whose points lie along a dotted straight line.
 growth = json.loads((book_root() / "benchmarks" / "results" / "scan_growth.json").read_text())
 growth = growth["table"] if isinstance(growth, dict) else growth

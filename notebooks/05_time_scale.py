@@ -62,7 +62,7 @@ print(f"{rate_hz:g} Hz is {k:g} times the rate of training")
 # the exchange rate between the clocks is $\Delta / W$ and the weights rely on it.
 #
 # At $k$ times the rate frames are $\delta = W/k$ apart. The exchange rate stays the same if every step is shortened by
-# the same factor. [@smith2023s5] and [@zubic2024] write this as a factor on the step, `step_scale`,
+# the same factor. @smith2023s5 and @zubic2024 write this as a factor on the step, `step_scale`,
 #
 # $$ \Delta' = s\,\Delta, \qquad s = \frac{\delta}{W} = \frac{20\ \text{Hz}}{\text{rate}} , $$ (eq-step-scale)
 #
@@ -145,7 +145,7 @@ print(
 # gain at each frequency is known. Put $u_j = e^{i\omega j}$ into the recurrence
 # $x_j = \bar\Lambda x_{j-1} + \bar B u_j$ and ask for a state that turns along, $x_j = X e^{i\omega j}$: then
 # $X = (1 - \bar\Lambda e^{-i\omega})^{-1} \bar B$. The real part in $y = \mathrm{Re}(Cx)$ adds the conjugate, so that
-# (compare [@oppenheim2010, §5.1])
+# [@oppenheim2010, §5.1]
 #
 # $$ G(\omega) = \tfrac12\Bigl[ C\,(1 - \bar\Lambda e^{-i\omega})^{-1} \bar B
 #    + \overline{C\,(1 - \bar\Lambda e^{i\omega})^{-1} \bar B} \Bigr] , \qquad
@@ -572,7 +572,7 @@ for rate in (20, rate_hz):
 # %% [markdown]
 # ## Two masks
 #
-# [@zubic2024] therefore keeps a mode only if it turns slowly enough for the rate,
+# @zubic2024 therefore keeps a mode only if it turns slowly enough for the rate,
 #
 # $$ \frac{\Delta'\,|\mathrm{Im}\,\lambda|}{2\pi} < \frac{\alpha}{2} , \qquad \Delta' = s \Delta, $$ (eq-mask)
 #
@@ -628,7 +628,7 @@ pd.Series(shares, name="distance of the two rates").rename_axis("α").round(3).t
 # %% [markdown]
 # ## The H2 norm
 #
-# The second remedy of [@zubic2024] is a penalty on what a layer passes above a frequency. The paper gives no closed
+# The second remedy of @zubic2024 is a penalty on what a layer passes above a frequency. The paper gives no closed
 # form and the released code does not contain the term; this book's definition, for the continuous layer in units of
 # one step, is
 #
@@ -809,7 +809,7 @@ sliders(
 #
 # ## Further reading
 #
-# The discretisations and the convolution view are in [@gu2022s4] and, for many inputs and outputs, [@smith2023s5];
-# sampling, aliasing and the bilinear map in any book on signals, such as [@oppenheim2010]. [@pedersen2024] show that
+# The discretisations and the convolution view are in @gu2022s4 and, for many inputs and outputs, [@smith2023s5];
+# sampling, aliasing and the bilinear map in any book on signals, such as that of @oppenheim2010. @pedersen2024 show that
 # banks of leaky integrators are covariant to a scaling of time, which is the property that traces use. The detector
-# that this chapter takes apart is that of [@zubic2024].
+# that this chapter takes apart is that of @zubic2024.

@@ -317,7 +317,7 @@ pd.Series(first, name="before the first step").round(2).to_frame()
 #
 # $$ g \leftarrow \max(-1,\, \min(1,\, g)) , $$ (eq-clip)
 #
-# and the learning rate runs through one cycle of straight lines [after @smith2019, fig. 1] over $N$ steps: up from a
+# and the learning rate runs through one cycle of straight lines [@smith2019, fig. 1] over $N$ steps: up from a
 # twentieth in the first $p$ of them, then down to nearly nothing,
 #
 # $$ \eta_t = \eta \cdot \begin{cases}
@@ -568,6 +568,6 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 #
 # ## Further reading
 #
-# Backpropagation through time and its truncation go back to [@werbos1990] and [@williams1990]; burn-in for recurrent
-# states to [@kapturowski2019]. AdamW is [@loshchilov2019], the one-cycle schedule [@smith2019]. The recipe is that of
-# [@gehrig2023rvt], which [@zubic2024] took over.
+# Backpropagation through time and its truncation go back to @werbos1990 and @williams1990; burn-in for recurrent
+# states to @kapturowski2019. AdamW is @loshchilov2019, the one-cycle schedule [@smith2019]. The recipe is that of
+# @gehrig2023rvt, which [@zubic2024] took over.

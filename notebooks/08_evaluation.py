@@ -263,7 +263,7 @@ rows = {name: evaluate_boxes(truth, frames, sensor, *sensor.frame_size) for name
 # %% [markdown]
 # ## The protocol
 #
-# [@detournemire2020] and [@perot2020] score only labelled frames, and not all boxes in them. A box or detection counts
+# @detournemire2020 and @perot2020 score only labelled frames, and not all boxes in them. A box or detection counts
 # if
 #
 # $$ t > 0.5\ \text{s}, \qquad \sqrt{w^2 + h^2} \ge d_{min}, \qquad \min(w, h) \ge s_{min} , $$ (eq-filter)
@@ -565,5 +565,5 @@ print(
 #
 # ## Further reading
 #
-# AP in this form is COCO's [@lin2014]; the protocol for event cameras is that of [@detournemire2020] and [@perot2020].
-# Streaming perception is [@li2020]. The scores of the field are collected by [@zubic2024, Table 1].
+# AP in this form is COCO's [@lin2014]; the protocol for event cameras is that of @detournemire2020 and @perot2020.
+# Streaming perception is @li2020. The scores of the field are collected by [@zubic2024, Table 1].

@@ -238,7 +238,7 @@ print(f"folded against plain, in parts of each column's range: below 1e-4: {apar
 #
 # $$ r_j = \max(e_j,\; r_{j-1}) + c , $$ (eq-ready)
 #
-# which for $c > \delta$ falls behind by $c - \delta$ at every step. [@li2020] measure detectors by what is known at
+# which for $c > \delta$ falls behind by $c - \delta$ at every step. @li2020 measure detectors by what is known at
 # any moment, latency included
 # ({eq}`eq-ready` is their setting for one machine); [](08_evaluation.ipynb) does the same for average precision.
 
@@ -506,5 +506,5 @@ print(f"exported against plain, eight steps: below 1e-4: {largest < 1e-4}")
 #
 # ## Further reading
 #
-# [@li2020] define what it means to perceive in time. [@gallego2022] survey event cameras and what their latency is
-# good for. The timing protocol is that of [@gehrig2023rvt] and [@zubic2024]; batch normalisation is [@ioffe2015].
+# @li2020 define what it means to perceive in time. @gallego2022 survey event cameras and what their latency is
+# good for. The timing protocol is that of @gehrig2023rvt and @zubic2024; batch normalisation is @ioffe2015.

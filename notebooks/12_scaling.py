@@ -58,7 +58,7 @@ print("GPU-seconds for 1 PFLOP by these parameters:", round(1e15 / (gpu_tflops *
 # %% [markdown]
 # ## What there is to do
 #
-# The sizes of the two sets are **quoted** from [@detournemire2020] and [@perot2020]. How long a core takes for them is **measured**,
+# The sizes of the two sets are **quoted** from @detournemire2020 and @perot2020. How long a core takes for them is **measured**,
 # by the committed benchmark of preprocessing, on generated recordings of the same density
 # (`benchmarks/preprocess.py`). Everything else is computed from these. Where a recording's length matters it is a
 # minute, as the names of Gen1's files say.
@@ -112,7 +112,7 @@ _ = plots.save(fig, workspace.figures / "gantt.png")
 
 # %% [markdown]
 # Some of the work is not shared: starting processes, importing, reading the list of files. With a share $\sigma$ that
-# stays serial, $m$ workers are faster by [@amdahl1967]
+# stays serial, the speed-up by $m$ workers is [@amdahl1967]
 #
 # $$ S(m) = \frac{1}{\sigma + (1 - \sigma)/m} . $$ (eq-amdahl)
 #
@@ -492,6 +492,6 @@ _ = plots.save(fig, workspace.figures / "nodes.png")
 #
 # ## Further reading
 #
-# Bounds for list scheduling are due to [@graham1969], the limit of shared work to [@amdahl1967], the ring to
-# [@patarasuk2009], the interval of saving to [@young1974]. [@krizhevsky2014] discusses learning rates for large
-# batches. The data sets are [@detournemire2020] and [@perot2020].
+# Bounds for list scheduling are due to @graham1969, the limit of shared work to @amdahl1967, the ring to
+# @patarasuk2009, the interval of saving to @young1974. @krizhevsky2014 discusses learning rates for large
+# batches. The data sets are @detournemire2020 and @perot2020.

@@ -10,7 +10,7 @@
 # (ch-released-code)=
 # # What the released code does
 #
-# A published figure is a measurement of the code that produced it. The code released with [@zubic2024] differs from
+# A published figure is a measurement of the code that produced it. The code released with @zubic2024 differs from
 # the paper's equations in several places, and some of them decide what its figures measure. This chapter runs each
 # difference on weights in the released format, says what it does to a number in the paper, and says what cannot be
 # known without the data.
@@ -36,9 +36,7 @@
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
-checkpoint: str = (
-    ""  # a released checkpoint of S5-ViT; a small one in the same format, with random weights, by default
-)
+checkpoint: str = ""  # a released checkpoint of S5-ViT; a small random one in that format by default
 
 # %%
 import math
@@ -226,7 +224,7 @@ print(
 #
 # ## The time scale cannot follow the rate
 #
-# [@zubic2024] scales $\Delta$ with the rate. In the released detector the argument ends at the layer: nothing in the
+# @zubic2024 scales $\Delta$ with the rate. In the released detector the argument ends at the layer: nothing in the
 # network passes it on, so that every figure was computed with `step_scale` 1. Here it is an argument of the detector.
 # How much it changes the features of these weights, at a tenth:
 
@@ -508,7 +506,7 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 # | eigenvalues free | none published | unsafe in long streams |
 # | class score ranks | all | unknown without the weights, a fraction of an AP as far as measured |
 #
-# Figures **quoted**: [@zubic2024] gives 47.7 mAP on Gen1 for S5-ViT-B, and someone else's evaluation of the released
+# Figures **quoted**: @zubic2024 gives 47.7 mAP on Gen1 for S5-ViT-B, and someone else's evaluation of the released
 # checkpoint 47.72, so the published number *is* that of the released code. An independent replication
 # [@replication2026] of the higher rates did not reach the published ones. How the repaired detector does on the same
 # axes is the subject of [](09_rates.ipynb) and [](10_memory.ipynb).
@@ -576,6 +574,6 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 #
 # ## Further reading
 #
-# The paper is [@zubic2024], the detector that it builds on [@gehrig2023rvt], the layer [@smith2023s5]. Parallel scans,
-# and why their first element is special, are explained by [@blelloch1990]. The protocol of the evaluation is that of
-# [@perot2020] over COCO [@lin2014].
+# The paper is @zubic2024, the detector that it builds on @gehrig2023rvt, the layer [@smith2023s5]. Parallel scans,
+# and why their first element is special, are explained by @blelloch1990. The protocol of the evaluation is that of
+# @perot2020 over COCO [@lin2014].

@@ -223,7 +223,7 @@ def head_flow(classes: int) -> Figure:
     outputs: tuple[tuple[float, float, str, str], ...] = (
         (2.9, 2.9, f"{classes} class scores", "σ"),
         (0.9, 1.5, "objectness", "σ"),
-        (0.9, 0.3, "centre and size", "decode"),
+        (0.9, 0.45, "centre and size", "decode"),
     )
     for start, y, words, function in outputs:
         arrow(ax, [(6.5, start), (7.2, start), (7.2, y), (7.9, y)])
