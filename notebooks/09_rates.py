@@ -33,7 +33,7 @@ import pandas as pd
 
 from ssmbook import plots
 from ssmbook.dataset import window_and_stride
-from ssmbook.plots import study as drawn
+from ssmbook.drawings import study as drawn
 from ssmbook.study import Workspace, pivot, read_arms, run_arms, write_table
 
 plots.style()

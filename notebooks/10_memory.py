@@ -33,8 +33,8 @@ import pandas as pd
 import torch
 
 from ssmbook import plots
-from ssmbook.plots import study as drawn
-from ssmbook.plots.stopping import draw_gate, draw_stop
+from ssmbook.drawings import study as drawn
+from ssmbook.drawings.stopping import draw_gate, draw_stop
 from ssmbook.study import Workspace, read_arms, write_table
 from ssmbook.study.long_range import LSTM, S5Stack, delay_task, parameter_count, run_in_chunks, train_delay
 

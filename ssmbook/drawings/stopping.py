@@ -15,11 +15,11 @@ from torch import Tensor
 from ssmbook import plots
 from ssmbook.dataset import EvaluationStreams, find_sequences
 from ssmbook.dataset.grid import BASE_HZ, BASE_MS
+from ssmbook.drawings.study import MODEL_NAMES, film_strip
 from ssmbook.errors import InputError
 from ssmbook.evaluation.breakdown import time_at_rest
 from ssmbook.evaluation.moments import boxes_at, newest, read_truth
 from ssmbook.evaluation.streaming import Steps, evaluate
-from ssmbook.plots.study import MODEL_NAMES, film_strip
 from ssmbook.ssm.selective import SelectiveS5
 from ssmbook.study.workspace import Workspace
 
