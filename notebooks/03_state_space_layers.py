@@ -157,7 +157,9 @@ A = torch.tensor([[0.0, 1.0], [-9.0, -0.5]])
 Lambda, V = torch.linalg.eig(A)
 b = torch.linalg.solve(V, torch.tensor([[0.0], [1.0]]).to(V.dtype))[:, 0]
 c = V[0]
-x = b / Lambda * (torch.exp(t[:, None] * Lambda) - 1)  # each mode of the equation above under a constant force
+x = (
+    b / Lambda * (torch.exp(t[:, None] * Lambda) - 1)
+)  # each mode of the equation above under a constant force
 both, half = (x @ c), 2 * (x[:, 0] * c[0]).real
 holds(
     the_modes_give_the_same_answer=np.allclose(both.real, curves["c = 0.5"], rtol=0, atol=1e-12),
