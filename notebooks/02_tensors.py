@@ -161,7 +161,7 @@ pd.DataFrame(
 
 # %%
 def stacked(ev, bins: int, cutoff: int = 10) -> np.ndarray:
-    """{eq}`eq-bin` and {eq}`eq-histogram`, as written."""
+    """The equations above, as written."""
     share = (ev.t - ev.t[0]).astype(np.float32) / np.float32(max(ev.t[-1] - ev.t[0], 1))
     b = np.minimum(bins * share, bins - 1).astype(int)
     counts = np.zeros((2 * bins, height, width), int)
@@ -187,7 +187,7 @@ print(
 
 # %%
 def mixed_density(ev, bins: int, cutoff: int = 32) -> np.ndarray:
-    """{eq}`eq-density`: each event goes to the first bin that holds it, and channels are running sums."""
+    """The equation above: each event goes to the first bin that holds it, and channels are running sums."""
     share = (ev.t - ev.t[0]).astype(np.float32) / np.float32(max(ev.t[-1] - ev.t[0], 1))
     depth = np.log(np.clip(share, 1e-6, np.float32(1 - 1e-6)).astype(float)).astype(np.float32) / np.float32(
         np.log(0.5)
@@ -226,7 +226,7 @@ _ = plots.save(fig, book.figures / "representations.png")
 
 # %%
 def voxel_grid(ev, bins: int) -> np.ndarray:
-    """{eq}`eq-voxel-time` and {eq}`eq-voxel`."""
+    """The equations above."""
     t = (bins - 1) * (ev.t - ev.t[0]) / max(ev.t[-1] - ev.t[0], 1)
     low, sign = np.floor(t).astype(int), 2.0 * ev.p - 1
     V = np.zeros((bins, height, width))
@@ -236,7 +236,7 @@ def voxel_grid(ev, bins: int) -> np.ndarray:
 
 
 def time_surface(ev, t_us: int, tau_ms: float) -> np.ndarray:
-    """{eq}`eq-surface`; ``ev`` in order of time."""
+    """The equation above; ``ev`` in order of time."""
     last = np.full((2, height, width), -np.inf)
     last[ev.p, ev.y, ev.x] = ev.t  # later events overwrite earlier ones
     return np.exp(-(t_us - last) / (1000 * tau_ms))
@@ -292,7 +292,7 @@ _ = plots.save(drawings.trace_cell(), book.figures / "trace_cell.png")
 
 # %%
 def traces_by_sum(ev, t_us: int, taus_ms) -> np.ndarray:
-    """{eq}`eq-trace-solution` and {eq}`eq-quantise`: uint8 [2K, H, W], channel p·K + k."""
+    """The equations above: uint8 [2K, H, W], channel p·K + k."""
     s = np.zeros((2, len(taus_ms), height, width))
     for k, tau in enumerate(taus_ms):
         np.add.at(s[:, k], (ev.p, ev.y, ev.x), np.exp(-(t_us - ev.t) / (1000 * tau)))
@@ -300,7 +300,7 @@ def traces_by_sum(ev, t_us: int, taus_ms) -> np.ndarray:
 
 
 def trace_step(s: float, age_ms: float, tau_ms: float) -> float:
-    """{eq}`eq-trace-step`: the state after an event that comes ``age_ms`` after the one before."""
+    """The equation above: the state after an event that comes ``age_ms`` after the one before."""
     return s * np.exp(-age_ms / tau_ms) + 1
 
 

@@ -103,7 +103,7 @@ curves, eigenvalues, rows = {}, {}, {}
 for name, c in damping.items():
     A = torch.tensor([[0.0, 1.0], [-9.0, -c]])  # k = 9, m = 1
     B = torch.tensor([0.0, 1.0])
-    # The force is 1 from t = 0 on: the integral of {eq}`eq-solution` is A⁻¹ (e^{tA} − 1) B.
+    # The force is 1 from t = 0 on: the integral of the equation above is A⁻¹ (e^{tA} − 1) B.
     x = torch.linalg.solve(A, (torch.matrix_exp(t[:, None, None] * A) - torch.eye(2)) @ B[:, None])[..., 0]
     curves[name], eigenvalues[name] = x[:, 0].numpy(), torch.linalg.eigvals(A).numpy()
     rows[name] = {
@@ -157,7 +157,9 @@ A = torch.tensor([[0.0, 1.0], [-9.0, -0.5]])
 Lambda, V = torch.linalg.eig(A)
 b = torch.linalg.solve(V, torch.tensor([[0.0], [1.0]]).to(V.dtype))[:, 0]
 c = V[0]
-x = b / Lambda * (torch.exp(t[:, None] * Lambda) - 1)  # each mode of {eq}`eq-mode` under a constant force
+x = (
+    b / Lambda * (torch.exp(t[:, None] * Lambda) - 1)
+)  # each mode of the equation above under a constant force
 both, half = (x @ c), 2 * (x[:, 0] * c[0]).real
 holds(
     the_modes_give_the_same_answer=np.allclose(both.real, curves["c = 0.5"], rtol=0, atol=1e-12),
@@ -550,7 +552,7 @@ b = torch.randn(1, 8, 5, dtype=torch.complex128)
 x_prev = torch.randn(1, 5, dtype=torch.complex128)
 published, carried = a.clone(), b.clone()
 published[:, 0] *= x_prev  # as released
-carried[:, 0] += a[:, 0] * x_prev  # {eq}`eq-carry`
+carried[:, 0] += a[:, 0] * x_prev  # the equation above
 holds(
     as_released_equals_no_state_at_all=torch.equal(diagonal_scan(published, b), diagonal_scan(a, b)),
     in_the_right_place_equals_a_carried_state=torch.allclose(

@@ -121,7 +121,7 @@ pd.DataFrame(sides, index=["input", *(f"stage {i}" for i in (1, 2, 3, 4))]).T.re
 
 # %%
 def attention(tokens, qkv, out, d: int):
-    """{eq}`eq-attention` for tokens [groups, T, C] with C/d heads; qkv and out are linear layers."""
+    """The equation above for tokens [groups, T, C] with C/d heads; qkv and out are linear layers."""
     G, T, C = tokens.shape
     q, k, v = qkv(tokens).view(G, T, C // d, 3, d).permute(3, 0, 2, 1, 4)  # each [G, heads, T, d]
     scores = q @ k.transpose(-1, -2) / math.sqrt(d)  # [G, heads, T, T]
@@ -342,7 +342,7 @@ print({f"stride {s}": (64 // s) ** 2 for s in (8, 16, 32)})
 
 # %%
 def iou(a, b):
-    """{eq}`eq-pair-iou` of boxes [..., 4] (cx, cy, w, h) that broadcast."""
+    """The equation above of boxes [..., 4] (cx, cy, w, h) that broadcast."""
     low = torch.maximum(a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
     high = torch.minimum(a[..., :2] + a[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2)
     shared = (high - low).clamp(min=0).prod(-1)
@@ -362,7 +362,7 @@ def assign(boxes, objectness, classes, truth, anchors):
     cost[:, ~candidate] = math.inf
     taken = torch.zeros_like(near)
     for g in range(len(truth)):
-        k = max(1, int(overlap[g].topk(10).values.sum()))  # {eq}`eq-dynamic-k`
+        k = max(1, int(overlap[g].topk(10).values.sum()))  # the equation above
         taken[g, cost[g].topk(min(k, int(candidate.sum())), largest=False).indices] = True
     cheapest = torch.where(taken.sum(0) > 1, cost.argmin(0), taken.int().argmax(0))
     return torch.where(taken.any(0), cheapest, -1), near
@@ -460,7 +460,7 @@ print("minima at:", {name: round(float(p[values.argmin()]), 2) for name, values 
 
 # %%
 def suppress(boxes, scores, labels, limit: float = 0.45) -> list[int]:
-    """{eq}`eq-nms`: the kept boxes [K, 4], best first."""
+    """The equation above: the kept boxes [K, 4], best first."""
     kept: list[int] = []
     for i in scores.argsort(descending=True).tolist():
         if all(labels[i] != labels[j] or iou(boxes[i], boxes[j]) <= limit for j in kept):
