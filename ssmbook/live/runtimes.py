@@ -192,7 +192,9 @@ def _load_openvino(path: Path) -> Callable[[Arrays], Arrays]:
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(path), "CPU", settings)
     request = compiled.create_infer_request()
-    names = [output.get_any_name() for output in compiled.outputs]
+    # An output may have names of its node beside the one that the export gave it.
+    aliases = {alias for output in compiled.outputs for alias in output.get_names()}
+    names = [name for name in aliases if name == "predictions" or name.startswith("new_state_")]
 
     def run(inputs: Arrays) -> Arrays:
         request.infer(inputs)
