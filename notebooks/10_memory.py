@@ -200,9 +200,7 @@ _ = plots.save(fig, workspace.figures / "long_range_training.png")
 answers = {name: run_in_chunks(model, u, sizes.length)[:, sizes.delay :] for name, model in models.items()}
 table = pd.DataFrame(
     {
-        "parameters": pd.Series(
-            {name: parameter_count(model) for name, model in models.items()}, name="parameters"
-        ).to_frame(),
+        "parameters": {name: parameter_count(model) for name, model in models.items()},
         "test error": {name: (y - target).square().mean().item() for name, y in answers.items()},
         "ms per step": {name: log["ms"].median() for name, log in logs.items()},
     }

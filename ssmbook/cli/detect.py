@@ -107,7 +107,7 @@ def _add_network(command: argparse.ArgumentParser) -> None:
     add("--preset", help="sizes of a released checkpoint's network (default: those that fit its weights)")
     add("--rate", type=float, default=20.0, help="windows a second (default: 20)")
     add(
-        "--way",
+        "--mode",
         default="sliding",
         choices=["sliding", "true", "held"],
         help="to run faster than 20 Hz: sliding, true or held (default: sliding)",

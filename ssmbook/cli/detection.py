@@ -28,7 +28,7 @@ def make_stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetecto
         model,
         sensor,
         rate_hz=options.rate,
-        way=options.way,
+        mode=options.mode,
         follow=not options.keep_step,
         confidence=options.confidence,
         runtime=runtime,

@@ -210,7 +210,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     table.index.name = "carry"
     rows = json.loads(table.reset_index().to_json(orient="records"))  # NaN becomes null
     print_facts(options.json, rows, table.round(2).to_string(na_rep="–"))
-    for way, result in results.items():
+    for carry, result in results.items():
         if options.save_boxes:
-            save_boxes(result, Path(options.save_boxes) / way)
-            print(Path(options.save_boxes) / way, file=sys.stderr if options.json else None)
+            save_boxes(result, Path(options.save_boxes) / carry)
+            print(Path(options.save_boxes) / carry, file=sys.stderr if options.json else None)

@@ -1,6 +1,6 @@
 """Live detection: events or windows in, boxes out, in a memory that does not grow.
 
-    stream = StreamingDetector(load_checkpoint("model.ckpt"), "gen1", rate_hz=100, way="sliding")
+    stream = StreamingDetector(load_checkpoint("model.ckpt"), "gen1", rate_hz=100, mode="sliding")
     for events in camera:
         for t_us, boxes in stream.push(events):
             ...
@@ -173,10 +173,10 @@ class StreamingDetector:
         model: the detector, on the device where it is to run; not changed.
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
         rate_hz: windows a second ("held": what the windows are short for; they still come 20 a second).
-        way: ``"held"``, ``"true"`` or ``"sliding"``.
+        mode: ``"held"``, ``"true"`` or ``"sliding"``.
         follow: ``step_scale`` is 20 / rate_hz; else it is 1.
         representation: a name of ``REPRESENTATIONS``; if not given, what the model was trained on, by its checkpoint.
-            One without windows is read at the rate, and ``way`` is without effect.
+            One without windows is read at the rate, and ``mode`` is without effect.
         confidence, iou: of the non-maximum suppression.
         score: what becomes the boxes' confidence, see ``to_boxes``.
         first_end_us: the end of the first window; None: one window after the first event.
@@ -197,7 +197,7 @@ class StreamingDetector:
         sensor: str | Sensor,
         *,
         rate_hz: float = BASE_HZ,
-        way: str = "true",
+        mode: str = "true",
         follow: bool = False,
         representation: str = "",
         confidence: float = 0.1,
@@ -218,7 +218,7 @@ class StreamingDetector:
             )
         if any(size > most for size, most in zip(frame_hw, model.input_hw, strict=True)):
             raise InputError(f"frames of {frame_hw} do not fit the model's input of {model.input_hw}")
-        window_ms, stride_ms = window_and_stride(way, rate_hz)
+        window_ms, stride_ms = window_and_stride(mode, rate_hz)
         self._times: tuple[int | None, float, int | None]
         if self.represent.windowed:
             self._times = round(1000 * window_ms), 1000 * stride_ms, first_end_us
@@ -360,7 +360,7 @@ def _too_short(
     rate = min(2 * math.ceil(1e6 / (end - start)), 10_000)
     return (
         f"{(end - start) / 1000:g} ms of events are shorter than one window of {window / 1000:g} ms; give a longer "
-        f"part, or windows of {1000 / rate:g} ms: --rate {rate} --way true"
+        f"part, or windows of {1000 / rate:g} ms: --rate {rate} --mode true"
     )
 
 

@@ -82,8 +82,8 @@ def evaluate_checkpoint(
     trained_us = _trained_us(path, record, follow)
     exact_float32()
     results = {}
-    for way in (carry,) if carry else CARRIES.get(recurrence, ("exact",)):
-        model = load_checkpoint(path, preset or None, carry=way)
+    for each in (carry,) if carry else CARRIES.get(recurrence, ("exact",)):
+        model = load_checkpoint(path, preset or None, carry=each)
         if model.num_classes != len(camera.classes):
             raise InputError(
                 f"{path} has {model.num_classes} classes, but sensor {camera.name!r} {len(camera.classes)}: "
@@ -92,8 +92,8 @@ def evaluate_checkpoint(
         _check_frames(sequences, model, record, path)
         check_counted(sequences, Path(data_dir) / split, camera)
         streams = EvaluationStreams(sequences, sequence_length or length, batch_size)
-        label = f"{way} carry, {precision}" if progress else None
-        results[way] = evaluate(
+        label = f"{each} carry, {precision}" if progress else None
+        results[each] = evaluate(
             model,
             streams,
             camera,

@@ -105,7 +105,7 @@ def test_exit_codes(files, capsys):
     assert main(["info", "missing"]) == 1
     assert main(["info", "drive.raw", "missing"]) == 1
     with pytest.raises(SystemExit) as stopped:
-        main(["detect", "drive.raw", "model.ckpt", "--way", "fast"])
+        main(["detect", "drive.raw", "model.ckpt", "--mode", "fast"])
     assert stopped.value.code == 2
     with subprocess.Popen(
         [sys.executable, "-m", "ssmbook", "play", "drive.raw", "--to", "-", "--speed", "0.01"],

@@ -58,10 +58,10 @@ def pieces(events, size):
     return [events[i : i + size] for i in range(0, len(events), size)]
 
 
-@pytest.mark.parametrize("way", ["held", "true", "sliding"])
+@pytest.mark.parametrize("mode", ["held", "true", "sliding"])
 @pytest.mark.parametrize(("rate_hz", "follow"), [(20, False), (40, True), (200, True), (200, False)])
-def test_streaming_equals_the_evaluation_of_the_recording(raw, tmp_path, way, rate_hz, follow):
-    window_ms, stride_ms = window_and_stride(way, rate_hz)
+def test_streaming_equals_the_evaluation_of_the_recording(raw, tmp_path, mode, rate_hz, follow):
+    window_ms, stride_ms = window_and_stride(mode, rate_hz)
     preprocess(
         raw, tmp_path, SENSOR, window_ms=window_ms, stride_ms=stride_ms, splits=["test"], progress=False
     )
@@ -75,7 +75,7 @@ def test_streaming_equals_the_evaluation_of_the_recording(raw, tmp_path, way, ra
         model,
         SENSOR,
         rate_hz=rate_hz,
-        way=way,
+        mode=mode,
         follow=follow,
         confidence=0.001,
         first_end_us=int(sequence.timestamps_us[begin]),
@@ -190,7 +190,7 @@ def test_a_clock_that_stands_still_is_told(monkeypatch):
 
 
 def test_memory_does_not_grow():
-    stream = StreamingDetector(model_of().float(), SENSOR, rate_hz=40, way="sliding", confidence=0.5)
+    stream = StreamingDetector(model_of().float(), SENSOR, rate_hz=40, mode="sliding", confidence=0.5)
     sizes, held, states = [], [], []
     tracemalloc.start()
     for k in range(30):
@@ -295,7 +295,7 @@ def test_bad_input_is_named_and_changes_nothing():
         stream.push_frame(np.zeros((20, 8, 8), np.uint8), 0)
     for options, message in (
         ({"rate_hz": 0}, "rate_hz"),
-        ({"way": "fast"}, "'fast'"),
+        ({"mode": "fast"}, "'fast'"),
         ({"representation": "voxels"}, "'voxels'"),
     ):
         with pytest.raises(InputError, match=message):

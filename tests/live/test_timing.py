@@ -67,15 +67,15 @@ def test_time_prints_both_rows(files, capsys):
     assert "too few windows" in capsys.readouterr().err  # 8 windows of 50 ms
 
 
-@pytest.mark.parametrize("options", [[], ["--rate", "40", "--way", "true", "--keep-step"]])
+@pytest.mark.parametrize("options", [[], ["--rate", "40", "--mode", "true", "--keep-step"]])
 def test_detect_writes_what_the_stream_finds(files, options, capsys):
     folder, model = files
     out = folder / "a_bbox.npy"
     sensor = ["--sensor", str(folder / "camera.yaml")]
     command = ["detect", str(folder / "a_td.dat"), str(folder / "model.ckpt"), "--out", str(out)]
     assert main([*command, *sensor, *options]) == 0
-    rate, way, follow = (40, "true", False) if options else (20, "sliding", True)
-    stream = StreamingDetector(model, SENSOR, rate_hz=rate, way=way, follow=follow)
+    rate, mode, follow = (40, "true", False) if options else (20, "sliding", True)
+    stream = StreamingDetector(model, SENSOR, rate_hz=rate, mode=mode, follow=follow)
     events = random_events()
     found = [d.boxes for d in stream.push(events, now_us=int(events.t[-1]))]
     boxes = read_boxes(out)
