@@ -35,6 +35,7 @@ data_dir: str = ""  # where data and runs lie; data/<profile> by default
 representation: str = ""  # traces, mixeddensity_stack or stacked_histogram; the profile's by default
 accelerator: str = "auto"  # Lightning's: auto, cpu, gpu
 devices: int = 1  # processes on this machine, a device each
+workers: int = 1  # processes that train, a model each at a time, on one machine without a GPU
 
 # %%
 import json
@@ -52,7 +53,7 @@ from ssmbook.dataset import Sensor, find_sequences
 from ssmbook.dataset.augment import Flip, ZoomIn, ZoomOut
 from ssmbook.detector import fine_tune, input_sizes, load_checkpoint
 from ssmbook.drawings import training as drawings
-from ssmbook.study import Workspace, get_profile
+from ssmbook.study import Workspace, get_profile, train_models
 from ssmbook.study.workspace import book_root
 from ssmbook.training import Training, TrainingStep, learning_rate_for, optimizer_and_schedule, read_metrics
 
@@ -426,6 +427,8 @@ print("a flip undoes itself:", bool(np.allclose(twice["x"], labels["x"], atol=1e
 # ([](09_rates.ipynb)). Whoever compares two models by one run each compares two seeds.
 
 # %%
+if workers > 1:
+    train_models(workspace, workers)
 for model in workspace.profile.variants:
     checkpoint = workspace.train(model, accelerator, devices)
     print(f"{model}: {checkpoint.name}, {len(read_metrics(checkpoint.parent))} rows of metrics")

@@ -48,13 +48,13 @@ from ssmbook.drawings import live as drawings
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, Events, open_events, read_boxes
 from ssmbook.live import StreamingDetector, box_video, synthetic_frames, time_detector
-from ssmbook.live.export import ExportedStep, export_program
+from ssmbook.live.export import ExportedStep, step_and_arguments
 from ssmbook.live.stream import EventWindows
 from ssmbook.study import Workspace
 
 plots.style()
 workspace = Workspace(profile, data_dir)
-file = checkpoint or workspace.train("s5")
+file = checkpoint or workspace.train()
 model = load_checkpoint(file).eval()
 path = recording or min((workspace.raw() / "test").glob("*_td*"))
 with open_events(path) as source:
@@ -429,7 +429,7 @@ pd.DataFrame({"input": step.names(), "shape": [" × ".join(map(str, s.shape)) fo
 
 # %%
 height, width = frames.shape[2:]
-program = export_program(model, (height, width), step_scale=None).module()
+program = torch.export.export(*step_and_arguments(model, (height, width), step_scale=None)).module()
 planes, largest, states = start, 0.0, None
 with torch.no_grad():
     for frame in frames[:8]:

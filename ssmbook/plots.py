@@ -24,6 +24,7 @@ MODEL_COLOURS = {
     "s5-held": SKY,
     "s5-h2": GREEN,
     "s5-selective": BLACK,
+    "mamba": "#8c510a",
     "s4d": PURPLE,
     "s4": RED,
     "convlstm": ORANGE,
