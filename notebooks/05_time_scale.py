@@ -544,7 +544,9 @@ pd.DataFrame(rows, columns=["mode", "18 Hz is seen as (Hz)", "with weight"]).set
 # %%
 def seen_hz(hz, rate_hz: float, method: str) -> torch.Tensor:
     """How fast a mode that turns ``hz`` times a second turns in the recurrence."""
-    bar, _ = discretize(2j * math.pi * torch.as_tensor(hz), torch.tensor(1 / rate_hz), method)
+    bar, _ = discretize(
+        2j * math.pi * torch.atleast_1d(torch.as_tensor(hz)), torch.tensor(1 / rate_hz), method
+    )
     return bar.angle().abs() * rate_hz / (2 * math.pi)
 
 

@@ -112,7 +112,11 @@ def test_all_parts_run(tmp_path, capsys):
     assert len(found["agreement"]["rows"]) == 4 + 4 + 4 * 2
     streaming, training = ([r["row"] for r in found[name]["rows"]] for name in ("streaming", "training"))
     assert streaming == ["streaming, sim-smoke, fp32", "streaming, sim-smoke, bf16"]
-    assert [row.partition(",")[0] for row in training] == ["training step"] * 2 + ["backbone"] * 2
+    assert [row.partition(",")[0] for row in training] == [
+        *["training step"] * 2,
+        "burn-in 0–40 / without",
+        *["backbone"] * 2,
+    ]
     assert found["precision"]["fp32"]["last"] == pytest.approx(found["precision"]["bf16"]["last"], rel=0.1)
     assert len(found["study"]["rows"]) == 3
     assert found["study"]["missing"] == []

@@ -58,6 +58,7 @@ CLASS_LAYER, MASK_TOKEN = "head.class_out.", "backbone.stages.0.mask_token"
 TRACES = {
     "s5-selective": "recurrence.layer.gate_weight",
     "s5": "recurrence.layer.Lambda",
+    "mamba": "recurrence.layer.A_log",
     "s4d": "recurrence.layer.kernel.log_dt",
     "s4": "recurrence.layer.kernel.inv_dt",
     "convlstm": "recurrence.gates.weight",

@@ -112,7 +112,7 @@ def test_what_a_later_version_wrote_is_named(tmp_path, model):
             {"memory": 3, "gates": True},
             "was written by a later version: its 'config' holds gates, memory; install",
         ),
-        ({"recurrence": "mamba"}, "its recurrence is 'mamba', which this version does not have"),
+        ({"recurrence": "retnet"}, "its recurrence is 'retnet', which this version does not have"),
     ):
         content = {"format": "ssmbook.detector", "config": {**model.config, **change}}
         torch.save({**content, "state_dict": model.state_dict()}, tmp_path / "own.ckpt")

@@ -53,7 +53,7 @@ def test_what_a_later_version_wrote_is_named(tmp_path):
     [
         ("sensor", {"name": "x"}, "damaged"),
         ("sensor", 3, "damaged"),
-        ("representation", "histogram", "can be stacked_histogram, mixeddensity_stack, traces"),
+        ("representation", "histogram", "must be one of stacked_histogram, mixeddensity_stack, traces"),
         ("representation", ["traces"], "damaged"),
         ("options", "bins", "options is 'bins'"),
         ("stride_us", "50", "stride_us is '50'"),

@@ -53,5 +53,5 @@ def test_windows_come_as_often_as_labels_at_their_own_times():
     """A set with such windows is made from labels at 20 Hz, then 200 Hz."""
     boxes = np.zeros(len(ENDS_US), BOX_DTYPE)
     boxes["t"], boxes["w"], boxes["h"] = ENDS_US, 20, 20
-    plan = plan_labels(boxes, Sensor("test", 200, 150, ("a",), label_times="own"), 50_000)
+    plan, _ = plan_labels(boxes, Sensor("test", 200, 150, ("a",), label_times="own"), 50_000)
     assert plan.window_ends_us[-len(ENDS_US) :].tolist() == ENDS_US.tolist()

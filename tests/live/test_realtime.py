@@ -197,9 +197,9 @@ def test_what_is_sent_arrives(way, tmp_path):
 
     thread = threading.Thread(target=send)
     thread.start()
-    if way == "udp":
-        threading.Thread(target=spoil, args=(name,)).start()
     with open_source(name, told.append) as messages:
+        if way == "udp":
+            spoil(name)
         found = list(messages)
     thread.join()
     got = Events.concatenate([m.events for m in found])

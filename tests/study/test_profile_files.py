@@ -60,13 +60,13 @@ def test_a_file_overrides_what_it_names(write):
     [
         ("base: smke", "base is 'smke'; is it smoke?"),
         ("sed: [1]", "the file: key is 'sed'; is it seeds?"),
-        ("- 1", "the file is a list"),
+        ("- 1", "the file is [1]; it must map names to values"),
         ("seeds: 3", "seeds is 3; it must be a list"),
         ("seeds: [x]", "seeds is 'x'; it must be of type int"),
         ("training: {stps: 3}", "training: key is 'stps'; is it steps?"),
         ("training: {steps: many}", "training: steps is 'many'; it must be of type int"),
         ("training: {augment: 1}", "training: augment is 1; it must be of type bool"),
-        ("variants: {a: {recurrence: s6}}", "variants: a: recurrence is 's6'; is it s5?"),
+        ("variants: {a: {recurrence: convlsm}}", "variants: a: recurrence is 'convlsm'; is it convlstm?"),
         ("variants: {a: {recurrence: s5, weight: 1}}", "variants: a: key is 'weight'"),
         ("arms: [{variant: s5, mode: slidng}]", "arms: 1: mode is 'slidng'; is it sliding?"),
         ("arms: [{variant: s55, mode: held}]", "arms: 1: variant is 's55'; is it s5?"),
@@ -85,7 +85,7 @@ def test_what_is_wrong_is_named_with_the_nearest_name(write, text, words):
 
 
 def test_a_mistyped_profile_is_refused(capsys):
-    assert main(["reproduce", "--profile", "stdy"]) == 2
+    assert main(["reproduce", "--profile", "stdy"]) == 1
     assert "there is no profile 'stdy'; is it study?" in capsys.readouterr().err
-    assert main(["reproduce", "--profile", "none.yaml"]) == 2
+    assert main(["reproduce", "--profile", "none.yaml"]) == 1
     assert "none.yaml: no such file; give the YAML file of a profile" in capsys.readouterr().err

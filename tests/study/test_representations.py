@@ -12,7 +12,7 @@ from ssmbook.detector import PRESETS, Detector, input_sizes, load_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, REPRESENTATIONS, Events, Traces, open_events, read_boxes
 from ssmbook.live import StreamingDetector
-from ssmbook.live.export import _step_and_arguments
+from ssmbook.live.export import step_and_arguments
 from ssmbook.study.profiles import Arm, Profile
 from ssmbook.study.workspace import Workspace
 
@@ -54,7 +54,7 @@ def test_all_the_way(workspace, name, tmp_path, capsys):
     assert main(["time", str(path), "--windows", "1", "--recording", str(recording)]) == 0
     assert main(["time", str(path), "--windows", "1"]) == 0
     assert "network" in capsys.readouterr().out
-    frame = _step_and_arguments(model, (SIZE, SIZE), 1, 1.0)[1][0]  # with which it is exported
+    frame = step_and_arguments(model, (SIZE, SIZE), 1, 1.0)[1][0]  # with which it is exported
     assert (frame.shape[1], frame.numpy().dtype) == (model.in_channels, kind.dtype)
 
     other = preprocess_other(book, tmp_path / "other")

@@ -99,12 +99,12 @@ def test_plan_counts_what_is_missing(study, tmp_path, capsys):
     table = plan_study(smoke)
     assert table[["model", "seed"]].values.tolist() == [
         ["s5", 0],
-        ["s5", 1],
         ["convlstm", 0],
+        ["s5", 1],
         ["convlstm", 1],
     ]
     # 2 s of recordings: 20 Hz with both carries; 40, 100 and 200 Hz true, and sliding with and without step_scale
-    assert table["windows"].tolist()[::2] == [2 * (2 * 20 + 3 * 340), 2 * (20 + 2 * 340)]
+    assert table["windows"].tolist()[:2] == [2 * (2 * 20 + 3 * 340), 2 * (20 + 2 * 340)]
     assert (table["minutes"] > 0).all()
     folder = smoke.run("s5")
     folder.mkdir(parents=True)

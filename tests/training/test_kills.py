@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("work", ["preprocess", "train"])
+@pytest.mark.parametrize("work", ["preprocess"])
 def test_kills_at_random_moments(work):
     """In a process of its own: children are forked from it, which only one without threads may do."""
     command = [sys.executable, "-m", "tests.kills", work, "--moments", "2"]
