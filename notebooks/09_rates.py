@@ -47,7 +47,7 @@ rates, rest = read_arms(study), read_arms(study, "rest.csv")
 # ## The answer
 #
 # The study trains every model at 20 Hz on simulated streets in which all objects stop for one to three seconds while nothing
-# else moves (the *memory set* of [](10_memory.ipynb)). Each is trained with several {term}`seed`s, and then run, without
+# else moves (the *memory set* of [](10_memory.ipynb)). Each is trained with several seeds, and then run, without
 # being trained again, at other rates.
 
 # %% tags=["hide-input"]
@@ -86,7 +86,7 @@ answer.droplevel(["input", "mode", "carry"]).round(1)
 # Why 5 Hz is harder than 200 is a matter of the input as well as of the state: a window of 50 ms every 200 ms leaves three quarters of
 # the events out.
 #
-# (sec-modes)=
+# (sec-rate-modes)=
 # ## Four modes of running faster
 #
 # In training, a window holds the events of 50 ms and a new one comes every 50 ms. At $k$ times the rate:
@@ -116,7 +116,7 @@ answer.droplevel(["input", "mode", "carry"]).round(1)
 # which is the argument `step_scale` $= 1/k$ of [the layer](#ssmbook.ssm.S5). After the $k$ short steps that make up one step of
 # training, a state that is left alone has decayed by $\bar\Lambda_k^{\,k} = \bar\Lambda$: as much as it did in training. Without following, it has
 # decayed by $\bar\Lambda^k$, so that a mode with a half-life of one second is left with a half-life of a hundred milliseconds
-# at 200 Hz. A {term}`ConvLSTM` has no $\Delta$. Its forget gate multiplies the cell by some $f \in (0, 1)$ at every step, whatever a step
+# at 200 Hz. A ConvLSTM has no $\Delta$. Its forget gate multiplies the cell by some $f \in (0, 1)$ at every step, whatever a step
 # means, and so at $k$ times the rate it forgets
 #
 # $$ \tau_k = -\frac{50\ \text{ms}}{k \ln f} $$ (eq-rates-lstm)
@@ -187,7 +187,7 @@ pivot(rates, statistic="std").dropna(how="all")
 # says little; a comparison of *one* model with itself at two rates, as in {numref}`tbl-answer`, is far sharper, since the weights and
 # the label frames are the same on both sides.
 #
-# (sec-carry)=
+# (sec-rate-carry)=
 # ## What carrying the state is worth
 #
 # With published carry the network sees at most the last ten windows, half a second at 20 Hz. The difference between the two
