@@ -54,7 +54,7 @@ rates, rest = read_arms(study), read_arms(study, "rest.csv")
 #| label: fig-answer
 #| caption: >-
 #|   The answer of the book. Left: AP over the rate, input *sliding*, state carried. Where the time scale follows the rate (solid),
-#|   selective S5 and S5 keep their AP from 10 to 200 Hz; where it does not (dashed), they lose it. A ConvLSTM has no time scale
+#|   selective S5 and S5 keep their AP from 20 to 200 Hz; where it does not (dashed), they lose it. A ConvLSTM has no time scale
 #|   that could follow. Right: AP of objects that have been at rest for a time, at 20 Hz. Lines are means over the seeds, bands and
 #|   bars their range.
 #| alt: >-
