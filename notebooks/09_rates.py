@@ -239,7 +239,7 @@ columns = ["AP", "AP_rest", "AP_slow", "AP_fast"]
 # Each command goes on where it was interrupted, and a model whose rows stand in the committed table is not trained again.
 #
 # ```
-# ssmbook reproduce                                         # half an hour: selective S5 and ConvLSTM     
+# ssmbook reproduce                                         # half an hour: selective S5 and ConvLSTM
 # ssmbook reproduce 09 --profile study -p workers 2         # all arms and seeds: hours
 # ssmbook reproduce 09 --profile gen1-base --data-dir GEN1  # on Gen1, preprocessed or raw
 # ssmbook reproduce 09 --profile mine.yaml                  # arms of your own
