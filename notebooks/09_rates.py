@@ -35,6 +35,7 @@ from ssmbook import plots
 from ssmbook.dataset import window_and_stride
 from ssmbook.drawings import study as drawn
 from ssmbook.study import Workspace, pivot, read_arms, run_arms, write_table
+from ssmbook.study.questions import CAUSES, ask, collect_answers
 
 plots.style()
 pd.options.display.max_rows = 100
@@ -216,6 +217,9 @@ carried = at_base[(at_base["step_scale"] == "1/k") | ~follows].pivot_table(
 #| tbl-cap: >-
 #|   Streaming AP × 100 of selective S5, scored every 7 ms, by rate and latency: of all boxes, and of objects at rest, slower and faster
 #|   than 30 px/s. Input sliding, time scale following, state carried.
+if profile == "study":
+    ask(workspace.with_seed(workspace.seeds[0]), "s5-selective", causes=CAUSES)
+    _ = collect_answers(workspace)
 streaming = read_arms(study, "streaming.csv")
 columns = ["AP", "AP_rest", "AP_slow", "AP_fast"]
 (100 * streaming.groupby(["latency_ms", "rate_hz"])[columns].mean()).round(1)

@@ -36,9 +36,10 @@ from ssmbook.evaluation.moments import read_truth, streaming_evaluation
 from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.files import read_json, write_json
 from ssmbook.study.rates import REST_S
-from ssmbook.study.tables import write_table
+from ssmbook.study.tables import read_table, write_table
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.provenance import fingerprint, provenance
+from ssmbook.training.run_folder import MODEL
 
 STREAMING_HZ = (10.0, 20.0, 40.0, 100.0, 200.0)
 LATENCIES_MS = (0.0, 10.0, 25.0)
@@ -104,13 +105,26 @@ def cause_rows(place: Workspace, variant: str, rate_hz: float, name: str) -> dic
 def ask(
     place: Workspace, variant: str, rates_hz: Iterable[float] = STREAMING_HZ, causes: Iterable[str] = ()
 ) -> None:
-    """Answer the questions of one trained model; what was answered before with the same weights is not asked again."""
+    """Answer the questions of one model; what was answered before with the same weights is not asked again.
+
+    A model that is not here, and whose answers stand in the committed table, is not trained for them.
+    """
+    if not (place.run(variant) / MODEL).exists() and _answered(place, variant):
+        return
     exact_float32()
     for rate in rates_hz:
         _kept(place, variant, ("streaming", rate), partial(streaming_rows, place, variant, rate))
     for name in causes:
         rate = BASE_HZ if name in STAGES else 200.0
         _kept(place, variant, (name, rate), partial(cause_rows, place, variant, rate, name))
+
+
+def _answered(place: Workspace, variant: str) -> bool:
+    path = place.tables / "streaming.csv"
+    if place.given or not path.exists():
+        return False
+    table = read_table(path)
+    return bool(((table["model"] == variant) & (table["seed"] == place.profile.training.seed)).any())
 
 
 def collect_answers(workspace: Workspace) -> dict[str, pd.DataFrame]:
@@ -129,7 +143,7 @@ def collect_answers(workspace: Workspace) -> dict[str, pd.DataFrame]:
         keys = [key for key in ("model", "seed", "rate_hz", "latency_ms", "kind", "replaced") if key in table]
         path = workspace.tables / f"{name}.csv"
         if path.exists():  # those of other machines
-            table = pd.concat([pd.read_csv(path), table]).drop_duplicates(keys, keep="last")
+            table = pd.concat([read_table(path), table]).drop_duplicates(keys, keep="last")
         found[name] = table.sort_values(keys, kind="stable").reset_index(drop=True)
         write_table(path, found[name], profile=workspace.profile.name)
     return found

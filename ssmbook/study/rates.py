@@ -328,6 +328,8 @@ def _rows(cells: list[Cell], models: list[Trained], found: dict[int, list[dict]]
 def _write(workspace: Workspace, models: list[Trained], found: dict[int, list[dict]]) -> None:
     """The tables, of the models that are done."""
     rows = list(_rows(cells_of(workspace), models, found))
+    if not rows:  # what other settings gave stays as it is
+        return
     write_table(workspace.tables / RATES_CSV, pd.DataFrame(rows), profile=workspace.profile.name)
     by_cell = {
         cell.fingerprint: result["rest"]

@@ -100,11 +100,14 @@ def optimizer_and_schedule(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
     )
+    # One step of warm-up is none; PyTorch would divide by its length of 0.
+    one_step = training.warmup * training.steps == 1
+    warmup = math.nextafter(training.warmup, 0) if one_step else training.warmup
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=training.learning_rate,
         total_steps=training.steps,
-        pct_start=training.warmup,
+        pct_start=warmup,
         div_factor=20,
         final_div_factor=1e4,
         anneal_strategy="linear",
