@@ -135,6 +135,25 @@ def _annotation(path: Path, i: int, row: Any, times: dict, ids: dict) -> tuple:
     return times[row["image_id"]], *bbox, ids[row["category_id"]], track, score
 
 
+def coco_annotation(number: int, image: int, box: tuple) -> dict[str, Any]:
+    """A box of an image, each with its number from 1 on, as a COCO annotation.
+
+    Args:
+        box: of BOX_DTYPE, as ``tolist`` gives it.
+    """
+    _, x, y, w, h, class_id, track_id, score = box
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": class_id + 1,
+        "bbox": [x, y, w, h],
+        "area": w * h,
+        "iscrowd": 0,
+        "track_id": track_id,
+        "score": score,
+    }
+
+
 def write_coco(
     path: str | os.PathLike[str], boxes: np.ndarray, classes: Sequence[str], height: int, width: int
 ) -> None:
@@ -148,19 +167,7 @@ def write_coco(
     """
     times = np.unique(boxes["t"]).tolist()
     number = {t: i for i, t in enumerate(times, 1)}
-    annotations = [
-        {
-            "id": i,
-            "image_id": number[t],
-            "category_id": class_id + 1,
-            "bbox": [x, y, w, h],
-            "area": w * h,
-            "iscrowd": 0,
-            "track_id": track_id,
-            "score": score,
-        }
-        for i, (t, x, y, w, h, class_id, track_id, score) in enumerate(boxes.tolist(), 1)
-    ]
+    annotations = [coco_annotation(i, number[box[0]], box) for i, box in enumerate(boxes.tolist(), 1)]
     content = {
         "images": [{"id": number[t], "timestamp_us": t, "height": height, "width": width} for t in times],
         "annotations": annotations,

@@ -29,6 +29,7 @@ import numpy as np
 from ssmbook.dataset.labels import crop_boxes
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, clean_boxes
+from ssmbook.events.box_formats import coco_annotation
 from ssmbook.events.boxes import CSV_HEADER, csv_lines
 from ssmbook.files import atomic_write
 
@@ -117,19 +118,9 @@ class _Coco:
     def write(self, t_us: int, boxes: np.ndarray) -> None:
         if len(boxes):
             self.times.append(t_us)
-        for _, x, y, w, h, class_id, track_id, score in boxes.tolist():
+        for box in boxes.tolist():
             self.count += 1
-            row = {
-                "id": self.count,
-                "image_id": len(self.times),
-                "category_id": class_id + 1,
-                "bbox": [x, y, w, h],
-                "area": w * h,
-                "iscrowd": 0,
-                "track_id": track_id,
-                "score": score,
-            }
-            self._row(row, self.count == 1)
+            self._row(coco_annotation(self.count, len(self.times), box), self.count == 1)
 
     def finish(self) -> None:
         self.file.write(b'], "images": [')

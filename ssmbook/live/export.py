@@ -23,6 +23,7 @@ from ssmbook.errors import InputError
 from ssmbook.events import get_representation
 from ssmbook.files import atomic_write
 from ssmbook.live.folding import fold
+from ssmbook.ssm.export import onnx_file
 
 
 class ExportedStep(nn.Module):
@@ -102,15 +103,7 @@ def export_onnx(
     Raises:
         InputError: a package is missing, a size does not fit, or the recurrence cannot be exported.
     """
-    try:
-        import onnxscript  # noqa: F401 (torch.onnx needs it)
-    except ImportError as error:
-        raise InputError(
-            f"ONNX export needs a package that is missing ({error}); pip install 'ssmbook[export]'"
-        ) from None
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+    path = onnx_file(path)
     step, arguments = step_and_arguments(model, frame_hw, batch, step_scale)
     names = step.names()
     inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]

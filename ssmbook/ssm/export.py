@@ -24,6 +24,24 @@ class _Step(nn.Module):
         return y[:, 0], state
 
 
+def onnx_file(path: str | Path) -> Path:
+    """The path of an ONNX file that can be written.
+
+    Raises:
+        InputError: a package that writes it, or its folder, is missing.
+    """
+    try:
+        import onnxscript  # noqa: F401 (torch.onnx needs it)
+    except ImportError as error:
+        raise InputError(
+            f"ONNX export needs a package that is missing ({error}); pip install 'ssmbook[export]'"
+        ) from None
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+    return path
+
+
 def export_layer(layer: StateSpaceLayer, path: str | Path) -> Path:
     """Write one step of a layer as an ONNX file, in float32 and real arithmetic; it appears whole or not at all.
 
@@ -37,15 +55,7 @@ def export_layer(layer: StateSpaceLayer, path: str | Path) -> Path:
     """
     if isinstance(layer, S5) and layer.bidirectional:
         raise InputError("a bidirectional layer cannot be exported: it has no single step")
-    try:
-        import onnxscript  # noqa: F401 (torch.onnx needs it)
-    except ImportError as error:
-        raise InputError(
-            f"ONNX export needs a package that is missing ({error}); pip install 'ssmbook[export]'"
-        ) from None
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+    path = onnx_file(path)
     step = copy.deepcopy(layer).cpu().float().real_step()
     N = 2  # of the example; 1 would be taken for a constant
     arguments = torch.zeros(N, layer.width), torch.zeros(N, *step.state_shape), torch.ones(())
