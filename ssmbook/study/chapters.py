@@ -116,7 +116,7 @@ def _execute(chapter: Path, copy: Path, parameters: dict[str, Any]) -> Path:
             progress_bar=False,
             log_output=False,
             stderr_file=sys.stderr,  # progress bars of long cells
-            extra_arguments=["--log-level=ERROR"],  # of the kernel
+            extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which reports its own end as an error
         )
     except PapermillExecutionError as error:
         source = error.source.strip().splitlines()
