@@ -9,7 +9,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 
+QUIET = os.environ.get("TQDM_DISABLE")
+
+
 @pytest.hookimpl(tryfirst=True)  # before the chapter's kernel starts, which inherits the environment
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.path.suffix == ".ipynb":
         os.environ["TQDM_DISABLE"] = "1"
+    elif QUIET is None:
+        os.environ.pop("TQDM_DISABLE", None)

@@ -155,7 +155,8 @@ def lock(
 ) -> Iterator[None]:
     """Hold a folder, so that one process at a time does such work in it; it is made if needed.
 
-    The lock ends with its process, however that ends. Another process waits for it, and says on stderr for whom.
+    The lock ends with its process, however that ends. Another process waits for it, and says on stderr for whom
+    (not where ``TQDM_DISABLE`` is set).
 
     Args:
         folder: holds the lock's file, ``.lock``, as long as someone holds it.
@@ -178,7 +179,8 @@ def lock(
         except filelock.Timeout:
             if not wait:
                 raise InputError(f"{folder}: {_holder(path)}; wait until it has ended") from None
-            print(f"{folder}: {_holder(path)}; waiting for it", file=sys.stderr, flush=True)
+            if not os.environ.get("TQDM_DISABLE"):  # told like progress, which a saved notebook does not hold
+                print(f"{folder}: {_holder(path)}; waiting for it", file=sys.stderr, flush=True)
             held.acquire()
     except OSError as error:
         raise InputError(
