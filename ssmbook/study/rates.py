@@ -101,7 +101,8 @@ class Cell:
                 "sensor": asdict(self.workspace.sensor),
                 "input": (profile.representation, self.workspace.represent.options),
                 "model": (profile.model, variant.recurrence, dict(variant.options)),
-                "training": {key: value for key, value in training.items() if key not in FREE},
+                # freeze is left out where nothing is frozen: the cells of earlier runs have none.
+                "training": {k: v for k, v in training.items() if k not in FREE and (k, v) != ("freeze", "")},
                 "cell": (*self.inputs, step_scale(self.arm, self.rate_hz), self.arm.carry),
                 "every_hz": lowest_rate(profile.arms),
             }

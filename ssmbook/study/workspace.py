@@ -8,13 +8,15 @@
 ``figures/<profile>``                     figures of the book
 ========================================  ====================================================
 
-With another folder for the data, tables and figures lie in ``<profile>@<folder>-<six digits>``, so that those of
-two sets of data stay apart.
+``data`` and ``figures`` are those of the book's folder, from wherever a chapter or a command is run; the three places
+are told first. With another folder for the data, tables and figures lie in ``<profile>@<folder>-<six digits>``, so
+that those of two sets of data stay apart.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
@@ -40,17 +42,28 @@ from ssmbook.errors import InputError
 from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
 from ssmbook.files import existing_folder
+from ssmbook.progress import tell
 from ssmbook.study.profiles import Profile, get_profile
 from ssmbook.training.run import train
+from ssmbook.training.run_folder import Older
 from ssmbook.training.settings import Training
 
 SPLITS = ("train", "val", "test")
 
 
 def book_root(start: str | Path = ".") -> Path:
-    """The folder of the book: the nearest one upwards from ``start`` that holds ``myst.yml``; else ``start``."""
-    start = Path(start).resolve()
-    return next((folder for folder in (start, *start.parents) if (folder / "myst.yml").exists()), start)
+    """The folder of the book: the nearest one upwards from ``start`` that holds ``myst.yml``; else the checkout that
+    this library is imported from; else, installed without the book, ``start``."""
+    start, own = Path(start).resolve(), Path(__file__).resolve().parents[2]
+    folders = (start, *start.parents, own)
+    return next((folder for folder in folders if (folder / "myst.yml").exists()), start)
+
+
+@functools.cache
+def _tell_place(folder: Path, tables: Path, figures: Path) -> None:
+    """Once in a process, and by one of those that train together."""
+    if not getattr(rank_zero_only, "rank", 0):
+        tell(f"data and runs: {folder}\ntables: {tables}\nfigures: {figures}")
 
 
 class Workspace:
@@ -86,6 +99,7 @@ class Workspace:
         self.tables = root / "data" / "tables" / self._of(name)
         self.figures = root / "figures" / self._of(name)
         self.workers = workers
+        _tell_place(self.folder.resolve(), self.tables, self.figures)
 
     @property
     def sensor(self) -> Sensor:
@@ -269,12 +283,13 @@ class Workspace:
         logger: str = "csv",
         init: str | Path = "",
         name: str = "",
+        older: Older = "aside",
     ) -> Path:
         """The checkpoint of the profile's training; trains, or goes on training, where it is missing.
 
         Args:
             variant, init: see ``new_model``.
-            accelerator, devices, nodes, logger: see ``ssmbook.training.run``.
+            accelerator, devices, nodes, logger, older: see ``ssmbook.training.run``.
             name: of the run's folder; see ``run`` for the default.
         """
         begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
@@ -289,6 +304,7 @@ class Workspace:
             devices=devices,
             nodes=nodes,
             logger=logger,
+            older=older,
             parameters={"profile": self.profile.name, **begun, **given},
             trained_on=TrainedOn(
                 representation=self.kind.name,

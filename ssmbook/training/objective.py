@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from ssmbook.detector import Detector, detach_states
 from ssmbook.detector.config import STRIDES
@@ -22,10 +23,11 @@ class TrainingStep(nn.Module):
 
     Args:
         model: the detector.
-        training: of it count precision (weights stay float32); checkpointing; mask_ratio, the share of each
-            frame's tokens that are masked, drawn from PyTorch's generator for the CPU, for which the model needs its
-            ``mask_token``; and h2_weight, what the recurrences' H2 norms above ω_min = πα count in the loss, α the
-            model's bandlimit: the second remedy of arXiv 2402.15584 against aliasing.
+        training: of it count precision (weights stay float32); checkpointing; freeze, the part that keeps its
+            weights and buffers; mask_ratio, the share of each frame's tokens that are masked, drawn from PyTorch's
+            generator for the CPU, for which the model needs its ``mask_token``; and h2_weight, what the recurrences'
+            H2 norms above ω_min = πα count in the loss, α the model's bandlimit: the second remedy of
+            arXiv 2402.15584 against aliasing.
 
     Raises:
         InputError: a weight below 0, or one for a model whose recurrences have no H2 norm, or without bandlimit.
@@ -36,6 +38,9 @@ class TrainingStep(nn.Module):
         self.model, self.precision = model, training.precision
         if training.checkpointing:
             model.backbone.checkpoint_blocks()
+        self.frozen: list[nn.Module] = [getattr(model, training.freeze)] if training.freeze else []
+        for part in self.frozen:
+            part.requires_grad_(False)
         self.mask_ratio, self.h2_weight = training.mask_ratio, training.h2_weight
         weight, limited = self.h2_weight, model.config.get("bandlimit") is not None
         if weight and (weight < 0 or not limited or not all(r.has_h2_norm for r in recurrences(model))):
@@ -43,6 +48,13 @@ class TrainingStep(nn.Module):
                 f"h2_weight is {weight}; it must be at least 0, and 0 for a model without bandlimit or whose "
                 f"recurrence ({model.config['recurrence']}) has no H2 norm"
             )
+
+    def train(self, mode: bool = True) -> TrainingStep:
+        """Frozen parts stay in eval mode, so that no BatchNorm in them moves its statistics."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     def forward(
         self, x: Tensor, frames: Tensor, targets: Tensor, states: Any = None
@@ -92,18 +104,22 @@ def learning_rate_for(batch_size: int, base: float = 2e-4) -> float:
     return base * (batch_size / 8) ** 0.5
 
 
-def optimizer_and_schedule(
-    model: nn.Module, training: Training
-) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
-    """AdamW, and one cycle: linear up over ``warmup`` of the steps from 1/20 of the learning rate, linear down to
-    1/200,000 of it."""
+def optimizer_and_schedule(model: nn.Module, training: Training) -> tuple[torch.optim.AdamW, OneCycleLR]:
+    """AdamW over the parameters that are trained, and one cycle: linear up over ``warmup`` of the steps from 1/20 of
+    the learning rate, linear down to 1/200,000 of it."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+        trained, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
     )
+    return optimizer, schedule_at(optimizer, training)
+
+
+def schedule_at(optimizer: torch.optim.Optimizer, training: Training, step: int = 0) -> OneCycleLR:
+    """The cycle of a training after some steps, whatever the optimiser's learning rate was before."""
     # One step of warm-up is none; PyTorch would divide by its length of 0.
     one_step = training.warmup * training.steps == 1
     warmup = math.nextafter(training.warmup, 0) if one_step else training.warmup
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
+    schedule = OneCycleLR(
         optimizer,
         max_lr=training.learning_rate,
         total_steps=training.steps,
@@ -113,4 +129,7 @@ def optimizer_and_schedule(
         anneal_strategy="linear",
         cycle_momentum=False,
     )
-    return optimizer, schedule
+    if step:  # the rate depends on the count alone
+        schedule._step_count, schedule.last_epoch = step + 1, step - 1
+        schedule.step()
+    return schedule

@@ -31,3 +31,4 @@ class Training:
     workers: int = 8
     seed: int = 0
     h2_weight: float = 0.0  # of the S5 layers' H2 norms above ω_min = πα in the loss, α the model's bandlimit
+    freeze: str = ""  # "backbone": it stays as it is, bit for bit, and neck and head alone learn

@@ -24,6 +24,7 @@ from ssmbook.training.settings import Training
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """A profile of two variants with two seeds each, whose data are there, and its tables too."""
+    (tmp_path / "myst.yml").touch()  # the book's folder
     monkeypatch.chdir(tmp_path)
     make_set(tmp_path)
     training = replace(TRAINING, steps=1, validate_every=1)
