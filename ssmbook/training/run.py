@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -92,32 +92,29 @@ def train(
         precision="32-true",  # mixed precision is applied to the network alone, see TrainingStep
     )
 
-    def fit() -> None:
-        # One process looks after the folder, when all have looked at it; others of the same run wait for that one.
-        fabric.barrier()
-        with (
-            lock(folder, "trains in it", wait=devices * nodes == 1, beside=True)
-            if fabric.is_global_zero
-            else nullcontext()
-        ):
-            fit_alone()
+    record = replace(trained_on or TrainedOn(), sensor=sensor, sequence_length=training.sequence_length)
 
     def fit_alone() -> None:
         finished, resume = False, None
         if fabric.is_global_zero and not (finished := is_finished()):  # by the process that held the folder
             resume = begin(folder, settings, older)
         finished, resume = fabric.broadcast((finished, resume))
-        if finished:
-            return
-        record = replace(trained_on or TrainedOn(), sensor=sensor, sequence_length=training.sequence_length)
-        loop = Fit(fabric, folder, model, data, sensor, training, resume, logger, record)
-        loop.run()
-        if fabric.is_global_zero:
-            save_checkpoint(folder / MODEL, model, **loop.extra)
-        fabric.barrier()
+        if not finished:
+            loop = Fit(fabric, folder, model, data, sensor, training, resume, logger, record)
+            loop.run()
+            if fabric.is_global_zero:
+                save_checkpoint(folder / MODEL, model, **loop.extra)
+            fabric.barrier()
 
-    fabric.launch(lambda _: fit())
+    fabric.launch(lambda _: _held(fabric, folder, devices * nodes == 1, fit_alone))
     return folder / MODEL
+
+
+def _held(fabric: Fabric, folder: Path, wait: bool, fit: Callable[[], None]) -> None:
+    """Train in a folder that one process looks after, when all have looked at it; others of the run wait for it."""
+    fabric.barrier()
+    with lock(folder, "trains in it", wait=wait, beside=True) if fabric.is_global_zero else nullcontext():
+        fit()
 
 
 def _strategy(model: Detector, processes: int) -> str | DDPStrategy:
