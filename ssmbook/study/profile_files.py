@@ -21,7 +21,7 @@ from ssmbook.dataset import get_sensor
 from ssmbook.errors import InputError, shown
 from ssmbook.events.simulate.sets import SETS
 from ssmbook.files import read_yaml
-from ssmbook.study.profiles import PROFILES, VARIANTS, Arm, Profile, Variant
+from ssmbook.study.arms import VARIANTS, Arm, Profile, Variant
 from ssmbook.training.settings import Training
 
 KEYS = ("base", "model", "representation", "seeds", "sensor", "simulation", "training", "variants", "arms")
@@ -29,14 +29,14 @@ MODES = ("held", "true", "sliding", "traces")
 CARRIES = ("exact", "published")
 
 
-def read_profile(path: str | Path) -> Profile:
-    """The profile that a YAML file describes; its name is the file's.
+def read_profile(path: str | Path, shipped: Mapping[str, Profile]) -> Profile:
+    """The profile that a YAML file describes, on top of one that is shipped; its name is the file's.
 
     Raises:
         InputError: a key, a name or a value that is none; the message names the file, the key, and the nearest name.
     """
     entries = _mapping(path, "the file", read_yaml(path, "the YAML file of a profile"), KEYS)
-    base = PROFILES[_name(path, "base", entries.get("base", "demo"), PROFILES)]
+    base = shipped[_name(path, "base", entries.get("base", "demo"), shipped)]
     own = {
         name: _variant(path, f"variants: {name}", value)
         for name, value in _mapping(path, "variants", entries.get("variants", {})).items()

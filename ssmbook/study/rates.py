@@ -42,7 +42,7 @@ from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.files import read_json, write_json
 from ssmbook.processes import run_calls
 from ssmbook.progress import progress_bar
-from ssmbook.study.profiles import Arm
+from ssmbook.study.arms import Arm
 from ssmbook.study.tables import read_table, write_table
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.provenance import fingerprint, provenance

@@ -43,7 +43,8 @@ from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
 from ssmbook.files import existing_folder
 from ssmbook.progress import tell
-from ssmbook.study.profiles import Profile, get_profile
+from ssmbook.study.arms import Profile
+from ssmbook.study.profiles import get_profile
 from ssmbook.training.run import train
 from ssmbook.training.run_folder import Older
 from ssmbook.training.settings import Training

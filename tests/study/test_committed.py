@@ -8,7 +8,7 @@ import pytest
 from training_set import SENSOR, TRAINING, make_set
 
 from ssmbook.study import Profile, Workspace, collect_arms, read_arms, run_arms
-from ssmbook.study.profiles import Arm
+from ssmbook.study.arms import Arm
 from ssmbook.study.rates import REST_CSV
 
 

@@ -7,7 +7,8 @@ import pytest
 from ssmbook.cli import main
 from ssmbook.errors import InputError
 from ssmbook.study import Workspace, get_profile
-from ssmbook.study.profiles import PROFILES, Arm, Variant
+from ssmbook.study.arms import Arm, Variant
+from ssmbook.study.profiles import PROFILES
 from ssmbook.study.rates import cells_of
 
 FULL = """

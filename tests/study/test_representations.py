@@ -13,7 +13,7 @@ from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, REPRESENTATIONS, Events, Traces, open_events, read_boxes
 from ssmbook.live import StreamingDetector
 from ssmbook.live.export import step_and_arguments
-from ssmbook.study.profiles import Arm, Profile
+from ssmbook.study.arms import Arm, Profile
 from ssmbook.study.workspace import Workspace
 
 OTHERS = [name for name in REPRESENTATIONS if name != "stacked_histogram"]

@@ -15,7 +15,8 @@ from ssmbook.detector import PRESETS, Detector, load_checkpoint
 from ssmbook.detector.recurrences import get_recurrence
 from ssmbook.errors import InputError
 from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms
-from ssmbook.study.profiles import VARIANTS, Arm, all_arms
+from ssmbook.study.arms import VARIANTS, Arm
+from ssmbook.study.profiles import all_arms
 from ssmbook.study.rates import cells_of
 from ssmbook.training.objective import TrainingStep, recurrences
 from ssmbook.training.settings import Training
