@@ -131,7 +131,7 @@ def test_patience_counts_anew(short, data_dir, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("training", "model", "words"),
     [
-        (replace(LONG, batch_size=1), {}, "batch_size 2, not 1"),
+        (replace(LONG, weight_decay=0.1), {}, r"weight_decay 0\.0, not 0\.1"),
         (LONG, {"recurrence": "none"}, "model recurrence 's5', not 'none'"),
         (replace(SHORT, steps=1), {}, "steps is 1, but .* has done 2; give more"),
         (replace(SHORT, learning_rate=1e-2), {}, "steps is 2, but .* has done 2; give more"),
@@ -148,7 +148,9 @@ def test_what_else_changes_the_result_is_refused(short, data_dir, tmp_path, trai
 
 def test_without_extend_it_is_refused_and_says_how(short, extended, data_dir, tmp_path):
     folder = copied(short, tmp_path)
-    with pytest.raises(InputError, match=r"learning_rate 0\.001, not 0\.0005; go on with it by --extend, or"):
+    with pytest.raises(
+        InputError, match=r"learning_rate 0\.001, not 0\.0005, steps 2, not 4; go on .* --extend"
+    ):
         run(data_dir, folder, LONG)
     with pytest.raises(InputError, match="seed 0, not 1; train under another name"):
         run(data_dir, folder, replace(SHORT, seed=1))
