@@ -108,6 +108,9 @@ def _fields(path: str | Path, where: str, value: Any, kind: type) -> dict[str, A
 
 
 def _typed(path: str | Path, where: str, value: Any, kind: str) -> Any:
+    if kind.startswith("Mapping"):  # of numbers
+        entries = _mapping(path, where, value)
+        return {key: _typed(path, f"{where}: {key}", entry, "float") for key, entry in entries.items()}
     types: Any = {"int": int, "float": (int, float), "bool": bool, "str": str}[kind]
     if not isinstance(value, types) or (kind != "bool" and isinstance(value, bool)):
         raise InputError(f"{path}: {where} is {shown(value)}; it must be of type {kind}")

@@ -46,7 +46,7 @@ from ssmbook.study.arms import Arm
 from ssmbook.study.tables import read_table, write_table
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.provenance import fingerprint, provenance
-from ssmbook.training.run_folder import FREE, MODEL
+from ssmbook.training.run_folder import FREE, MODEL, SINCE
 
 RATES_CSV, REST_CSV = "rates.csv", "rest.csv"
 #: Seconds since an object last moved, from which to which the table of objects at rest counts.
@@ -101,8 +101,12 @@ class Cell:
                 "sensor": asdict(self.workspace.sensor),
                 "input": (profile.representation, self.workspace.represent.options),
                 "model": (profile.model, variant.recurrence, dict(variant.options)),
-                # freeze is left out where nothing is frozen: the cells of earlier runs have none.
-                "training": {k: v for k, v in training.items() if k not in FREE and (k, v) != ("freeze", "")},
+                "training": {
+                    k: v
+                    for k, v in training.items()
+                    # The cells of earlier runs have burn_in, and no later setting.
+                    if k not in FREE and (k == "burn_in" or k not in SINCE or v != SINCE[k])
+                },
                 "cell": (*self.inputs, step_scale(self.arm, self.rate_hz), self.arm.carry),
                 "every_hz": lowest_rate(profile.arms),
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from ssmbook.detector import Detector, detach_states
 from ssmbook.detector.config import STRIDES
 from ssmbook.detector.precision import autocast
 from ssmbook.detector.recurrences import Recurrence
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 from ssmbook.training.settings import Training
 
 
@@ -25,12 +26,12 @@ class TrainingStep(nn.Module):
         model: the detector.
         training: of it count precision (weights stay float32); checkpointing; freeze, the part that keeps its
             weights and buffers; mask_ratio, the share of each frame's tokens that are masked, drawn from PyTorch's
-            generator for the CPU, for which the model needs its ``mask_token``; and h2_weight, what the recurrences'
-            H2 norms above ω_min = πα count in the loss, α the model's bandlimit: the second remedy of
-            arXiv 2402.15584 against aliasing.
+            generator for the CPU, for which the model needs its ``mask_token``; and the weights of further terms of
+            the loss, terms and h2_weight, see ``TERMS``.
 
     Raises:
-        InputError: a weight below 0, or one for a model whose recurrences have no H2 norm, or without bandlimit.
+        InputError: an unknown term; an H2 norm's weight below 0, or one for a model whose recurrences have no such
+            norm, or without bandlimit.
     """
 
     def __init__(self, model: Detector, training: Training) -> None:
@@ -41,13 +42,14 @@ class TrainingStep(nn.Module):
         self.frozen: list[nn.Module] = [getattr(model, training.freeze)] if training.freeze else []
         for part in self.frozen:
             part.requires_grad_(False)
-        self.mask_ratio, self.h2_weight = training.mask_ratio, training.h2_weight
-        weight, limited = self.h2_weight, model.config.get("bandlimit") is not None
-        if weight and (weight < 0 or not limited or not all(r.has_h2_norm for r in recurrences(model))):
-            raise InputError(
-                f"h2_weight is {weight}; it must be at least 0, and 0 for a model without bandlimit or whose "
-                f"recurrence ({model.config['recurrence']}) has no H2 norm"
-            )
+        self.mask_ratio, self.terms = training.mask_ratio, dict(training.terms)
+        if training.h2_weight:
+            self.terms["h2_norm"] = training.h2_weight
+        if "h2_norm" in self.terms:
+            check_h2(model, self.terms["h2_norm"])
+        for name in self.terms:
+            if name not in TERMS:
+                raise InputError(f"there is no loss term {shown(name)}; the terms are {', '.join(TERMS)}")
 
     def train(self, mode: bool = True) -> TrainingStep:
         """Frozen parts stay in eval mode, so that no BatchNorm in them moves its statistics."""
@@ -64,11 +66,9 @@ class TrainingStep(nn.Module):
             mask = self._token_mask(x) if self.training else None
             features, states = self.model.features(x, states, token_mask=mask, frames=frames)
             losses = self.model.loss(features, targets, self._count)
-        if self.h2_weight:
-            omega_min = math.pi * self.model.config["bandlimit"]
-            norms = torch.stack([r.h2_norm(omega_min) for r in recurrences(self.model)]).sum()
-            losses["h2_norm"] = norms.to(losses["loss"])
-            losses["loss"] = losses["loss"] + self.h2_weight * losses["h2_norm"]
+        for name, weight in self.terms.items():
+            losses[name] = TERMS[name](self.model, features, targets).to(losses["loss"])
+            losses["loss"] = losses["loss"] + weight * losses[name]
         return losses, detach_states(states)
 
     def _token_mask(self, x: Tensor) -> Tensor | None:
@@ -97,6 +97,29 @@ class TrainingStep(nn.Module):
 def recurrences(model: Detector) -> list[Recurrence]:
     """The recurrences of a model's stages."""
     return [stage.recurrence for stage in model.backbone.stages]  # type: ignore[misc]
+
+
+def check_h2(model: Detector, weight: float) -> None:
+    """An InputError for a weight of an H2 norm that a model has not, or below 0."""
+    limited = model.config.get("bandlimit") is not None
+    if weight < 0 or not limited or not all(r.has_h2_norm for r in recurrences(model)):
+        raise InputError(
+            f"h2_weight is {weight}; it must be at least 0, and 0 for a model without bandlimit or whose "
+            f"recurrence ({model.config['recurrence']}) has no H2 norm"
+        )
+
+
+def h2_norm(model: Detector, features: dict[int, Tensor], targets: Tensor) -> Tensor:
+    """The sum of the recurrences' H2 norms above ω_min = πα, α the model's bandlimit: the second remedy of
+    arXiv 2402.15584 against aliasing."""
+    omega_min = math.pi * model.config["bandlimit"]
+    return torch.stack([r.h2_norm(omega_min) for r in recurrences(model)]).sum()
+
+
+#: Terms that a run may add to the detector's loss, by name: functions of the model, the labelled frames' features
+#: {stage: [M, C, h, w]} and the targets [M, G, 5]. ``Training.terms`` gives their weights, ``h2_weight`` that of the
+#: first.
+TERMS: dict[str, Callable[[Detector, dict[int, Tensor], Tensor], Tensor]] = {"h2_norm": h2_norm}
 
 
 def learning_rate_for(batch_size: int, base: float = 2e-4) -> float:

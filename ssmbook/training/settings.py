@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,6 @@ class Training:
     seed: int = 0
     h2_weight: float = 0.0  # of the S5 layers' H2 norms above ω_min = πα in the loss, α the model's bandlimit
     freeze: str = ""  # "backbone": it stays as it is, bit for bit, and neck and head alone learn
+    terms: Mapping[str, float] = field(
+        default_factory=dict
+    )  # weights of further terms, names of objective.TERMS
