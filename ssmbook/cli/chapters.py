@@ -45,7 +45,7 @@ def _add_reproduce(commands: Any) -> None:
     command.add_argument(
         "--dry-run",
         action="store_true",
-        help="list models, trainings and evaluations, and estimate their time",
+        help="list models, training runs and evaluations, and estimate their time",
     )
     command.set_defaults(run=_reproduce)
 

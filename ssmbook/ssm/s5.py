@@ -23,7 +23,7 @@ from ssmbook.ssm.kernels.planes import from_planes, multiply_planes
 from ssmbook.ssm.layer import HALF, Pieces, StateSpaceLayer
 from ssmbook.ssm.real import RealS5
 
-LEAST_DECAY = 1e-4  # clip_eigs holds Re λ ≤ −LEAST_DECAY
+MIN_DECAY = 1e-4  # clip_eigs holds Re λ ≤ −MIN_DECAY
 # Standard deviation, times √fan-in, of the normal that the published code truncates at ±2 σ. A LeCun start
 # divides by this number, which is the spread that the truncation leaves; the published code multiplies by it.
 PUBLISHED_SPREAD = 0.87962566103423978
@@ -39,17 +39,17 @@ def passes_band(Lambda: Tensor, step: Tensor, bandlimit: float) -> Tensor:
 
 
 class _Floor(torch.autograd.Function):
-    """Re λ ≤ −LEAST_DECAY. A mode that is held there gets the gradients that lead it back below, and no others."""
+    """Re λ ≤ −MIN_DECAY. A mode that is held there gets the gradients that lead it back below, and no others."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(real: Tensor) -> Tensor:
-        return real.clamp(max=-LEAST_DECAY)
+        return real.clamp(max=-MIN_DECAY)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0] <= -LEAST_DECAY)
+        ctx.save_for_backward(inputs[0] <= -MIN_DECAY)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

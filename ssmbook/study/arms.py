@@ -108,7 +108,7 @@ class Profile:
     model: str  # a preset of ssmbook.detector
     training: Training
     arms: tuple[Arm, ...]
-    seeds: tuple[int, ...] = ()  # of the trainings of each variant; the training's own if empty
+    seeds: tuple[int, ...] = ()  # of the runs of each variant; the training settings' own if empty
     simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
     long_range: LongRange = LongRange()
     representation: str = "stacked_histogram"  # of the events, a name of ssmbook.events.REPRESENTATIONS

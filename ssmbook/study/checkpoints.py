@@ -56,7 +56,7 @@ def evaluate_checkpoint(
             training: 21 on Gen1 and 10 on 1 Mpx for the released ones.
         batch_size: sequences that run side by side.
         follow: the time scale of a state-space model follows the time between the set's windows, also over gaps,
-            relative to that in training: true: as the checkpoint states it; a number: so many ms. Else every
+            relative to that in training: true: as the checkpoint states it; a number: in ms. Else every
             step is as long as in training, which is how published figures were measured. One very long step is
             not many short ones: by the bilinear rule fast modes hardly fade over a gap of seconds.
         device: of PyTorch; a GPU where there is one.

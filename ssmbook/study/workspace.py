@@ -3,7 +3,7 @@
 ========================================  ====================================================
 ``<data>/raw/{train,val,test}``           raw events and boxes (simulated, or yours)
 ``<data>/sets/window=50_stride=50/…``     preprocessed sequences
-``<data>/runs/<variant>/``                one training: model, metrics, provenance
+``<data>/runs/<variant>/``                one run: model, metrics, provenance
 ``data/tables/<profile>``                 tables of the book (csv)
 ``figures/<profile>``                     figures of the book
 ========================================  ====================================================
@@ -117,7 +117,7 @@ class Workspace:
         return self.profile.seeds or (self.profile.training.seed,)
 
     def with_seed(self, seed: int) -> Workspace:
-        """The same data, with trainings of that seed alone."""
+        """The same data, with runs of that seed alone."""
         own = copy.copy(self)
         training = replace(self.profile.training, seed=seed)
         own.profile = replace(self.profile, training=training, seeds=())
@@ -221,7 +221,7 @@ class Workspace:
         )
 
     def training_batch(self) -> Batch:
-        """The first batch of a training."""
+        """The first batch of a run."""
         return next(iter(self.data_module().train_dataloader()))
 
     def frames_at(self, split: str, sequence: str, times_us: Sequence[int]) -> list[np.ndarray]:
@@ -236,12 +236,12 @@ class Workspace:
         return frames
 
     def run(self, variant: str = "") -> Path:
-        """The folder of one training: the variant's name, and its seed where that is not 0."""
+        """The folder of one run: the variant's name, and its seed where that is not 0."""
         seed, variant = self.profile.training.seed, variant or self.profile.variants[0]
         return self.folder / "runs" / self._of(f"{variant}_seed={seed}" if seed else variant)
 
     def new_model(self, variant: str = "", init: str | Path = "") -> Detector:
-        """The profile's detector for its sensor, with starting weights drawn from the training's seed.
+        """The profile's detector for its sensor, with starting weights drawn from the run's seed.
 
         Args:
             variant: of the profile; its first one by default.

@@ -46,7 +46,7 @@ LOG_EVERY = 10  # steps between rows of metrics.csv
 
 
 class Fit:
-    """One training on one process; processes step together.
+    """One run on one process; processes step together.
 
     A step draws ``accumulate`` batches, adds up their gradients, clips them by value and moves the weights.
     States are carried per stream slot, reset where a sequence begins, and cut off from their graph; a random

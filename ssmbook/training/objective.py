@@ -138,7 +138,7 @@ def optimizer_and_schedule(model: nn.Module, training: Training) -> tuple[torch.
 
 
 def schedule_at(optimizer: torch.optim.Optimizer, training: Training, step: int = 0) -> OneCycleLR:
-    """The cycle of a training after some steps, whatever the optimiser's learning rate was before."""
+    """The cycle of a run after some steps, whatever the optimiser's learning rate was before."""
     # One step of warm-up is none; PyTorch would divide by its length of 0.
     one_step = training.warmup * training.steps == 1
     warmup = math.nextafter(training.warmup, 0) if one_step else training.warmup

@@ -70,7 +70,7 @@ def differences(folder: Path, parameters: Mapping[str, Any]) -> dict[str, tuple[
         before = _deciding(previous["parameters"])
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(
-            f"{folder / PROVENANCE}: does not hold the parameters of a training; remove it, and the training is "
+            f"{folder / PROVENANCE}: does not hold the parameters of a run; remove it, and the run is "
             "begun anew beside what the folder holds"
         ) from None
     now = _deciding(json.loads(json.dumps(parameters, default=plain_data)))
@@ -134,7 +134,7 @@ def _steps_done(folder: Path) -> int:
     state = read_checkpoint(folder / LAST).get("training")
     step = state.get("step") if isinstance(state, dict) else None
     if not isinstance(step, int):
-        raise InputError(f"{folder / LAST}: holds no state of a training. {_anew(folder / LAST)}")
+        raise InputError(f"{folder / LAST}: holds no state of a run. {_anew(folder / LAST)}")
     return step
 
 
@@ -150,16 +150,16 @@ def _extensions(folder: Path) -> list[Any]:
 def begin(folder: Path, parameters: Mapping[str, Any], older: Older = "aside") -> Path | None:
     """Make the folder ready; returns the state from which a run with these parameters resumes, if any.
 
-    A training with other parameters is extended where ``older`` says so, ``check_older`` having passed. Otherwise it
+    A run with other parameters is extended where ``older`` says so, ``check_older`` having passed. Otherwise it
     is not deleted: its folder is renamed, and stderr says so; so is one whose ``provenance.json`` is damaged. What a
     killed process was writing is removed.
     """
     extensions = _extensions(folder)
     try:
         differs = differences(folder, parameters)
-        why = f"held a training with other parameters ({', '.join(differs or {})})"
+        why = f"held a run with other parameters ({', '.join(differs or {})})"
     except InputError as error:
-        differs, why = None, f"held a training whose parameters are not known ({error})"
+        differs, why = None, f"held a run whose parameters are not known ({error})"
     if differs and older == "extend":
         done = _steps_done(folder)
         # The finished model first: without it the run is an unfinished one, with whichever parameters.
@@ -187,7 +187,7 @@ def _free_name(folder: Path) -> Path:
 
 
 class MetricsFile:
-    """``metrics.csv``: rows are added as they come; rows after ``step`` are of a training that was cut off.
+    """``metrics.csv``: rows are added as they come; rows after ``step`` are of a run that was cut off.
 
     Rows that are damaged, as the last one may be, are left out, and stderr says how many.
     """
@@ -219,7 +219,7 @@ def _is_row(row: str) -> bool:
 
 
 def read_metrics(run: str | Path) -> pd.DataFrame:
-    """The metrics that a training has logged, one row per step that logged any, indexed by step.
+    """The metrics that a run has logged, one row per step that logged any, indexed by step.
 
     Raises:
         InputError: there are none, or the file is damaged.
@@ -232,7 +232,7 @@ def read_metrics(run: str | Path) -> pd.DataFrame:
 
 
 def read_state(path: Path, processes: int) -> dict[str, Any]:
-    """The content of ``last.ckpt``, with the state of a training by as many processes.
+    """The content of ``last.ckpt``, with the state of a run by as many processes.
 
     Raises:
         InputError: it is damaged, of another kind or of other processes; the message says how the run goes on.
@@ -244,7 +244,7 @@ def read_state(path: Path, processes: int) -> dict[str, Any]:
     state = content.get("training")
     ranks = state.get("ranks") if isinstance(state, dict) else None
     if not isinstance(ranks, list) or not all(isinstance(rank, dict) for rank in ranks):
-        raise InputError(f"{path}: holds no state of a training. {_anew(path)}")
+        raise InputError(f"{path}: holds no state of a run. {_anew(path)}")
     if len(ranks) != processes:
         raise InputError(
             f"{path} is of {len(ranks)} processes, each with its own streams, not of {processes}; go on with as many "
@@ -270,13 +270,11 @@ def damaged_state(path: Path) -> Iterator[None]:
         ValueError,
     ) as error:
         words = one_line((str(error) or type(error).__name__).splitlines()[0])
-        raise InputError(
-            f"{path}: the state of the training in it is damaged ({words}). {_anew(path)}"
-        ) from None
+        raise InputError(f"{path}: the state of the run in it is damaged ({words}). {_anew(path)}") from None
 
 
 def _anew(path: Path) -> str:
-    return f"Rename {path.parent} to keep what it holds, and the same command begins the training anew"
+    return f"Rename {path.parent} to keep what it holds, and the same command begins the run anew"
 
 
 def check_moments(optimizer: torch.optim.Optimizer) -> None:
