@@ -110,7 +110,7 @@ def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overr
         config = {name: value for name, value in config.items() if name in _arguments()}
     model = _build({**config, **overrides}, path)
     _load(model, weights, path)
-    if _is_ours(content):
+    if is_ours(content):
         model.trained_on = TrainedOn.read(content, path)
     return model
 
@@ -172,7 +172,17 @@ def _preset_of(weights: dict[str, Tensor], published: bool, path: str | Path) ->
     )
 
 
-def _is_ours(content: dict[str, Any]) -> bool:
+def is_released(content: dict[str, Any], path: str | Path) -> bool:
+    """Whether a checkpoint's weights have the names of S5-ViT's or RVT's code; ours may be of any form.
+
+    Raises:
+        InputError: it holds no detector, or two.
+    """
+    return not is_ours(content) and _find_weights(content, path)[1]
+
+
+def is_ours(content: dict[str, Any]) -> bool:
+    """Whether ``save_checkpoint`` wrote it, with what makes the network beside its weights."""
     kind = content.get("format")
     return isinstance(kind, str) and kind == FORMAT
 
@@ -196,7 +206,7 @@ def _config_and_weights(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The arguments of a file's detector, and its weights under our names."""
     content = read_checkpoint(path) if content is None else content
-    if _is_ours(content):
+    if is_ours(content):
         weights = content.get("state_dict")
         weights = weights if isinstance(weights, dict) else {}
         weights = {n: w for n, w in weights.items() if isinstance(n, str) and isinstance(w, Tensor)}
