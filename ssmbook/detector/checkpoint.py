@@ -6,6 +6,7 @@ other objects of libraries that need not be installed. Only tensors are taken, a
 
 import inspect
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
         InputError: it cannot be written, the disk being full, say; what was there before stays.
     """
     path = Path(path)
-    content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
+    own = _plainly({**extra, "format": FORMAT, "config": model.config})
+    content = {**own, "state_dict": model.state_dict()}
     try:
         with atomic_write(path) as file:
             torch.save(content, file)
@@ -65,6 +67,20 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
             f"{path}: cannot be written ({words}); make room or give another folder, and start again: what was "
             "written before is whole"
         ) from None
+
+
+def _plainly(value: Any) -> Any:
+    """Equal values as equal bytes: pickle writes a string or a list once for all places that hold the same object.
+
+    Which places those are differs between a run that went on from a file and one that never stopped.
+    """
+    if type(value) is str:
+        return sys.intern(value)
+    if type(value) is dict:
+        return {_plainly(key): _plainly(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plainly(part) for part in value)
+    return value
 
 
 def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overrides: Any) -> Detector:
