@@ -105,26 +105,42 @@ SCRIPT = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize(
-    ("at", "where", "saved"),
-    [
-        (3, "_check", 2),  # between forward and backward of the fourth step
-        (4, "log", 4),  # after a validation, before it counts
-    ],
-)
-def test_a_killed_training_ends_with_the_same_weights(whole, data_dir, tmp_path, at, where, saved):
+def test_a_killed_training_ends_with_the_same_weights(whole, data_dir, tmp_path):
+    """Between forward and backward of the fourth step."""
     folder = tmp_path / "run"
     script = SCRIPT.format(
         tests=str(TESTS),
         helpers=str(TESTS.parent),
-        at=at,
-        where=where,
+        at=3,
+        where="_check",
         data=str(data_dir),
         folder=str(folder),
     )
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parents[1])}
     killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert_goes_on(whole, data_dir, folder, saved=2)
+
+
+def test_stopped_after_a_validation_before_it_counts_it_validates_again(
+    whole, data_dir, tmp_path, monkeypatch
+):
+    original = Fit.log
+
+    def stop(self, *arguments):
+        if self.step == 4:
+            raise SystemExit
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "log", stop)
+        with pytest.raises(SystemExit):
+            run(data_dir, tmp_path / "run")
+    assert_goes_on(whole, data_dir, tmp_path / "run", saved=4)
+
+
+def assert_goes_on(whole, data_dir, folder, saved):
+    """From the state that was saved last to the files of a run that was not stopped."""
     assert not (folder / MODEL).exists()
     state = torch.load(folder / LAST, weights_only=True)["training"]
     assert (state["step"], state["validated"]) == (saved, 0)
