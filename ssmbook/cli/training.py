@@ -80,6 +80,7 @@ def _add_train(commands: Any) -> None:
     )
     for name, kind, words in _SETTINGS:
         add(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"{words} (default: the profile's)")
+    add("--json", action="store_true", help="print the checkpoint, the steps and AP as JSON")
     command.set_defaults(run=_train)
 
 
@@ -143,6 +144,7 @@ def _train(options: argparse.Namespace) -> None:
     from ssmbook.study.checkpoints import check_counted
     from ssmbook.study.workspace import Workspace
     from ssmbook.training.run_folder import FREE
+    from ssmbook.training.runs import describe_run
 
     names = [*(name for name, *_ in _SETTINGS), "checkpointing"]
     changed = {name: value for name in names if (value := getattr(options, name)) is not None}
@@ -163,7 +165,9 @@ def _train(options: argparse.Namespace) -> None:
     ]
     if options.data_dir:
         existing_folder(options.data_dir, "data and runs")
-    workspace = Workspace(profile, options.data_dir, representation=options.representation)
+    workspace = Workspace(
+        profile, options.data_dir, representation=options.representation, logger=options.logger
+    )
     sets = workspace.preprocessed()
     if not getattr(rank_zero_only, "rank", 0):
         print(f"{sets / 'train'}: {describe(find_sequences(sets / 'train'))}", file=sys.stderr)
@@ -173,11 +177,13 @@ def _train(options: argparse.Namespace) -> None:
         options.accelerator,
         options.devices,
         options.nodes,
-        options.logger,
         options.init,
         options.name or "_".join([options.recurrence, *shown]),
     )
-    print(path)
+    if getattr(rank_zero_only, "rank", 0):
+        return
+    run = describe_run(path.parent)
+    print_facts(options.json, {"checkpoint": str(path), **(run.row() if run else {})}, str(path))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -41,8 +42,12 @@ from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
 from ssmbook.files import existing_folder
 from ssmbook.study.profiles import Profile, get_profile
+from ssmbook.training.loggers import check_logger
 from ssmbook.training.run import train
 from ssmbook.training.settings import Training
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 SPLITS = ("train", "val", "test")
 
@@ -62,6 +67,10 @@ class Workspace:
             folder that holds ``raw/{train,val,test}``, or the preprocessed set itself.
         workers: processes that simulate and preprocess.
         representation: of the events, instead of the profile's.
+        logger: where the metrics of its trainings go besides ``metrics.csv``, see ``ssmbook.training.run``.
+
+    Raises:
+        InputError: there is no such profile, representation or logger.
     """
 
     def __init__(
@@ -70,7 +79,10 @@ class Workspace:
         data_dir: str | Path = "",
         workers: int = 2,
         representation: str = "",
+        logger: str = "csv",
     ) -> None:
+        check_logger(logger)
+        self.logger = logger
         self.profile: Profile = get_profile(profile)
         if representation:
             self.profile = replace(self.profile, representation=representation)
@@ -78,7 +90,7 @@ class Workspace:
         root = book_root()
         name = self.profile.name
         own = root / "data" / name
-        self.folder = Path(data_dir) if data_dir else own
+        self.folder = Path(data_dir).absolute() if data_dir else own
         self.given = bool(data_dir) and self.folder.resolve() != own
         if self.given:  # data of another place has tables of its own
             place = self.folder.resolve()
@@ -108,6 +120,12 @@ class Workspace:
         own.profile = replace(self.profile, training=training, seeds=())
         return own
 
+    def at(self, data_dir: str | Path) -> Workspace:
+        """The same profile and folders of tables, with data and runs in another folder."""
+        own = copy.copy(self)
+        own.folder = Path(data_dir).absolute()
+        return own
+
     def with_representation(self, representation: str) -> Workspace:
         """The same data and folders of tables, with models of another representation's frames."""
         own = copy.copy(self)
@@ -133,9 +151,14 @@ class Workspace:
         self.prepare([(window_ms, stride_ms)], splits)
         return self._set_folder(window_ms, stride_ms)
 
-    def prepare(self, settings: Iterable[tuple[float, float]], splits: tuple[str, ...] = SPLITS) -> None:
+    def prepare(
+        self,
+        settings: Iterable[tuple[float, float]],
+        splits: tuple[str, ...] = SPLITS,
+        client: Client | None = None,
+    ) -> None:
         """Make the sets of several windows and strides in ms, those that are missing, from one reading of the
-        raw set."""
+        raw set; on a Dask cluster where its client is given."""
         sets = {
             folder: {
                 "representation": self.kind.name,
@@ -147,9 +170,9 @@ class Workspace:
         }
         # Of several processes the first makes them; the others wait for it before they train.
         if sets and not getattr(rank_zero_only, "rank", 0):
-            self._preprocess(sets, splits)
+            self._preprocess(sets, splits, client)
 
-    def _preprocess(self, sets: dict[Path, dict], splits: tuple[str, ...]) -> None:
+    def _preprocess(self, sets: dict[Path, dict], splits: tuple[str, ...], client: Client | None) -> None:
         """Make sets, those together that have the same label frames.
 
         Slower than labels come, a set has every n-th label frame: else its grid would have a window at each of them.
@@ -164,7 +187,7 @@ class Workspace:
             with warnings.catch_warnings():
                 if self.profile.simulation is not None:  # its labels may come more often, by intent
                     warnings.filterwarnings("ignore", ".* off the grid")
-                preprocess_sets(raw, some, sensor, splits, self.workers)
+                preprocess_sets(raw, some, sensor, splits, self.workers, client)
 
     def _set_folder(self, window_ms: float, stride_ms: float) -> Path:
         if (window_ms, stride_ms) == (BASE_MS, BASE_MS) and (self.folder / "train").is_dir():
@@ -266,7 +289,6 @@ class Workspace:
         accelerator: str = "auto",
         devices: int = 1,
         nodes: int = 1,
-        logger: str = "csv",
         init: str | Path = "",
         name: str = "",
     ) -> Path:
@@ -274,7 +296,7 @@ class Workspace:
 
         Args:
             variant, init: see ``new_model``.
-            accelerator, devices, nodes, logger: see ``ssmbook.training.run``.
+            accelerator, devices, nodes: see ``ssmbook.training.run``.
             name: of the run's folder; see ``run`` for the default.
         """
         begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
@@ -288,7 +310,7 @@ class Workspace:
             accelerator=accelerator,
             devices=devices,
             nodes=nodes,
-            logger=logger,
+            logger=self.logger,
             parameters={"profile": self.profile.name, **begun, **given},
             trained_on=TrainedOn(
                 representation=self.kind.name,
