@@ -42,6 +42,11 @@ class Nodes:
     gpu_tflops: float = 19.5  # float32 peak of one GPU without TF32; that of an A100
     utilisation: float = 0.3  # of the peak
 
+    @property
+    def flop_an_hour(self) -> float:
+        """Of one GPU."""
+        return 3600 * 1e12 * self.gpu_tflops * self.utilisation
+
 
 @dataclass(frozen=True)
 class SetSize:
@@ -105,15 +110,11 @@ def forecast(
         model for i, model in enumerate(models) if i not in known and len(model.kept()) < len(model.cells)
     ]
     size = size_of(workspace)
-    networks = {model.variant: model.workspace.new_model(model.variant) for model in todo}
-    flop_s = nodes.gpu_tflops * 1e12 * nodes.utilisation
-    evaluated = {id(model): evaluation_windows(model, size.hours["test"]) for model in todo}
+    flop = {name: sum(frame_flops(workspace.new_model(name))) for name in {model.variant for model in todo}}
+    evaluated = [evaluation_windows(model, size.hours["test"]) for model in todo]
     hours = [
-        (3 * _training_windows(model) + evaluated[id(model)])
-        * sum(frame_flops(networks[model.variant]))
-        / flop_s
-        / 3600
-        for model in todo
+        (3 * _training_windows(model) + windows) * flop[model.variant] / nodes.flop_an_hour
+        for model, windows in zip(todo, evaluated, strict=True)
     ]
     training, example = profile.training, workspace.new_model()
     batch = training.sequence_length * training.batch_size
@@ -124,7 +125,7 @@ def forecast(
         missing=len(todo),
         windows={
             **{split: round(3600 * BASE_HZ * h) for split, h in size.hours.items()},
-            "evaluated": sum(evaluated.values()),
+            "evaluated": sum(evaluated),
         },
         size=size,
         disk_gb=_disk_gb(todo, size, example),
