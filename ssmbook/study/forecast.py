@@ -86,7 +86,7 @@ class Forecast:
         return facts, [
             f"{self.profile}: {self.missing} of {self.models} models are missing",
             f"set: {hours:.2f} h ({self.size.source}); windows: {windows}",
-            f"disk: {self.size.raw_gb:.0f} GB raw, {self.disk_gb:.0f} GB of sets and runs",
+            f"disk: {self.size.raw_gb:.0f} GB raw, up to {self.disk_gb:.0f} GB of sets and runs",
             f"memory: {self.gpu_gb:.1f} GB of each GPU; of each node {n.gpus * self.loader_gb:.1f} GB for batches read "
             f"ahead, {0.4 * n.cores:.0f} GB while preprocessing",
             self.table.round(1).to_string(),

@@ -10,7 +10,9 @@ import threading
 import time
 from pathlib import Path
 
+import nbformat
 import pandas as pd
+import papermill
 import pytest
 
 from ssmbook.cli import main
@@ -81,7 +83,7 @@ def holder(place, timeout_s=PATIENCE_S):
 def test_a_dask_cluster_that_loses_a_worker_ends_with_the_tables(done, place):
     from distributed import LocalCluster
 
-    finished(place, done[0], "s5_seed=1")
+    finished(place, done[0], "none", "s5_seed=1")
     tables = []
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
@@ -100,7 +102,7 @@ def test_a_dask_cluster_that_loses_a_worker_ends_with_the_tables(done, place):
 
 
 def test_an_array_of_tasks_does_what_is_missing(done, place, monkeypatch, capsys):
-    finished(place, done[0], "s5", "none_seed=1")
+    finished(place, done[0], "s5", "none", "none_seed=1")
     tools = place.folder.parent / "bin"
     tools.mkdir()
     (tools / "sbatch").write_text(STAND_IN.format(python=sys.executable))
@@ -108,9 +110,9 @@ def test_an_array_of_tasks_does_what_is_missing(done, place, monkeypatch, capsys
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     words = ["sweep", "tiny.yaml", "--data-dir", "data", "--executor", "slurm", "--workers", "1", "--json"]
     assert main([*words, "--dry-run"]) == 0
-    assert json.loads(capsys.readouterr().out)["tasks"] == [1, 2]
-    assert "#SBATCH --array=1-2%1\n" in (place.folder / "sweep" / "tiny.sh").read_text()
-    assert len(list((place.folder / "runs").iterdir())) == 2  # nothing was submitted
+    assert json.loads(capsys.readouterr().out)["tasks"] == [2]
+    assert "#SBATCH --array=2%1\n" in (place.folder / "sweep" / "tiny.sh").read_text()
+    assert len(list((place.folder / "runs").iterdir())) == 3  # nothing was submitted
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["sbatch"] == "Submitted batch job 7"
     pd.testing.assert_frame_equal(collect_arms(place), done[1])
@@ -121,17 +123,18 @@ def test_an_array_of_tasks_does_what_is_missing(done, place, monkeypatch, capsys
 
 STAND_IN = """#!{python}
 import os, re, subprocess, sys
-script = open(sys.argv[1]).read()
-first, last = re.search(r"--array=(\\d+)-(\\d+)", script).groups()
-for task in range(int(first), int(last) + 1):
-    done = subprocess.run(["bash", sys.argv[1]], env={{**os.environ, "SLURM_ARRAY_TASK_ID": str(task)}})
+array, log = (re.search(rf"--{{name}}=(\\S+)", open(sys.argv[1]).read())[1] for name in ("array", "output"))
+for task in array.partition("%")[0].split(","):
+    environment = {{**os.environ, "SLURM_ARRAY_TASK_ID": task}}
+    with open(log.replace("%A", "7").replace("%a", task), "w") as out:
+        done = subprocess.run(["bash", sys.argv[1]], env=environment, stdout=out, stderr=out)
     assert done.returncode == 0, task
 print("Submitted batch job 7")
 """
 
 
 def test_killed_in_the_middle_it_goes_on_with_what_is_missing(done, place):
-    finished(place, done[0], "none_seed=1")
+    finished(place, done[0], "none", "none_seed=1")
     times = {path: path.stat().st_mtime_ns for path in (place.folder / "runs").rglob("*.*")}
     command = [sys.executable, "-m", "ssmbook", "sweep", "tiny.yaml", "--data-dir", "data", "--workers", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as running:
@@ -176,7 +179,7 @@ def test_what_failed_is_told_and_all_else_is_done(done, place, monkeypatch, caps
     assert "ZeroDivisionError: by zero" in out
     assert "2 done, 2 failed" in out
     note = json.loads((place.folder / "sweep" / "s5.json").read_text())
-    assert "in run" in note["traceback"]
+    assert "raise ZeroDivisionError" in note["traceback"]
 
 
 def failing(run):
@@ -186,6 +189,27 @@ def failing(run):
         return run(self, *arguments)
 
     return replaced
+
+
+def test_a_chapter_under_papermill_gives_the_same_tables(done, place):
+    """Chapter 9's parameters and the cell that makes its table, as papermill runs them."""
+    finished(place, done[0], *UNITS[1:])
+    book = nbformat.read(ROOT / "notebooks" / "09_rates.ipynb", 4)
+    parameters, computing = (
+        next(cell for cell in book.cells if words in cell.source or words in cell.metadata.get("tags", []))
+        for words in ("parameters", "own = run_arms(")
+    )
+    imports = (
+        "from ssmbook.study import Workspace, pivot, run_arms, write_table\n"
+        "workspace = Workspace(profile, data_dir, representation=representation, logger=logger)"
+    )
+    book.cells = [parameters, nbformat.v4.new_code_cell(imports), computing]
+    nbformat.write(book, "chapter.ipynb")
+    given = {"profile": "tiny.yaml", "data_dir": "data"}
+    papermill.execute_notebook(
+        "chapter.ipynb", "done.ipynb", given, kernel_name="python3", progress_bar=False
+    )
+    pd.testing.assert_frame_equal(read_arms(place), done[1], atol=1e-6, check_dtype=False)
 
 
 def test_tables_are_collected_from_several_folders(done, place, tmp_path, capsys):
