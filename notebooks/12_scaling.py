@@ -54,8 +54,9 @@ from ssmbook import plots
 from ssmbook.dataset import find_sequences, preprocess
 from ssmbook.drawings import scaling
 from ssmbook.study import Workspace, get_profile, run_arms, sizes_table
+from ssmbook.study.arms import MAIN
 from ssmbook.study.forecast import Nodes, forecast
-from ssmbook.study.profiles import MAIN, main_arms
+from ssmbook.study.profiles import main_arms
 from ssmbook.study.sweep import status
 from ssmbook.study.workspace import book_root
 from ssmbook.training import learning_rate_for
@@ -375,6 +376,7 @@ shared = {"raw": smoke.raw(), "sets": smoke.preprocessed().parent}  # simulated 
 places = {way: Path(temporary.name) / way for way in ("sweep", "papermill", "JupyterLab")}
 for place in places.values():
     (place / "data" / "mine").mkdir(parents=True)
+    (place / "myst.yml").touch()  # a book of its own, in which the tables lie
     (place / "mine.yaml").write_text(experiment)
     for name, folder in shared.items():
         (place / "data" / "mine" / name).symlink_to(folder.resolve())

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
+    _add_reproduce(commands)
+    _add_refresh(commands)
+
+
+def _add_reproduce(commands: Any) -> None:
     command = commands.add_parser(
         "reproduce",
         help="run the chapters and regenerate the tables and figures",
@@ -40,14 +45,19 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--dry-run",
         action="store_true",
-        help="list models, trainings and evaluations, and estimate their time (of a real set also memory and disk)",
+        help="list models, training runs and evaluations, and estimate their time (of a real set also memory "
+        "and disk)",
     )
     command.add_argument(
-        "--logger", default="csv", help="of the chapters' trainings, beside metrics.csv: tensorboard or wandb"
+        "--logger",
+        default="csv",
+        help="of the chapters' training runs, beside metrics.csv: tensorboard or wandb",
     )
     command.add_argument("--json", action="store_true", help="print the chapters, tables and figures as JSON")
     command.set_defaults(run=_reproduce)
 
+
+def _add_refresh(commands: Any) -> None:
     command = commands.add_parser(
         "refresh",
         help="for authors: renew the committed chapters' outputs",

@@ -58,7 +58,7 @@ def add(commands: Any) -> None:
     add("--scheduler", default="", metavar="tcp://…", help="dask: the address of its scheduler")
     add("--data-dir", default="", help="where data and runs lie, on a shared disk (default: data/<profile>)")
     add("--device", default="", help="cpu, cuda, … (default: a GPU where there is one)")
-    add("--logger", default="csv", help="of trainings, beside metrics.csv: tensorboard or wandb")
+    add("--logger", default="csv", help="of training runs, beside metrics.csv: tensorboard or wandb")
     what = command.add_mutually_exclusive_group()
     what.add_argument(
         "--dry-run",

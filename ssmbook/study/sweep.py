@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import _thread
 import platform
-import sys
 import threading
 import time
 import traceback
@@ -40,8 +39,8 @@ from ssmbook.dataset.grid import BASE_MS
 from ssmbook.errors import InputError, one_line
 from ssmbook.files import existing_folder, read_json, write_json
 from ssmbook.processes import connect, run_calls
-from ssmbook.progress import progress_bar
-from ssmbook.study.profiles import Arm
+from ssmbook.progress import progress_bar, tell
+from ssmbook.study.arms import Arm
 from ssmbook.study.rates import Trained, cells_of, known_results, models_of, rows_of, write_tables
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.run_folder import MODEL
@@ -298,7 +297,7 @@ def _lease(folder: Path, name: str, wait: bool) -> Iterator[SoftFileLease | None
     in_main = threading.current_thread() is threading.main_thread()
 
     def lost(compromise: LeaseCompromise) -> None:
-        if in_main:  # as by Ctrl-C: a training saves its state and ends
+        if in_main:  # as by Ctrl-C: a training run saves its state and ends
             _thread.interrupt_main()
 
     lease = SoftFileLease(path, lease_duration=LEASE_S, on_compromise=lost)
@@ -309,7 +308,7 @@ def _lease(folder: Path, name: str, wait: bool) -> Iterator[SoftFileLease | None
             if not wait:
                 yield None
                 return
-            print(f"{path}: held by {_holder(path)}; waiting for it", file=sys.stderr, flush=True)
+            tell(f"{path}: held by {_holder(path)}; waiting for it")
             lease.acquire(poll_interval=0.5)
         yield lease
     finally:

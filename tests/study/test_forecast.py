@@ -12,6 +12,7 @@ from ssmbook.cli import main
 from ssmbook.detector import PRESETS, Detector
 from ssmbook.errors import InputError
 from ssmbook.study import Profile, Workspace
+from ssmbook.study.arms import Arm
 from ssmbook.study.forecast import (
     PUBLISHED_HOURS,
     Nodes,
@@ -21,7 +22,6 @@ from ssmbook.study.forecast import (
     makespan,
     size_of,
 )
-from ssmbook.study.profiles import Arm
 from ssmbook.study.rates import models_of
 
 ARMS = (

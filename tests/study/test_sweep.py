@@ -41,6 +41,7 @@ def done(tmp_path_factory):
     """A folder with the profile's file and its data, all models done in this process, and their table."""
     folder = tmp_path_factory.mktemp("done")
     (folder / "tiny.yaml").write_text(PROFILE)
+    (folder / "myst.yml").touch()  # the book's folder
     (folder / "data").mkdir()
     before = Path.cwd()
     os.chdir(folder)
@@ -56,7 +57,8 @@ def place(done, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     for name in ("raw", "sets"):
         shutil.copytree(folder / "data" / name, tmp_path / "data" / name)
-    shutil.copy(folder / "tiny.yaml", tmp_path)
+    for name in ("tiny.yaml", "myst.yml"):
+        shutil.copy(folder / name, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     return Workspace("tiny.yaml", tmp_path / "data", workers=1)
