@@ -36,6 +36,7 @@ representation: str = ""  # traces, mixeddensity_stack or stacked_histogram; the
 accelerator: str = "auto"  # Lightning's: auto, cpu, gpu
 devices: int = 1  # processes on this machine, a device each
 workers: int = 1  # processes that train, a model each at a time, on one machine without a GPU
+logger: str = "csv"  # where metrics go besides metrics.csv: tensorboard or wandb
 
 # %%
 import json
@@ -58,7 +59,7 @@ from ssmbook.study.workspace import book_root
 from ssmbook.training import Training, TrainingStep, learning_rate_for, optimizer_and_schedule, read_metrics
 
 plots.style()
-workspace = Workspace(profile, data_dir, representation=representation)
+workspace = Workspace(profile, data_dir, representation=representation, logger=logger)
 
 # %% [markdown]
 # ## A chunk and its labels

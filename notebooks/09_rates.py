@@ -27,6 +27,7 @@ profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small,
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
 representation: str = ""  # traces, mixeddensity_stack or stacked_histogram; the profile's by default
 workers: int = 1  # processes that train and evaluate, a model each at a time
+logger: str = "csv"  # where the metrics of training runs go besides metrics.csv: tensorboard or wandb
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -39,7 +40,7 @@ from ssmbook.study.questions import CAUSES, ask, collect_answers
 
 plots.style()
 pd.options.display.max_rows = 100
-workspace = Workspace(profile, data_dir, representation=representation)
+workspace = Workspace(profile, data_dir, representation=representation, logger=logger)
 study = Workspace("study")
 rates, rest = read_arms(study), read_arms(study, "rest.csv")
 
