@@ -174,7 +174,8 @@ class StreamingDetector:
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
         rate_hz: windows a second ("held": what the windows are short for; they still come 20 a second).
         mode: ``"held"``, ``"true"`` or ``"sliding"``.
-        follow: ``step_scale`` is 20 / rate_hz; else it is 1.
+        follow: ``step_scale`` is 20 / rate_hz, times the strides since the window before where some were left out;
+            else it is 1.
         representation: a name of ``REPRESENTATIONS``; if not given, what the model was trained on, by its checkpoint.
             One without windows is read at the rate, and ``mode`` is without effect.
         confidence, iou: of the non-maximum suppression.
@@ -233,6 +234,7 @@ class StreamingDetector:
         else:
             self.runtime, self.step = _exported_step(runtime, model, frame_hw, scale, dtype)
         self.confidence, self.iou, self.score = confidence, iou, score
+        self._follows, self._last_us = follow, -1  # the end of the window before; -1: there is none
 
     def push(self, events: Events | np.ndarray | Any, now_us: int | None = None) -> list[Detections]:
         """Take the next events; detect in every window that is complete then.
@@ -264,7 +266,11 @@ class StreamingDetector:
             yield end, frame
 
     def push_frame(self, frame: np.ndarray | torch.Tensor, t_us: int) -> Detections:
-        """Detect in the next frame [channels, height, width] of a representation, whose window ends at t_us."""
+        """Detect in the next frame [channels, height, width] of a representation, whose window ends at t_us.
+
+        Where the time scale follows, it follows t_us: after windows that were left out the step is as long as the time
+        that has passed.
+        """
         frame = torch.as_tensor(frame)
         wanted = tuple(self.step.frame.shape[2:])
         if tuple(frame.shape) != wanted:
@@ -274,15 +280,27 @@ class StreamingDetector:
                 f"the frame of the window that ends at {t_us} µs holds NaN or infinity; leave it out"
             )
         try:
-            rows = nms(self.step(frame), self.confidence, self.iou)[0]
+            rows = nms(self.step(frame, self._gap(t_us)), self.confidence, self.iou)[0]
         except InputError as error:
             raise InputError(f"in the window that ends at {t_us} µs {error}") from None
+        self._last_us = t_us
         return Detections(t_us, to_boxes([rows.cpu()], [t_us], self.score)[0])
+
+    def _gap(self, t_us: int) -> float:
+        """Strides since the window before; 1 for the first one, and where the time scale does not follow."""
+        passed = (t_us - self._last_us) / self.windows.stride_us
+        on_time = abs(passed - 1) * self.windows.stride_us <= 1  # ends are whole µs, strides need not be
+        return passed if self._follows and self._last_us >= 0 and passed > 0 and not on_time else 1.0
 
     def reset(self) -> None:
         """Forget events and state: another recording begins."""
         self.reset_events()
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        """Forget the network's state, and when its last window ended."""
         self.step.reset()
+        self._last_us = -1
 
     def reset_events(self) -> None:
         """Forget the events, but not the network's state."""

@@ -28,7 +28,7 @@ class FakeNetwork:
     def __init__(self, stream, seconds=0.0):
         self.frames, self.resets = [], 0
         stream.push_frame = lambda frame, end: self.run(frame, end, seconds)
-        stream.step.reset = self.reset
+        stream.reset_state = self.reset
 
     def run(self, frame, end, seconds):
         from ssmbook.events import BOX_DTYPE
@@ -90,6 +90,24 @@ def test_a_slow_network_drops_the_oldest_windows_and_says_how_many(stream):
     assert network.frames[-1][0] >= 350_000  # the newest is never dropped
     assert any("windows dropped so far" in line for line in told)
     assert f"{stats.dropped:,} windows dropped" in str(stats)
+
+
+def test_after_dropped_windows_the_step_is_as_long_as_the_time_that_passed():
+    stream = StreamingDetector(model_of().float(), SENSOR, follow=True)
+    step, gaps = stream.step, []
+
+    def slow(frame, gap):
+        time.sleep(0.05)
+        gaps.append(gap)
+        return step(frame, gap)
+
+    slow.frame = step.frame
+    stream.step = slow
+    windows, stats, _ = run(stream, packets(random_events(), 400_000))
+    ends = np.array([window.found.t_us for window in windows])
+    assert stats.dropped >= 2
+    assert gaps == [1.0, *(np.diff(ends) / 50_000)]
+    assert max(gaps) > 1
 
 
 def test_memory_does_not_grow(stream):
