@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ssmbook.cli.detection import use_default
 from ssmbook.cli.values import check_paths, literal, print_facts
 from ssmbook.errors import InputError
 
@@ -57,7 +58,11 @@ def add(commands: Any) -> None:
 
 
 def _add_checkpoint(command: argparse.ArgumentParser) -> None:
-    command.add_argument("checkpoint", help="ours, or one released by S5-ViT or RVT")
+    command.add_argument(
+        "checkpoint",
+        nargs="?",
+        help="ours, or one released by S5-ViT or RVT (default: the network that comes along)",
+    )
     command.add_argument(
         "--preset",
         help="sizes of a released checkpoint's network (default: those that fit its weights)",
@@ -68,6 +73,7 @@ def _time(options: argparse.Namespace) -> None:
     """Time a detector by the paper's protocol: batch 1, windows of 50 ms, one after another. "network" is a frame
     of counts in the device's memory to predictions there; "network and post-processing" goes on to boxes in the
     host's memory. Median, 5 % and 95 % quantile."""
+    use_default(options)
     check_paths(options.checkpoint, options.recording)
     from ssmbook.detector import load_checkpoint
     from ssmbook.events import open_events
@@ -101,6 +107,7 @@ def _runtimes(options: argparse.Namespace) -> list[str]:
 def _export(options: argparse.Namespace) -> None:
     """Write one step of a detector as ONNX: a frame (uint8; int8 for a mixed-density stack) and the states
     go in, predictions and new states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
+    use_default(options)
     check_paths(options.checkpoint)
     from ssmbook.detector import load_checkpoint
     from ssmbook.live.export import export_onnx

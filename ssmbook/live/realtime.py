@@ -178,7 +178,7 @@ class _Feed(threading.Thread):
         Raises:
             InputError: they are many.
         """
-        sensor, stats = self.stream.sensor, self.stats
+        sensor, stats = self.stream.camera, self.stats
         inside = (events.x < sensor.width) & (events.y < sensor.height)
         if inside.all():
             return events

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -181,11 +182,14 @@ class StreamingDetector:
         confidence, iou: of the non-maximum suppression.
         score: what becomes the boxes' confidence, see ``to_boxes``.
         first_end_us: the end of the first window; None: one window after the first event.
+        shrink: frames are so many times smaller than the camera, see ``shrunk``.
         runtime: ``"torch"``, ``"onnxruntime"`` or ``"openvino"``, see ``runtimes``; ``"auto"``: the fastest of those
             that are installed and compute what torch does.
 
     Attributes:
         runtime: the one that is used.
+        camera: the sensor as given, whose events are taken.
+        sensor: the same as it is seen after ``shrink``; boxes are in pixels of its frames.
 
     Raises:
         InputError: an argument is out of range, the sensor's frames or classes do not fit the model, or the runtime is
@@ -205,11 +209,13 @@ class StreamingDetector:
         iou: float = 0.45,
         score: str = "product",
         first_end_us: int | None = None,
+        shrink: int = 1,
         runtime: str = "torch",
     ) -> None:
         if not 0 < rate_hz <= 10_000:
             raise InputError(f"rate_hz is {rate_hz}; it must be above 0 and at most 10,000")
-        self.sensor = get_sensor(sensor)
+        self.camera, self.shrink = get_sensor(sensor), shrink
+        self.sensor = shrunk_sensor(self.camera, shrink)
         self.represent = model_representation(model, self.sensor, representation)
         frame_hw, classes = self.sensor.frame_size, self.sensor.classes
         if model.num_classes != len(classes):
@@ -256,11 +262,11 @@ class StreamingDetector:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """The windows that the next events complete, each as its end and its frame; arguments as of ``push``."""
         events = as_events(events)
-        for values, size, name in ((events.x, self.sensor.width, "x"), (events.y, self.sensor.height, "y")):
+        for values, size, name in ((events.x, self.camera.width, "x"), (events.y, self.camera.height, "y")):
             if len(events) and values.max() >= size:
                 i = int(np.argmax(values >= size))
                 raise InputError(f"event {i} has {name} = {values[i]}, outside the sensor's {size} px")
-        for end, window in self.windows.push(events, now_us):
+        for end, window in self.windows.push(shrunk(events, self.shrink), now_us):
             frame = np.empty(self.represent.shape, self.represent.dtype)
             self.represent.write_frame([window], end, frame)
             yield end, frame
@@ -306,6 +312,31 @@ class StreamingDetector:
         """Forget the events, but not the network's state."""
         self.windows = EventWindows(*self._times)
         self.represent.reset()
+
+
+def shrunk(events: Events, factor: int) -> Events:
+    """Events as a camera of 1/factor the resolution sees them: of its pixels, every factor-th of every factor-th row.
+
+    Summing the events of factor × factor pixels would make a pixel fire factor² times as often as those that a network
+    was trained on.
+    """
+    if factor == 1 or len(events) == 0:
+        return events
+    kept = (events.x % factor == factor // 2) & (events.y % factor == factor // 2)
+    return Events(events.t[kept], events.x[kept] // factor, events.y[kept] // factor, events.p[kept])
+
+
+def shrunk_sensor(sensor: Sensor, factor: int) -> Sensor:
+    """The sensor of ``shrunk`` events.
+
+    Raises:
+        InputError: factor is not a whole number from 1, or leaves nothing.
+    """
+    if not 1 <= factor <= min(sensor.width, sensor.height) // 2:
+        raise InputError(
+            f"frames cannot be {factor} times smaller than {sensor.width} × {sensor.height} px; give 1 or more"
+        )
+    return replace(sensor, width=-(-sensor.width // factor), height=-(-sensor.height // factor))
 
 
 def _exported_step(

@@ -65,9 +65,7 @@ class View:
         self.stop_us = stop_us
         width, height = recording.width, recording.height
         if width is None or height is None:
-            width, height = 1, 1
-            for block in recording.blocks():
-                width, height = max(width, int(block.x.max()) + 1), max(height, int(block.y.max()) + 1)
+            width, height = recording.smallest_size()
         self.width, self.height = width, height
         self.truth: GroundTruth | None = None
         self.names: Sequence[str] = ()
