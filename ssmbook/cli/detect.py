@@ -57,7 +57,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "checkpoint",
         nargs="?",
-        help="ours, or one released by S5-ViT or RVT (default: the network that comes along, trained on simulated streets)",
+        help="ours, or one released by S5-ViT or RVT (default: the network that comes along, trained on simulated "
+        "streets)",
     )
     command.add_argument("--live", action="store_true", help="detect in events as they come from a camera")
     command.add_argument(
@@ -180,7 +181,9 @@ def _detect_recording(options: argparse.Namespace) -> int:
         size = recording.width, recording.height
         if None in size and options.is_default and not options.sensor:
             size = recording.smallest_size()
-            _tell(f"{options.recording}: does not state its size; {size[0]}x{size[1]} holds its events, or give --size")
+            _tell(
+                f"{options.recording}: does not state its size; {size[0]}x{size[1]} holds its events, or give --size"
+            )
         sensor = of_size(sensor, *size)
         choose_rate(options, recording, _tell)
     stream, tracker = make_stream(options, sensor), Tracker()

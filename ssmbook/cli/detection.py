@@ -37,9 +37,9 @@ def describe_default() -> str:
 
     record = default_record()
     return (
-        f"network: the one that comes along, {record['recurrence']} for {' and '.join(record['classes'])}, trained on "
-        f"{record['hours']:.2g} h of simulated streets and nothing else (AP {record['validation']['AP']:.0f} there): on a "
-        "real recording take its boxes for hints, chapter 11 counts them; CHECKPOINT is for one of yours"
+        f"the network is the one that comes along, {record['recurrence']} for {' and '.join(record['classes'])}, "
+        f"trained on {record['minutes']:.2g} minutes of simulated streets and nothing else (AP "
+        f"{record['validation']['AP']:.0f} there): on real recordings its boxes are hints, which chapter 11 counts"
     )
 
 

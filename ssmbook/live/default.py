@@ -89,5 +89,7 @@ class Familiar:
             f"up to {value:.2g} {STATISTICS[name]} ({self.highest[name]:.2g} at most in training)"
             for name, value in self._most.items()
         )
-        trust = "no box can be trusted" if 2 * self.unlike >= self.windows else "their boxes cannot be trusted"
+        trust = (
+            "no box can be trusted" if 2 * self.unlike >= self.windows else "their boxes cannot be trusted"
+        )
         return f"{self.unlike} of {self.windows} windows are unlike all of training, {reasons}: {trust}"

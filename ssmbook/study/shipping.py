@@ -52,7 +52,7 @@ def ship(workspace: Workspace, recurrence: str = RECURRENCE, out: Path = DEFAULT
         "recurrence": f"{recurrence} ({workspace.profile.model})",
         "classes": list(workspace.sensor.classes),
         "frame_hw": list(workspace.sensor.frame_size),
-        "hours": simulation.sequences["train"] * simulation.scene.duration_s / 3600,
+        "minutes": simulation.sequences["train"] * simulation.scene.duration_s / 60,
         "validation": {name: round(100 * value, 2) for name, value in validation.metrics.items()},
         "confidence": confidence,
         "validation_f1": round(f1, 3),
@@ -94,7 +94,10 @@ def best_score(result: Evaluation, scores: Sequence[float] = SCORES, iou: float 
         score += found["class_confidence"].tolist()
         boxes += len(wanted)
     hits, values = np.array(right, bool), np.array(score)
-    f1 = [2 * np.count_nonzero(hits & (values >= s)) / max(np.count_nonzero(values >= s) + boxes, 1) for s in scores]
+    f1 = [
+        2 * np.count_nonzero(hits & (values >= s)) / max(np.count_nonzero(values >= s) + boxes, 1)
+        for s in scores
+    ]
     k = int(np.argmax(f1))
     return scores[k], float(f1[k])
 

@@ -16,9 +16,9 @@ from ssmbook.dataset.labels import plan_labels
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, Events, open_events, read_boxes
 from ssmbook.events.simulate import (
+    CAMERA_SCENE,
     DEMO_SCENE,
     DETECTOR_SET,
-    CAMERA_SCENE,
     MEMORY_SCENE,
     MEMORY_SET,
     OCCLUSION_SCENE,
