@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
         "--runtime",
         default="all",
         choices=["all", "torch", "onnxruntime", "openvino"],
-        help="all: side by side, those that are installed and compute what torch does (default: all)",
+        help="all: side by side, those that are installed, on a CPU also with products in bf16 (default: all)",
     )
     command.add_argument("--json", action="store_true", help="print the table as JSON")
     command.set_defaults(run=_time)
@@ -72,7 +72,8 @@ def _add_checkpoint(command: argparse.ArgumentParser) -> None:
 def _time(options: argparse.Namespace) -> None:
     """Time a detector by the paper's protocol: batch 1, windows of 50 ms, one after another. "network" is a frame
     of counts in the device's memory to predictions there; "network and post-processing" goes on to boxes in the
-    host's memory. Median, 5 % and 95 % quantile."""
+    host's memory. Median, 5 % and 95 % quantile; score_off is the largest difference of a score from the first row's.
+    What bf16 costs in AP says ssmbook evaluate --precision bf16."""
     use_default(options)
     check_paths(options.checkpoint, options.recording)
     from ssmbook.detector import load_checkpoint
@@ -87,7 +88,7 @@ def _time(options: argparse.Namespace) -> None:
         with open_events(options.recording) as recording:
             frames = recorded_frames(recording.windows(50_000), model, _sensor(options))
             table = time_detector(model, frames, options.windows, runtimes=runtimes)
-    where = f"{_device_name(options.device)}, batch 1, float32"
+    where = f"{_device_name(options.device)}, batch 1, float32 unless the row says bf16"
     print_facts(
         options.json,
         {"where": where, "rows": table.round(4).to_dict("records")},
@@ -97,11 +98,11 @@ def _time(options: argparse.Namespace) -> None:
 
 
 def _runtimes(options: argparse.Namespace) -> list[str]:
-    from ssmbook.live.runtimes import RUNTIMES, installed
+    from ssmbook.live.runtimes import WITH_BF16, installed
 
     if options.runtime != "all":
         return [options.runtime]
-    return [name for name in RUNTIMES if name == "torch" or (options.device == "cpu" and installed(name))]
+    return [name for name in WITH_BF16 if name == "torch" or (options.device == "cpu" and installed(name))]
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -13,17 +13,20 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from ssmbook.detector.model import Detector
+from ssmbook.detector.precision import autocast
 from ssmbook.errors import InputError
 from ssmbook.live.export import ExportedStep, export_onnx
 from ssmbook.live.step import NetworkStep
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")
+BF16 = " bf16"  # after a runtime's name: products in bfloat16, which is not checked against float32
+WITH_BF16 = ("torch", f"torch{BF16}", "onnxruntime", "openvino", f"openvino{BF16}")  # to be timed
 TOLERANCE = 1e-3  # relative, and absolute in px and of scores
 CHECKED = 8  # frames
 _EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}
@@ -41,6 +44,15 @@ class Step(Protocol):
 
     def reset(self) -> None:
         """Forget the past: the next frame is the first."""
+
+
+class BFloat16Step(NetworkStep):
+    """A step whose products are computed in bfloat16, as with ``--precision bf16`` of ``ssmbook evaluate``."""
+
+    def run(self, frame: torch.Tensor, states: Any, gap: float = 1.0) -> tuple[torch.Tensor, Any]:
+        with autocast(self.device, "bf16"):
+            predictions, states = super().run(frame, states, gap)
+        return predictions.float(), states
 
 
 class ExportedRun:
@@ -85,7 +97,7 @@ def installed(runtime: str) -> bool:
         "onnxruntime": ("onnxruntime", "onnxscript"),
         "openvino": ("openvino", "onnxscript"),
     }
-    return all(importlib.util.find_spec(name) is not None for name in needs[runtime])
+    return all(importlib.util.find_spec(name) is not None for name in needs[runtime.removesuffix(BF16)])
 
 
 def make_steps(
@@ -98,7 +110,7 @@ def make_steps(
     """Steps by runtime; the model is exported once for all that need it.
 
     Args:
-        runtimes: names of ``RUNTIMES``.
+        runtimes: names of ``WITH_BF16``.
         model, frame_hw, step_scale, dtype: as of ``NetworkStep``.
 
     Raises:
@@ -106,13 +118,17 @@ def make_steps(
             is not what PyTorch does.
     """
     plain = NetworkStep(model, frame_hw, step_scale, dtype)
-    steps: dict[str, Step] = {"torch": plain} if "torch" in runtimes else {}
-    others = [name for name in runtimes if name != "torch"]
+    steps: dict[str, Step] = {"torch": plain}
+    if f"torch{BF16}" in runtimes:
+        steps[f"torch{BF16}"] = BFloat16Step(model, frame_hw, step_scale, dtype)
+    others = [name for name in runtimes if name not in steps]
     for name in others:
-        if name not in RUNTIMES:
+        if name not in WITH_BF16:
             raise InputError(f"there is no runtime {name!r}; they are {', '.join(RUNTIMES)}")
         if not installed(name):
-            raise InputError(f"{name} is not installed: pip install 'ssmbook[{_EXTRAS[name]}]'; or use torch")
+            raise InputError(
+                f"{name} is not installed: pip install 'ssmbook[{_EXTRAS[name.removesuffix(BF16)]}]'; or use torch"
+            )
         if plain.device.type != "cpu":
             raise InputError(f"{name} runs on the CPU here, and the model is on {plain.device}; use torch")
     for name, step in _exported_steps(others, model, plain, step_scale).items():
@@ -135,7 +151,8 @@ def _exported_steps(
         for name in names:
             step = ExportedRun(_LOADERS[name](path), exported, plain.frame, step_scale)
             try:
-                _check_equal(name, step, plain)
+                if not name.endswith(BF16):
+                    _check_equal(name, step, plain)
                 found[name] = step
             except InputError as error:
                 found[name] = error
@@ -195,11 +212,11 @@ def _load_onnxruntime(path: Path) -> Callable[[Arrays], Arrays]:
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def _load_openvino(path: Path) -> Callable[[Arrays], Arrays]:
+def _load_openvino(path: Path, precision: str = "f32") -> Callable[[Arrays], Arrays]:
     import openvino
 
     core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": precision}
     compiled = core.compile_model(core.read_model(path), "CPU", settings)
     request = compiled.create_infer_request()
     # An output may have names of its node beside the one that the export gave it.
@@ -213,4 +230,8 @@ def _load_openvino(path: Path) -> Callable[[Arrays], Arrays]:
     return run
 
 
-_LOADERS = {"onnxruntime": _load_onnxruntime, "openvino": _load_openvino}
+_LOADERS = {
+    "onnxruntime": _load_onnxruntime,
+    "openvino": _load_openvino,
+    f"openvino{BF16}": lambda path: _load_openvino(path, "bf16"),
+}

@@ -1,4 +1,4 @@
-"""The two pages in a real browser (extra `browser`, and Chromium): events and boxes drawn, scrubbed, without a fault."""
+"""The two pages in a real browser (extra `browser`, and Chromium): drawn, scrubbed, without a fault."""
 
 import shutil
 import time

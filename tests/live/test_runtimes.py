@@ -9,7 +9,7 @@ import torch
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE
 from ssmbook.live import StreamingDetector, runtimes, time_detector
-from ssmbook.live.runtimes import RUNTIMES, fastest_step, make_steps
+from ssmbook.live.runtimes import BF16, RUNTIMES, WITH_BF16, fastest_step, installed, make_steps
 from ssmbook.live.step import NetworkStep
 from tests.detector.test_model import counts
 from tests.live.test_stream import SENSOR, SIZE, model_of, random_events
@@ -79,7 +79,12 @@ def test_what_differs_or_is_missing_is_refused(model, monkeypatch):
 
 def test_the_table_has_two_rows_for_each_runtime(model):
     frames = list(counts(13, 1, SIZE, SIZE)[:, 0].numpy())
-    table = time_detector(model, frames, 3, progress=False, runtimes=("torch", "onnxruntime"))
-    assert table["runtime"].tolist() == ["torch"] * 2 + ["onnxruntime"] * 2
-    assert table["windows"].tolist() == [3] * 4
+    names = [name for name in WITH_BF16 if installed(name)]
+    table = time_detector(model, frames, 3, progress=False, runtimes=names)
+    assert table["runtime"].tolist() == [name for name in names for _ in range(2)]
+    assert (table["windows"] == 3).all()
     assert (table["median_ms"] > 0).all()
+    off = table.groupby("runtime")["score_off"].max()
+    assert off["torch"] == 0
+    assert (off[[name for name in names if not name.endswith(BF16)]] < 1e-3).all()
+    assert 1e-6 < off[f"torch{BF16}"] < 0.1
