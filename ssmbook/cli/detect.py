@@ -125,7 +125,7 @@ def _add_recording(command: argparse.ArgumentParser) -> None:
 def _add_network(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--preset", help="sizes of a released checkpoint's network (default: those that fit its weights)")
-    add("--rate", type=float, help="windows a second (default: 20; of a recording under 50 ms two windows)")
+    add("--rate", type=float, help="windows a second (default: 20; one for all of a recording under 50 ms)")
     add(
         "--shrink",
         type=int,

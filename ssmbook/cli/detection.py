@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -80,7 +79,7 @@ def familiar(options: argparse.Namespace, stream: StreamingDetector) -> Familiar
 
 
 def choose_rate(options: argparse.Namespace, recording: Recording, tell: Callable[[str], None]) -> None:
-    """20 windows a second where no rate was given, or two windows where that makes none of a short recording."""
+    """20 windows a second where no rate was given; of a recording shorter than such a window one as long as it is."""
     if options.rate is not None:
         return
     options.rate, first = 20.0, None
@@ -92,10 +91,10 @@ def choose_rate(options: argparse.Namespace, recording: Recording, tell: Callabl
         if last - first >= WINDOW_US:
             return
     if first is not None and last > first:
-        options.rate, options.mode = min(2.0 * math.ceil(1e6 / (last - first)), 10_000.0), "true"
+        options.rate, options.mode = min(1e6 / (last - first), 10_000.0), "true"
         tell(
-            f"{(last - first) / 1000:g} ms are shorter than one window of {WINDOW_US / 1000:g} ms: two windows of "
-            f"{1000 / options.rate:.3g} ms, as with --rate {options.rate:g} --mode true"
+            f"{(last - first) / 1000:g} ms of events are shorter than a window of {WINDOW_US / 1000:g} ms: one window "
+            f"of all, as with --rate {options.rate:.6g} --mode true"
         )
 
 

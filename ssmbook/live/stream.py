@@ -110,12 +110,16 @@ class EventWindows:
                 f"the stamps jump from {seen} to {max(latest)} µs; reset the stream where a recording begins"
             )
         self.stale += count - len(events)
-        if self._first is None and len(events):
-            self._first = int(events.t[0]) + (self.window_us or round(self.stride_us))
+        self.begin(events)
         if latest:
             self._clock = max([*latest, self._clock or 0])
         self._hold(events)
         return self._complete(-1 if now_us is None else int(now_us))
+
+    def begin(self, events: Events) -> None:
+        """Let the first window begin at the first of these events, unless it has begun."""
+        if self._first is None and len(events):
+            self._first = int(events.t[0]) + (self.window_us or round(self.stride_us))
 
     def _sorted(self, events: Events) -> Events:
         if len(events) == 0:
@@ -266,7 +270,10 @@ class StreamingDetector:
             if len(events) and values.max() >= size:
                 i = int(np.argmax(values >= size))
                 raise InputError(f"event {i} has {name} = {values[i]}, outside the sensor's {size} px")
-        for end, window in self.windows.push(shrunk(events, self.shrink), now_us):
+        if self.shrink > 1:
+            self.windows.begin(events)
+            events = shrunk(events, self.shrink)
+        for end, window in self.windows.push(events, now_us):
             frame = np.empty(self.represent.shape, self.represent.dtype)
             self.represent.write_frame([window], end, frame)
             yield end, frame
