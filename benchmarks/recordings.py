@@ -2,8 +2,8 @@
 
     python benchmarks/recordings.py ../shared/recordings
 
-Each recording goes through ``ssmbook detect RECORDING``. Written are ``data/tables/recordings/found.csv``, which chapter
-11 shows, with its provenance, and the picture ``figures/recordings/found.png`` of the busiest window of each. The
+Each recording goes through ``ssmbook detect RECORDING``. Written are ``data/tables/recordings/found.csv``, which
+chapter 11 shows, with its provenance, and ``figures/recordings/found.png``, the window of each with the most boxes. The
 recordings are not part of this repository; the provenance has their hashes. Labelled boxes are those of PEDRo: people,
 in five windows of 40 ms. They are too few for an AP; counted are those that a detected box covers with IoU ≥ 0.5, of
 any class and of their own.
@@ -20,11 +20,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from defusedxml import ElementTree
 
 from ssmbook import plots
 from ssmbook.cli import main as ssmbook
 from ssmbook.events import BOX_DTYPE, Events, open_events
-from ssmbook.events.box_folders import voc_boxes
 from ssmbook.files import read_json
 from ssmbook.live.default import DEFAULT, RECORD
 from ssmbook.live.tracks import pairwise_iou
@@ -67,6 +67,18 @@ def row(path: Path, what: str, facts: dict, boxes: pd.DataFrame, size: tuple[int
     }
 
 
+def people(path: Path) -> np.ndarray:
+    """The labelled boxes of a Pascal VOC file."""
+    found = ElementTree.parse(path).findall(".//bndbox")
+    corners = np.array(
+        [[float(box.findtext(k, "0")) for k in ("xmin", "ymin", "xmax", "ymax")] for box in found]
+    )
+    labels = np.zeros(len(found), BOX_DTYPE)
+    labels["x"], labels["y"] = corners[:, 0], corners[:, 1]
+    labels["w"], labels["h"] = (corners[:, 2:] - corners[:, :2]).T
+    return labels
+
+
 def hits(boxes: pd.DataFrame, labels: np.ndarray) -> dict:
     """How many labelled people a detection covers."""
     found = np.zeros(len(boxes), BOX_DTYPE)
@@ -77,7 +89,9 @@ def hits(boxes: pd.DataFrame, labels: np.ndarray) -> dict:
     return {"people": len(labels), "covered": int(covered.any(0).sum()), "as people": int(own.any(0).sum())}
 
 
-def picture(path: Path, boxes: pd.DataFrame, size: tuple[int, int], window_us: int) -> tuple[np.ndarray, list]:
+def picture(
+    path: Path, boxes: pd.DataFrame, size: tuple[int, int], window_us: int
+) -> tuple[np.ndarray, list]:
     """The window with the most boxes, else the first, as RGB, and its boxes as (x, y, w, h, class)."""
     with open_events(path, *size) as recording:
         end = recording.start_us + window_us
@@ -128,15 +142,13 @@ def main() -> None:
             rows.append(row(path, what, facts, boxes, shape))
             labels = np.zeros(0, BOX_DTYPE)
             if what == PEDRO:
-                xml = folder / "pedro/xml" / path.parent.name
-                labels = voc_boxes(xml, *PEDRO_SIZE, None)[0]
-                labels = labels[labels["t"] == int(path.stem.removeprefix("frame"))]
+                labels = people(folder / "pedro/xml" / path.parent.name / f"{path.stem}.xml")
                 rows[-1] |= hits(boxes, labels)
             window_us = round(1e6 * facts["recording_s"] / facts["windows"])
             pictures.append((path.stem[:24], *picture(path, boxes, shape, window_us), labels))
     root = book_root()
     hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path, *_ in files}
-    table = pd.DataFrame(rows).astype({name: "Int64" for name in ("people", "covered", "as people")})
+    table = pd.DataFrame(rows).astype(dict.fromkeys(("people", "covered", "as people"), "Int64"))
     write_table(
         root / "data/tables/recordings/found.csv",
         table,

@@ -204,27 +204,29 @@ def _detect_recording(options: argparse.Namespace) -> int:
             print(f"{options.recording}: {recording.faults}", file=sys.stderr)
     if seen is not None and str(seen):
         _tell(f"{options.recording}: {seen}")
-    shown_s = windows * stream.windows.stride_us / 1e6
-    written, factor = _written(options), shown_s / max(seconds, 1e-9)
-    facts = {
-        "written": written,
-        "windows": windows,
-        "boxes": boxes,
-        "tracks": tracker.count,
-        "shrink": stream.shrink,
-        "recording_s": round(shown_s, 6),
+    facts = {"windows": windows, "boxes": boxes, "tracks": tracker.count, "shrink": stream.shrink}
+    facts |= {} if seen is None else {"windows_unlike_training": seen.unlike}
+    smaller = f" of {stream.sensor.width} × {stream.sensor.height} px" if stream.shrink > 1 else ""
+    words = f"{boxes} boxes of {tracker.count} tracks in {windows} windows{smaller}"
+    _print_detected(options, facts, words, windows * stream.windows.stride_us / 1e6, seconds)
+    return 0
+
+
+def _print_detected(
+    options: argparse.Namespace, facts: dict[str, int], words: str, recording_s: float, seconds: float
+) -> None:
+    written, factor = _written(options), recording_s / max(seconds, 1e-9)
+    times = {
+        "recording_s": round(recording_s, 6),
         "seconds": round(seconds, 3),
         "real_time_factor": round(factor, 4),
-        **({} if seen is None else {"windows_unlike_training": seen.unlike}),
     }
-    smaller = f" of {stream.sensor.width} × {stream.sensor.height} px" if stream.shrink > 1 else ""
     print_facts(
         options.json,
-        facts,
-        f"{' and '.join(written)}: {boxes} boxes of {tracker.count} tracks in {windows} windows{smaller}; "
-        f"{shown_s:.2f} s of recording in {seconds:.2f} s ({factor:.2g} × real time)",
+        {"written": written, **facts, **times},
+        f"{' and '.join(written)}: {words}; {recording_s:.2f} s of recording in {seconds:.2f} s "
+        f"({factor:.2g} × real time)",
     )
-    return 0
 
 
 def _detect_live(options: argparse.Namespace) -> int:
