@@ -19,7 +19,7 @@ from ssmbook.cli.detection import (
     sensor_of,
     use_default,
 )
-from ssmbook.cli.values import address, check_paths, print_facts, size, time_us
+from ssmbook.cli.values import address, check_paths, print_facts, size, stamp, time_us
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """examples:
   ssmbook detect drive.raw
-  ssmbook detect drive.raw model.ckpt --video boxes.gif --slow 4 --start 2s --stop 12s
+  ssmbook detect drive.raw model.ckpt --video boxes.gif --slow 4 --start +2s --stop +12s
   ssmbook detect drive.raw model.ckpt --out boxes.csv --yolo labels --truth drive_bbox.npy --video boxes.mp4
 live, from a pipe or over UDP, with a page in the browser:
   ssmbook play drive.raw --to - | ssmbook detect --live - model.ckpt --out boxes.csv
@@ -118,7 +118,11 @@ def _add_recording(command: argparse.ArgumentParser) -> None:
         metavar="WxH",
         help="the camera, for recordings and streams that do not say it: 640x480",
     )
-    add("--start", type=time_us, help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it")
+    add(
+        "--start",
+        type=time_us,
+        help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event",
+    )
     add("--stop", type=time_us, help="time to stop before")
 
 
@@ -131,7 +135,7 @@ def _add_network(command: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="frames N times smaller than the camera: of its pixels every N-th of every N-th row (default: 1; with the "
-        "network that comes along, nearest to the size of its training)",
+        "network that comes along, so that they are at most twice as large as those of its training)",
     )
     add(
         "--mode",
@@ -185,6 +189,8 @@ def _detect_recording(options: argparse.Namespace) -> int:
                 f"{options.recording}: does not state its size; {size[0]}x{size[1]} holds its events, or give --size"
             )
         sensor = of_size(sensor, *size)
+        options.start = stamp(options.start, lambda: recording.start_us)
+        options.stop = stamp(options.stop, lambda: recording.start_us)
         choose_rate(options, recording, _tell)
     stream, tracker = make_stream(options, sensor), Tracker()
     windows = boxes = 0
@@ -207,7 +213,7 @@ def _detect_recording(options: argparse.Namespace) -> int:
     facts = {"windows": windows, "boxes": boxes, "tracks": tracker.count, "shrink": stream.shrink}
     facts |= {} if seen is None else {"windows_unlike_training": seen.unlike}
     smaller = f" of {stream.sensor.width} × {stream.sensor.height} px" if stream.shrink > 1 else ""
-    words = f"{boxes} boxes of {tracker.count} tracks in {windows} windows{smaller}"
+    words = f"{boxes} boxes of {tracker.count} tracks in {windows} {'windows' if windows > 1 else 'window'}{smaller}"
     _print_detected(options, facts, words, windows * stream.windows.stride_us / 1e6, seconds)
     return 0
 
@@ -308,7 +314,8 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(
             "--page is for --live; ssmbook view shows a recording, --video writes what was detected"
         )
-    if options.start is not None and options.stop is not None and options.stop <= options.start:
+    same_kind = type(options.start) is type(options.stop) and options.start is not None
+    if same_kind and options.stop <= options.start:
         raise InputError(f"--stop {options.stop} µs is not after --start {options.start} µs")
     if not _written(options) and not options.live:
         _name_outputs(options)

@@ -34,8 +34,8 @@ def default_record() -> dict[str, Any]:
 
 
 def shrink_for(width: int, height: int, trained_hw: tuple[int, int]) -> int:
-    """The whole factor that brings a camera's frames nearest to the size of those trained on, by area; at least 1."""
-    return max(1, round(math.sqrt(width * height / (trained_hw[0] * trained_hw[1]))))
+    """The smallest whole factor that makes a camera's frames at most twice as large as those of training, by side."""
+    return max(1, math.ceil(width / (2 * trained_hw[1])), math.ceil(height / (2 * trained_hw[0])))
 
 
 def window_statistics(off: np.ndarray, on: np.ndarray) -> dict[str, float]:

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from ssmbook.dataset import find_sequences
+from ssmbook.detector import load_checkpoint
 from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.events import Representation
-from ssmbook.files import read_json, write_json
+from ssmbook.files import existing_file, read_json, write_json
 from ssmbook.live.default import DEFAULT, RECORD, window_statistics
 from ssmbook.live.tracks import pairwise_iou
 from ssmbook.study.workspace import Workspace
+from ssmbook.training.run_folder import MODEL, PROVENANCE
 
 RECURRENCE = "s5-selective"
 SCORES = tuple(k / 100 for k in range(5, 96, 5))
@@ -38,14 +40,15 @@ def ship(workspace: Workspace, recurrence: str = RECURRENCE, out: Path = DEFAULT
         recurrence: of the run.
         out: the checkpoint's new place; the record's has the ending .json.
     """
-    run = workspace.folder / "runs" / recurrence
-    simulation, model = workspace.profile.simulation, workspace.model(recurrence)
+    run = existing_file(workspace.folder / "runs" / recurrence / MODEL, "a finished run")
+    simulation = workspace.profile.simulation
     assert simulation is not None
+    model = load_checkpoint(run)
     validation = evaluate(model, workspace.streams("val"), workspace.sensor, progress=None)
     confidence, f1 = best_score(validation)
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run / "model.ckpt", out)
-    trained = read_json(run / "provenance.json")
+    shutil.copyfile(run, out)
+    trained = read_json(run.parent / PROVENANCE)
     record = {
         "command": f"ssmbook train --profile {workspace.profile.name} --recurrence {recurrence}",
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
