@@ -161,10 +161,10 @@ def _convert(options: argparse.Namespace) -> None:
 
     if os.path.exists(options.out) and os.path.samefile(options.recording, options.out):
         raise InputError(f"{options.out}: is the recording itself; give another name")
-    start, stop = (stamp(t, lambda: recording.start_us) for t in (options.start, options.stop))
-    if start is not None and stop is not None and stop <= start:
-        raise InputError(f"--stop {stop} µs is not after --start {start} µs")
     with open_events(options.recording, *(options.size or (None, None))) as recording:
+        start, stop = (stamp(t, lambda: recording.start_us) for t in (options.start, options.stop))
+        if start is not None and stop is not None and stop <= start:
+            raise InputError(f"--stop {stop} µs is not after --start {start} µs")
         blocks = _cut(recording, start, stop, options.from_zero)
         count = write_events(options.out, blocks, recording.width, recording.height, options.to)
         if count == 0 and recording.start_us:

@@ -28,6 +28,9 @@ def literal(text: str) -> Any:
         return text
 
 
+START_HELP = "first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event"
+
+
 class SinceStart(int):
     """µs after a recording's first event, in place of a stamp."""
 
