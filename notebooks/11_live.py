@@ -407,8 +407,9 @@ pd.Series({name: round(v, 2) if isinstance(v, float) else v for name, v in lines
 
 # %% [markdown]
 # What is that worth on a real camera? Objects of a 1 Mpx sensor have more pixels than any in training, so that frames
-# larger than twice those of training are made smaller: of the camera's pixels every n-th of every n-th row is taken, as
-# a sensor of a lower resolution has them. (The sum over n × n pixels would fire n² times as often.) {numref}`tbl-found`
+# are made smaller until they have at most three times the pixels of those in training: of the camera's pixels every
+# second or fourth of every such row is taken, as a sensor of a lower resolution has them. (The sum over n × n pixels
+# would fire n² times as often.) {numref}`tbl-found`
 # counts the boxes in nine public recordings of five cameras. These are not part of the book; whoever has them repeats
 # the table and {numref}`fig-found` by `python benchmarks/recordings.py FOLDER`.
 

@@ -135,7 +135,7 @@ def _add_network(command: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="frames N times smaller than the camera: of its pixels every N-th of every N-th row (default: 1; with the "
-        "network that comes along, so that they are at most twice as large as those of its training)",
+        "network that comes along 1, 2, 4, …, until they have at most three times the pixels of its training)",
     )
     add(
         "--mode",

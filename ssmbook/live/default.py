@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,11 @@ def default_record() -> dict[str, Any]:
 
 
 def shrink_for(width: int, height: int, trained_hw: tuple[int, int]) -> int:
-    """The smallest whole factor that makes a camera's frames at most twice as large as those of training, by side."""
-    return max(1, math.ceil(width / (2 * trained_hw[1])), math.ceil(height / (2 * trained_hw[0])))
+    """How often a camera's frames are halved, as a factor: until they have at most three times training's pixels."""
+    factor = 1
+    while width * height > 3 * factor**2 * trained_hw[0] * trained_hw[1]:
+        factor *= 2
+    return factor
 
 
 def window_statistics(off: np.ndarray, on: np.ndarray) -> dict[str, float]:
