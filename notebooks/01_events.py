@@ -58,13 +58,13 @@ book = Workspace(profile, data_dir)
 #
 # $$ L(t) = \log I(t) , $$ (eq-log)
 #
-# and compares it with a reference, which is the value at its own last event [@lichtsteiner2008, sec. II; @gallego2022, sec. 2].
+# and compares it with a reference, which is the value at its own last event [@lichtsteiner2008, on the pixel; @gallego2022, on the principle of operation].
 # When the difference reaches a {term}`contrast threshold` $\theta$, the pixel fires: it emits an {term}`event`
 #
 # $$ e_i = (t_i, x_i, y_i, p_i), \qquad p_i \in \{0, 1\} , $$ (eq-event)
 #
 # with a time stamp in microseconds, its column and row, and a polarity that says whether the light rose or fell. The condition
-# is [@gallego2022, eq. 1 and 2]
+# is [@gallego2022, on the principle of operation]
 #
 # $$ L(t_i) - L_{ref} = \begin{cases} +\theta_{on} & \Rightarrow\; p_i = 1 \text{ (ON)} \\
 #    -\theta_{off} & \Rightarrow\; p_i = 0 \text{ (OFF)} \end{cases}
@@ -77,7 +77,7 @@ book = Workspace(profile, data_dir)
 # %% tags=["hide-input"]
 #| label: fig-pixel-principle
 #| caption: >-
-#|   The pixel of an event camera, after [@lichtsteiner2008, sec. II]. Light passes a logarithm {eq}`eq-log`; the difference to the
+#|   The pixel of an event camera, after [@lichtsteiner2008, on the pixel's circuit]. Light passes a logarithm {eq}`eq-log`; the difference to the
 #|   memorised reference is compared with two thresholds {eq}`eq-threshold`; each event moves the reference.
 #| alt: Block diagram from light to events with logarithm, difference, two comparators, and a reset of the reference.
 _ = plots.save(camera.pixel_principle(), book.figures / "pixel_principle.png")
@@ -125,7 +125,7 @@ print(f"{len(fired)} events in 200 ms; the longest pause is {longest} ms, around
 # ## What moves is an edge
 #
 # In a scene the light on a pixel changes mostly because an edge moves across it. While the brightness of the moving pattern stays the same,
-# the change in a short time $\Delta t$ is [@gallego2022, eq. 4]
+# the change in a short time $\Delta t$ is [@gallego2022, on events from a moving edge]
 #
 # $$ \Delta L \approx -\nabla L \cdot v \, \Delta t , $$ (eq-brightness)
 #

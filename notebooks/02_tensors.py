@@ -58,7 +58,7 @@ def between(start_us: int, end_us: int):
 # (sec-windows)=
 # ## Windows and strides
 #
-# A {term}`window` is the stretch of time whose events become one frame. With windows of duration $w$, the frame that ends at $t_k$ is made of [@gehrig2023rvt, sec. 3.1]
+# A {term}`window` is the stretch of time whose events become one frame. With windows of duration $w$, the frame that ends at $t_k$ is made of [@gehrig2023rvt, on event processing]
 #
 # $$ \mathcal{W}_k = \{\, i : t_k - w \le t_i \le t_k \,\} , $$ (eq-window)
 #
@@ -150,7 +150,7 @@ pd.DataFrame(
 # (sec-histogram)=
 # ## Counting: stacked histograms
 #
-# The representation of RVT and S5-ViT counts events per pixel, polarity and time bin [@gehrig2023rvt, sec. 3.1]. Its $n$ bins divide the time between the window's first and last event,
+# The representation of RVT and S5-ViT counts events per pixel, polarity and time bin [@gehrig2023rvt, on event processing]. Its $n$ bins divide the time between the window's first and last event,
 #
 # $$ b_i = \min\!\left( \left\lfloor n\, \frac{t_i - t_{first}}{t_{last} - t_{first}} \right\rfloor,\; n - 1 \right) , $$ (eq-bin)
 #
@@ -213,7 +213,7 @@ _ = plots.save(fig, book.figures / "representations.png")
 # (sec-voxel)=
 # ## Interpolating: voxel grids and time surfaces
 #
-# Two other representations are common. A **voxel grid** divides each event between the two bins next to it [@zhu2019, eq. 1–3]:
+# Two other representations are common. A **voxel grid** divides each event between the two bins next to it [@zhu2019, on the input representation]:
 #
 # $$ t_i^* = (n - 1)\, \frac{t_i - t_{first}}{t_{last} - t_{first}} , $$ (eq-voxel-time)
 #

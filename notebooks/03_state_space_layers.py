@@ -143,7 +143,7 @@ _ = plots.save(
 #
 # $$ \dot{\tilde x} = \Lambda\, \tilde x + V^{-1} B\, u, \qquad y = C V\, \tilde x , $$ (eq-diagonal)
 #
-# and since $\Lambda$ is diagonal, each {term}`mode` is a scalar equation of its own [@smith2023s5, eq. 4],
+# and since $\Lambda$ is diagonal, each {term}`mode` is a scalar equation of its own [@smith2023s5, sec. 3, on diagonalised dynamics],
 #
 # $$ \dot x_n = \lambda_n x_n + b_n u, \qquad x_n(t) = \int_0^t e^{\lambda_n (t - s)}\, b_n\, u(s)\, ds . $$ (eq-mode)
 #
@@ -174,7 +174,7 @@ holds(
 # ## What the state should remember
 #
 # A layer could start from random eigenvalues. HiPPO asks which $A$ makes the state the *best* summary of the past. Its answer for a past that is weighted
-# evenly over all time so far, HiPPO-LegS, writes the past as coefficients of Legendre polynomials [@gu2020hippo, theorem 2]; in the form of [@gu2022s4, eq. 2],
+# evenly over all time so far, HiPPO-LegS, writes the past as coefficients of Legendre polynomials [@gu2020hippo, on HiPPO-LegS]; in the form of [@gu2022s4, eq. 2],
 #
 # $$ A_{nk} = -\begin{cases} \sqrt{2n+1}\sqrt{2k+1} & n > k \\ n + 1 & n = k \\ 0 & n < k \end{cases},
 #    \qquad B_n = \sqrt{2n+1} . $$ (eq-hippo)
@@ -186,7 +186,7 @@ pd.DataFrame(A[:4, :4]).round(2)
 
 # %% [markdown]
 # State $n$ sees the past through its weight $(e^{\tau A} B)_n$. With this $A$ and $B$ it
-# is a Legendre polynomial of $z = e^{-\tau}$, "exponentially warped" [@gu2023train, sec. 3]:
+# is a Legendre polynomial of $z = e^{-\tau}$, "exponentially warped" [@gu2023train, on LegS in the time-invariant form]:
 #
 # $$ (e^{\tau A} B)_n = L_n(e^{-\tau})\, e^{-\tau}, \qquad L_n(z) = \sqrt{2n+1}\, P_n(2z - 1) . $$ (eq-hippo-kernel)
 
@@ -251,7 +251,7 @@ _ = plots.save(fig, book.figures / "hippo.png")
 #
 # $$ A = S - p\,p^\top, \qquad p_n = \sqrt{n + \tfrac12}, \qquad S = V \Lambda V^*, \quad V \text{ unitary} . $$ (eq-normal)
 #
-# S4 keeps both parts. S5 starts from $S$ alone [@smith2023s5, sec. 4.2], as S4D does [@gu2022s4d, sec. 4], and drops the rank-one term.
+# S4 keeps both parts. S5 starts from $S$ alone [@smith2023s5, sec. 4, on diagonalisable starts], as S4D does [@gu2022s4d, sec. 4], and drops the rank-one term.
 
 # %%
 Lambda, V = (torch.from_numpy(array.copy()) for array in legs_spectrum(64))
@@ -266,7 +266,7 @@ holds(
 )
 
 # %% [markdown]
-# All modes have Re λ = −½, and they turn at many speeds. Two simpler starts of S4D imitate that spectrum: "lin" has $\mathrm{Im}\,\lambda_n = \pi n$, and "inv" [@gu2022s4d, eq. 8 and 9]
+# All modes have Re λ = −½, and they turn at many speeds. Two simpler starts of S4D imitate that spectrum: "lin" has $\mathrm{Im}\,\lambda_n = \pi n$, and "inv" [@gu2022s4d, sec. 4]
 #
 # $$ \mathrm{Im}\,\lambda_n = \frac{P}{\pi} \left( \frac{P}{2n + 1} - 1 \right) . $$ (eq-inv)
 
@@ -294,7 +294,7 @@ print(
 #
 # $$ x_k = \bar\Lambda\, x_{k-1} + \bar B\, u_k , \qquad y_k = \mathrm{Re}(C x_k) + D \circ u_k . $$ (eq-recurrence)
 #
-# Both rules in use follow from one step of {eq}`eq-mode`. **Zero-order hold** takes the input as constant within the step. The integral is then known [@smith2023s5, eq. 6]:
+# Both rules in use follow from one step of {eq}`eq-mode`. **Zero-order hold** takes the input as constant within the step. The integral is then known [@smith2023s5, sec. 3, on the parameterisation]:
 #
 # $$ \bar\lambda = e^{\Delta\lambda}, \qquad \bar b = \int_0^\Delta e^{\lambda s} ds\; b = \frac{e^{\Delta\lambda} - 1}{\lambda}\, b . $$ (eq-zoh)
 #
@@ -474,7 +474,7 @@ _ = plots.save(drawings.kernels(shown, K[:200, :3, 0].numpy()), book.figures / "
 # $$ n_{1/e} = \frac{1}{\Delta\, |\mathrm{Re}\,\lambda|} $$ (eq-memory)
 #
 # steps, since $|\bar\lambda| \approx e^{\Delta\,\mathrm{Re}\,\lambda}$. With Re λ = −½ for every mode at the start, the step alone decides how long the layer remembers. S5 therefore draws a step for each mode, uniformly on a logarithmic
-# scale [@smith2023s5, sec. 4.3; the same range as @gu2022s4d],
+# scale [@smith2023s5, sec. 4, on untied time scales; the same range as @gu2022s4d],
 #
 # $$ \log \Delta \sim \mathcal U(\log 10^{-3}, \log 10^{-1}) , $$ (eq-step-start)
 #
@@ -568,7 +568,7 @@ holds(
 # ## The block around it
 #
 # S5 is linear in its input, at each feature, over all time. What makes a network of it happens between the steps. The detector's block normalises, adds the input again, and mixes the features with a gate
-# [@zubic2024, sec. 3]:
+# [@zubic2024, on the SSM block]:
 #
 # $$ a = \mathrm{LN}_1(x), \qquad z = \mathrm{GELU}(\mathrm{S5}(a)) + a, \qquad b = \mathrm{LN}_2(z), $$ (eq-block)
 #

@@ -74,7 +74,7 @@ print("states:", tuple(looped.shape), looped.dtype)
 # ## Steps compose
 #
 # A step of {eq}`eq-scan-recurrence` is a map $x \mapsto a x + b$, which the pair $(a, b)$ describes. Two steps after each other are again such
-# a map, since $a_2 (a_1 x + b_1) + b_2 = (a_2 a_1)\, x + (a_2 b_1 + b_2)$. So pairs can be combined by [@smith2023s5, app. H; @blelloch1990, sec. 1.4]
+# a map, since $a_2 (a_1 x + b_1) + b_2 = (a_2 a_1)\, x + (a_2 b_1 + b_2)$. So pairs can be combined by [@smith2023s5, app. H; @blelloch1990, on recurrences]
 #
 # $$ (a_1, b_1) \bullet (a_2, b_2) = (a_2 a_1,\; a_2 b_1 + b_2) , $$ (eq-combine)
 #
@@ -112,7 +112,7 @@ pd.Series(
 # ## A tree of steps
 #
 # With brackets free, neighbours can be combined in pairs, all at the same time. That halves the length. The scan of the half-length list gives every second
-# state, and one more combination each gives the states between. This is the whole algorithm [@blelloch1990, sec. 1.2]:
+# state, and one more combination each gives the states between. This is the whole algorithm [@blelloch1990, on the up-sweep and the down-sweep]:
 
 
 # %%
@@ -206,7 +206,7 @@ print(
 #
 # $$ W_{tree}(L) = L - 1 + W_{tree}(L/2) = 2L - \log_2 L - 2, \qquad S_{tree}(L) = 2 \log_2 L - 2 \;\; (L \ge 4) , $$ (eq-tree-cost)
 #
-# that is, at most twice the work of the loop [@blelloch1990, sec. 1.2], while doubling pays with a logarithm for its smaller span [@hillis1986]:
+# that is, at most twice the work of the loop [@blelloch1990, on the up-sweep and the down-sweep], while doubling pays with a logarithm for its smaller span [@hillis1986]:
 #
 # $$ W_{doubling}(L) = L \log_2 L - L + 1, \qquad S_{doubling}(L) = \log_2 L . $$ (eq-doubling-cost)
 
@@ -314,7 +314,7 @@ print(
 # ## One input or many
 #
 # S4 and S4D give *each feature* a system of its own with $N$ modes: single input, single output (SISO). Features meet only afterwards, in a matrix
-# that mixes them. S4D's kernel for one feature is [@gu2022s4d, sec. 3]
+# that mixes them. S4D's kernel for one feature is [@gu2022s4d, on the kernel as a Vandermonde product]
 #
 # $$ K_k = 2\, \mathrm{Re} \sum_{n=1}^{N/2} C_n\, \frac{e^{\Delta A_n} - 1}{A_n}\, e^{k \Delta A_n} , $$ (eq-s4d-kernel)
 #

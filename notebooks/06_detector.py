@@ -135,7 +135,7 @@ with torch.no_grad():
 print("equals the library's:", same)
 
 # %% [markdown]
-# Among all $n$ pixels of a map this costs $O(n^2)$. MaxViT [@tu2022, sec. 3.2] lets each pixel attend within a group of $T = p_h p_w$ only, and uses two partitions one after the other. **Window** groups are contiguous tiles; **grid** groups take tokens that lie $H/p_h$ rows and $W/p_w$ columns apart. The group of the token in row $y$ and column $x$ is
+# Among all $n$ pixels of a map this costs $O(n^2)$. MaxViT [@tu2022, on multi-axis attention] lets each pixel attend within a group of $T = p_h p_w$ only, and uses two partitions one after the other. **Window** groups are contiguous tiles; **grid** groups take tokens that lie $H/p_h$ rows and $W/p_w$ columns apart. The group of the token in row $y$ and column $x$ is
 #
 # $$ g_{window}(y, x) = \left( \left\lfloor \tfrac{y}{p_h} \right\rfloor, \left\lfloor \tfrac{x}{p_w} \right\rfloor \right) , $$ (eq-window-group)
 #
@@ -177,7 +177,7 @@ _ = plots.save(
 print("tokens of the group:", {name: int((g == g[1, 1]).sum()) for name, g in groups.items()})
 
 # %% [markdown]
-# A block adds the attention and then a small network for each token to what it got, scaled by learnt factors $\gamma$ per channel that begin at $10^{-5}$, so that the block begins as the identity [@gehrig2023rvt, sec. 3.2]:
+# A block adds the attention and then a small network for each token to what it got, scaled by learnt factors $\gamma$ per channel that begin at $10^{-5}$, so that the block begins as the identity [@gehrig2023rvt, on the recurrent stage]:
 #
 # $$ x \leftarrow x + \gamma_1 \circ \mathrm{Attn}(n_1(x)), \qquad x \leftarrow x + \gamma_2 \circ \mathrm{MLP}(n_2(x)) , $$ (eq-residual)
 #
@@ -188,7 +188,7 @@ print("tokens of the group:", {name: int((g == g[1, 1]).sum()) for name, g in gr
 #
 # Then time. All pixels are treated alike and separately: a map $[L, B, h, w, C]$ is seen as $B\,h\,w$ sequences of length $L$ and goes through the block {eq}`eq-block` around S5. A pixel's state therefore never moves. If an object moves on, the state of the place where it *was* keeps its trace, and the attention of the next frame has to bring both together.
 #
-# The recurrence can be exchanged: `s5`, `s5-selective`, `s4d`, `s4`, `none`, which forgets every frame, and RVT's `convlstm`, whose gates see input and hidden state [@shi2015, eq. 3; with 1 × 1 convolutions in @gehrig2023rvt]:
+# The recurrence can be exchanged: `s5`, `s5-selective`, `s4d`, `s4`, `none`, which forgets every frame, and RVT's `convlstm`, whose gates see input and hidden state [@shi2015, which has peepholes besides; with 1 × 1 convolutions in @gehrig2023rvt]:
 #
 # $$ c_k = f \circ c_{k-1} + i \circ \tanh(g), \quad h_k = o \circ \tanh(c_k), \qquad (f, i, o, g) = W\,[x_k; h_{k-1}] + b , $$ (eq-convlstm)
 #

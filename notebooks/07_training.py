@@ -95,7 +95,7 @@ _ = plots.save(fig, workspace.figures / "training_batch.png")
 # ## Truncated backpropagation
 #
 # The loss at window $j$ depends on the weights $\theta$ through every step before it. By the chain rule the gradient
-# is a sum over the steps at which the weights acted [@werbos1990, eq. 15],
+# is a sum over the steps at which the weights acted [@werbos1990],
 #
 # $$ \frac{\partial \ell_j}{\partial \theta} = \sum_{i \le j} \frac{\partial \ell_j}{\partial x_j}
 #    \Bigl( \prod_{m=i+1}^{j} \frac{\partial x_m}{\partial x_{m-1}} \Bigr) \frac{\partial x_i}{\partial \theta} , $$ (eq-bptt)
@@ -318,7 +318,7 @@ pd.Series(first, name="before the first step").round(2).to_frame()
 #
 # $$ g \leftarrow \max(-1,\, \min(1,\, g)) , $$ (eq-clip)
 #
-# and the learning rate runs through one cycle of straight lines [@smith2019, fig. 1] over $N$ steps: up from a
+# and the learning rate runs through one cycle of straight lines [@smith2019, on the one-cycle policy] over $N$ steps: up from a
 # twentieth in the first $p$ of them, then down to nearly nothing,
 #
 # $$ \eta_t = \eta \cdot \begin{cases}

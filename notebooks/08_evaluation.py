@@ -420,7 +420,7 @@ pd.Series(bootstrap, name="made detector").round(1).to_frame()
 # ## When is it known?
 #
 # AP compares a frame's boxes with what was there at the end of its window, as if they were known at once and as if
-# nothing were asked between frames. [@li2020, eq. 1] ask at any moment $t$ what is known by then: the newest boxes
+# nothing were asked between frames. @li2020 ask at any moment $t$ what is known by then: the newest boxes
 # whose computation has ended,
 #
 # $$ \hat{b}(t) = b_{j(t)}, \qquad j(t) = \max\{\, j : e_j + \text{latency} \le t \,\} , $$ (eq-streaming)

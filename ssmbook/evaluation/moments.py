@@ -1,6 +1,6 @@
 """Streaming AP: at any moment, what is known by then is scored against what is there then.
 
-Source: Li, Wang and Ramanan, Towards Streaming Perception (ECCV 2020, arXiv 2005.10420), eq. 1: the detections that
+Source: Li, Wang and Ramanan, Towards Streaming Perception (ECCV 2020, arXiv 2005.10420): the detections that
 are scored at time t are the newest whose computation has ended by t. A detector that runs more often knows newer ones,
 and pays for a latency in the same coin. Detections are not moved to the moment at which they are scored.
 """

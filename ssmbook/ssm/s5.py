@@ -1,6 +1,6 @@
 """S5: one diagonal, multi-input multi-output state-space layer (Smith et al. 2023, arXiv 2208.04933).
 
-    dx/dt = Λ x + B u,   y = Re(C x) + D ∘ u                                  (eq. 1, diagonalised: eq. 4)
+    dx/dt = Λ x + B u,   y = Re(C x) + D ∘ u                                  (eq. 1, diagonalised: §3)
     x_k = Λ̄ x_{k−1} + B̄ u_k,   y_k = Re(C x_k) + D ∘ u_k                     (eq. 2, discretised)
 
 The state goes in and comes out, so that a sequence may arrive in chunks or step by step. In the code
@@ -30,7 +30,7 @@ PUBLISHED_SPREAD = 0.87962566103423978
 
 
 def discretize(Lambda: Tensor, step: Tensor, method: Discretization = "bilinear") -> tuple[Tensor, Tensor]:
-    """Λ̄ and the factor Δ̄ of B̄ = Δ̄ ∘ B, for modes Λ [P] and steps Δ [..., P] (arXiv 2208.04933, §2 and eq. 6).
+    """Λ̄ and the factor Δ̄ of B̄ = Δ̄ ∘ B, for modes Λ [P] and steps Δ [..., P] (arXiv 2208.04933, §3).
 
     bilinear: Λ̄ = (1 + ΔΛ/2) / (1 − ΔΛ/2), Δ̄ = Δ / (1 − ΔΛ/2);  zoh: Λ̄ = exp(ΔΛ), Δ̄ = (Λ̄ − 1) / Λ, which is Δ
     at Λ = 0.
