@@ -173,6 +173,17 @@ def time_constants(model: nn.Module, step_scale: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def printed(table: pd.DataFrame, digits: int = 1) -> pd.DataFrame:
+    """A table as it is shown: so many digits, whole numbers as they are, and – where nothing was computed."""
+
+    def word(value: Any) -> Any:
+        if not isinstance(value, float):
+            return value
+        return "–" if np.isnan(value) else f"{value:.{digits}f}"
+
+    return table.astype(object).map(word)
+
+
 def _named(table: pd.DataFrame) -> pd.DataFrame:
     """Models by the names that the book uses."""
     return table.rename(index=MODEL_NAMES, level="model") if len(table) else table
