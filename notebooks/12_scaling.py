@@ -433,7 +433,7 @@ _ = plots.save(fig, workspace.figures / "nodes.png")
 # ## What was learnt
 #
 # - Preprocessing and evaluation are parallel over recordings and end with the longest.
-# - Data-parallel training needs the number of foreground anchors of all processes in each loss ({eq}`eq-ddp-loss`).
+# - Data-parallel training needs the number of foreground anchors of all processes in each loss {eq}`eq-ddp-loss`.
 # - The exchange of gradients is small for a network of this size; the batch is what limits the number of GPUs.
 # - A run that is stopped goes on as if it had not been.
 #
