@@ -43,7 +43,7 @@ from ssmbook.dataset import window_and_stride
 from ssmbook.drawings import sliders, time_scale
 from ssmbook.ssm import S5, discretize, frequency_response
 from ssmbook.ssm.s5 import passes_band
-from ssmbook.study import Workspace
+from ssmbook.study import Workspace, in_words
 
 plots.style()
 workspace = Workspace(profile, data_dir)
@@ -131,7 +131,8 @@ _ = ax.set(xlabel="time (s)", ylabel="response of feature 0")
 _ = ax.legend(frameon=False)
 _ = plots.save(fig, workspace.figures / "pulse.png")
 print(
-    "distance from 20 Hz, in peaks:", {f"step_scale {s:g}": round(apart(layer, s), 2) for s in (1 / k, 1.0)}
+    "distance from 20 Hz, in peaks:",
+    in_words({f"step_scale {s:g}": f"{apart(layer, s):.2f}" for s in (1 / k, 1.0)}),
 )
 
 
@@ -749,8 +750,8 @@ sliders(
 #
 # - `step_scale` is the exchange rate between the layer's clock and the recording's; it keeps time constants in
 #   seconds.
-# - It has no influence on constant inputs ({eq}`eq-dc`), and trades height against duration at constant area
-#   ({eq}`eq-area`).
+# - It has no influence on constant inputs {eq}`eq-dc`, and trades height against duration at constant area
+#   {eq}`eq-area`.
 # - Following the rate is right for inputs that do not depend on the rate, sliding windows and traces; wrong for held
 #   windows; and at the true rate it exchanges one error for another.
 # - Modes alias at the rate of training and come to light at a higher one. A mask that is held follows the rate; one
