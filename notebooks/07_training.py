@@ -422,6 +422,11 @@ print("a flip undoes itself:", bool(np.allclose(twice["x"], labels["x"], atol=1e
 # settings, the seed, the data with a hash of its parameters, versions, hardware and time; a run whose settings differ
 # from those in its folder is not continued but put aside under another name.
 #
+# Two settings may change on purpose. `ssmbook train --extend --steps 1000` goes on with a run, ended or not, from its
+# weights, the optimizer's moments and the position in the data; `--learning-rate` may be another one. From there on the
+# learning rate is what one cycle over all the steps has at each step: a run of 500 steps that is extended to 1000 goes
+# on near half the maximum and falls to zero again. Any other difference is refused, and named.
+#
 # Two runs with one seed give the same network on a CPU. Two seeds do not, and on small sets they differ by about as
 # much as many a published improvement; the study of this book trains every model three times and shows the range
 # ([](09_rates.ipynb)). Whoever compares two models by one run each compares two seeds.
@@ -490,8 +495,10 @@ print(f"{len(after) - len(new)} of {len(after)} tensors are kept; new are the {l
 print(*new, sep="\n")
 
 # %% [markdown]
-# On the command line that is `ssmbook train --init CKPT --sensor camera.yaml --data-dir …`. A few steps from the
-# trained weights at a tenth of the learning rate, as a run of its own beside the first:
+# On the command line that is `ssmbook train --init CKPT --sensor camera.yaml --data-dir …`. With `--freeze backbone`
+# neck and head alone learn: the backbone keeps its weights and buffers bit for bit, and a step takes less time and
+# memory. A few steps of the whole network from the trained weights at a tenth of the learning rate, as a run of its own
+# beside the first:
 
 # %%
 few = replace(workspace.profile.training, steps=4, validate_every=4)

@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 
 def one_line(text: str, longest: int = 100) -> str:
-    """Text as one line of at most so many characters: what does not print as escapes, the middle left out."""
+    """Text as one line of at most ``longest`` characters: what does not print as escapes, the middle left out."""
     if len(text) > 4 * longest:  # before the work, which is longer for longer text
         text = text[: 2 * longest] + text[-2 * longest :]
     if not text.isprintable():
@@ -28,7 +28,7 @@ def one_line(text: str, longest: int = 100) -> str:
 
 
 def shown(value: object, longest: int = 60) -> str:
-    """A value from someone's file, for a message: its repr, as one line and cut to so many characters."""
+    """A value from someone's file, for a message: its repr, as one line and cut to ``longest`` characters."""
     if isinstance(value, str | bytes):
         value = value[: longest + 1]
     try:

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ import psutil
 import yaml
 
 from ssmbook.errors import InputError, one_line
+from ssmbook.progress import tell
 
 
 def existing_file(path: str | os.PathLike[str], what: str) -> Path:
@@ -155,8 +155,7 @@ def lock(
 ) -> Iterator[None]:
     """Hold a folder, so that one process at a time does such work in it; it is made if needed.
 
-    The lock ends with its process, however that ends. Another process waits for it, and says on stderr for whom
-    (not where ``TQDM_DISABLE`` is set).
+    The lock ends with its process, however that ends. Another process waits for it, and tells for whom.
 
     Args:
         folder: holds the lock's file, ``.lock``, as long as someone holds it.
@@ -179,8 +178,7 @@ def lock(
         except filelock.Timeout:
             if not wait:
                 raise InputError(f"{folder}: {_holder(path)}; wait until it has ended") from None
-            if not os.environ.get("TQDM_DISABLE"):  # told like progress, which a saved notebook does not hold
-                print(f"{folder}: {_holder(path)}; waiting for it", file=sys.stderr, flush=True)
+            tell(f"{folder}: {_holder(path)}; waiting for it")
             held.acquire()
     except OSError as error:
         raise InputError(

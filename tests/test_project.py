@@ -1,6 +1,7 @@
 """What holds the project together: layers, paired chapters, table of contents, README commands, lint."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -53,6 +54,23 @@ def test_imports_go_one_way():
         part = path.relative_to(package).parts[0].removesuffix(".py")
         above = imported_parts(path) - MAY_IMPORT[part] - {part}
         assert not above, f"{path.relative_to(ROOT)} imports {above}, which lie above {part}"
+
+
+def test_no_two_modules_import_each_other():
+    """Not by way of others either, nor within functions or for types alone."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (ROOT / "ssmbook").rglob("*.py")
+    }
+    sorter = graphlib.TopologicalSorter()
+    for module, path in files.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                    other = name if name in files else node.module
+                    if other in files and other != module:
+                        sorter.add(module, other)
+    sorter.prepare()  # raises CycleError, which names them
 
 
 @pytest.mark.parametrize("notebook", CHAPTERS, ids=lambda path: path.stem)

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
+    _add_reproduce(commands)
+    _add_refresh(commands)
+
+
+def _add_reproduce(commands: Any) -> None:
     command = commands.add_parser(
         "reproduce",
         help="run the chapters and regenerate the tables and figures",
@@ -40,10 +45,12 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--dry-run",
         action="store_true",
-        help="list models, trainings and evaluations, and estimate their time",
+        help="list models, training runs and evaluations, and estimate their time",
     )
     command.set_defaults(run=_reproduce)
 
+
+def _add_refresh(commands: Any) -> None:
     command = commands.add_parser(
         "refresh",
         help="for authors: renew the committed chapters' outputs",

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
+    _add_download(commands)
+    _add_preprocess(commands)
+
+
+def _add_download(commands: Any) -> None:
     command = commands.add_parser(
         "download",
         help="fetch Gen1, 1 Mpx or the released checkpoints",
@@ -33,6 +38,8 @@ def add(commands: Any) -> None:
     )
     command.set_defaults(run=_download)
 
+
+def _add_preprocess(commands: Any) -> None:
     command = commands.add_parser(
         "preprocess",
         help="turn raw recordings and boxes into sequences",

@@ -152,24 +152,29 @@ def _detect(options: argparse.Namespace) -> int:
         seconds = time.monotonic() - began
         if str(recording.faults):
             print(f"{options.recording}: {recording.faults}", file=sys.stderr)
-    shown_s = windows * stream.windows.stride_us / 1e6
-    written, factor = _written(options), shown_s / max(seconds, 1e-9)
+    _print_detected(options, tracker.count, windows, boxes, windows * stream.windows.stride_us / 1e6, seconds)
+    return 0
+
+
+def _print_detected(
+    options: argparse.Namespace, tracks: int, windows: int, boxes: int, recording_s: float, seconds: float
+) -> None:
+    written, factor = _written(options), recording_s / max(seconds, 1e-9)
     facts = {
         "written": written,
         "windows": windows,
         "boxes": boxes,
-        "tracks": tracker.count,
-        "recording_s": round(shown_s, 6),
+        "tracks": tracks,
+        "recording_s": round(recording_s, 6),
         "seconds": round(seconds, 3),
         "real_time_factor": round(factor, 4),
     }
     print_facts(
         options.json,
         facts,
-        f"{' and '.join(written)}: {boxes} boxes of {tracker.count} tracks in {windows} windows; "
-        f"{shown_s:.2f} s of recording in {seconds:.2f} s ({factor:.2g} × real time)",
+        f"{' and '.join(written)}: {boxes} boxes of {tracks} tracks in {windows} windows; "
+        f"{recording_s:.2f} s of recording in {seconds:.2f} s ({factor:.2g} × real time)",
     )
-    return 0
 
 
 def _detect_live(options: argparse.Namespace) -> int:

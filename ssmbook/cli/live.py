@@ -11,6 +11,11 @@ from ssmbook.errors import InputError
 
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
+    _add_time(commands)
+    _add_export(commands)
+
+
+def _add_time(commands: Any) -> None:
     command = commands.add_parser(
         "time",
         help="how long a detector takes for one window",
@@ -35,6 +40,8 @@ def add(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="print the table as JSON")
     command.set_defaults(run=_time)
 
+
+def _add_export(commands: Any) -> None:
     command = commands.add_parser(
         "export",
         help="write a detector as an ONNX file for other runtimes",

@@ -19,6 +19,11 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 def add(commands: Any) -> None:
     """Add the commands of this module to a parser."""
+    _add_info(commands)
+    _add_convert(commands)
+
+
+def _add_info(commands: Any) -> None:
     command = commands.add_parser(
         "info",
         help="what a recording holds",
@@ -32,6 +37,8 @@ def add(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="print a list of what each file holds as JSON")
     command.set_defaults(run=_info)
 
+
+def _add_convert(commands: Any) -> None:
     command = commands.add_parser(
         "convert",
         help="write a recording, or a part of it, in another format",

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssmbook.cli.values import check_paths, listed, print_facts
 from ssmbook.detector.recurrences.registry import RECURRENCES
+from ssmbook.errors import InputError
 from ssmbook.events.representations import REPRESENTATIONS, get_representation
+
+if TYPE_CHECKING:
+    from ssmbook.training.settings import Training
 
 
 def add(commands: Any) -> None:
@@ -29,7 +34,7 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("precision", str, "fp32 (without TF32), bf16 or fp16"),
     ("mask_ratio", float, "share of the tokens that a learnt vector replaces in training"),
     ("validate_every", int, "steps between validations"),
-    ("patience", int, "stop after so many validations without a better AP; 0: never"),
+    ("patience", int, "stop after this number of validations without a better AP; 0: never"),
     ("workers", int, "processes that read"),
     ("seed", int, "of weights, order and augmentation"),
 )
@@ -60,6 +65,18 @@ def _add_train(commands: Any) -> None:
         default="",
         metavar="CKPT",
         help="fine-tune this checkpoint, ours or released; new class layer",
+    )
+    add(
+        "--freeze",
+        choices=("backbone",),
+        default=None,
+        help="with --init: the backbone keeps its weights; neck and head alone learn",
+    )
+    add(
+        "--extend",
+        action="store_true",
+        help="go on with a run, ended or not, by --steps more in all, another --learning-rate, or both; from there on "
+        "the rate is that of one cycle over all the steps",
     )
     add("--sensor", default="", help="another sensor than the profile's: the path of its YAML file")
     add(
@@ -127,8 +144,6 @@ def _train(options: argparse.Namespace) -> None:
     the same weights bit for bit. Under srun or torchrun, --devices and --nodes say how many processes train together;
     the batch is shared by them, so that the result does not depend on their number. The run lies in
     <data>/runs/<name>: model.ckpt, best.ckpt, last.ckpt, metrics.csv and panels/."""
-    from dataclasses import replace
-
     from ssmbook.files import existing_folder
     from ssmbook.study.profiles import get_profile
 
@@ -136,34 +151,27 @@ def _train(options: argparse.Namespace) -> None:
     profile.variant(options.recurrence)
     if options.representation:
         get_representation(options.representation)
+    check_paths(options.init or None)
+    if options.freeze and not options.init:
+        raise InputError("--freeze needs --init CKPT: a backbone that has learnt nothing is of no use")
 
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     from ssmbook.dataset import describe, find_sequences
     from ssmbook.study.checkpoints import check_counted
     from ssmbook.study.workspace import Workspace
-    from ssmbook.training.run_folder import FREE
+    from ssmbook.training.run_folder import existing_run
 
-    names = [*(name for name, *_ in _SETTINGS), "checkpointing"]
-    changed = {name: value for name in names if (value := getattr(options, name)) is not None}
-    if "batch_size" in changed and "learning_rate" not in changed:
-        base = profile.training
-        changed["learning_rate"] = base.learning_rate * (changed["batch_size"] / base.batch_size) ** 0.5
-    own = profile.training
-    profile = replace(profile, training=replace(own, **changed))
-    if options.sensor:
-        profile = replace(profile, sensor=options.sensor)
-    shown = [
-        f"{name}={value}"
-        for name, value in changed.items()
-        if getattr(options, name) is not None and name not in FREE and value != getattr(own, name)
-    ]
-    shown += [
-        f"{n}={Path(v).stem}" for n in ("init", "sensor", "representation") if (v := getattr(options, n))
-    ]
+    changed = _changed(options, profile.training)
+    name = options.name or _run_name(options, changed, profile.training)
     if options.data_dir:
         existing_folder(options.data_dir, "data and runs")
+    profile = replace(profile, training=replace(profile.training, **changed))
+    if options.sensor:
+        profile = replace(profile, sensor=options.sensor)
     workspace = Workspace(profile, options.data_dir, representation=options.representation)
+    if options.extend:
+        existing_run(workspace.folder / "runs" / name)
     sets = workspace.preprocessed()
     if not getattr(rank_zero_only, "rank", 0):
         print(f"{sets / 'train'}: {describe(find_sequences(sets / 'train'))}", file=sys.stderr)
@@ -175,9 +183,39 @@ def _train(options: argparse.Namespace) -> None:
         options.nodes,
         options.logger,
         options.init,
-        options.name or "_".join([options.recurrence, *shown]),
+        name,
+        "extend" if options.extend else "refuse" if options.name else "aside",
     )
     print(path)
+
+
+def _changed(options: argparse.Namespace, own: Training) -> dict[str, Any]:
+    """The settings that the command line gives; the learning rate follows the batch where it is not among them."""
+    names = [*(name for name, *_ in _SETTINGS), "checkpointing", "freeze"]
+    changed = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if "batch_size" in changed:
+        followed = own.learning_rate * (changed["batch_size"] / own.batch_size) ** 0.5
+        changed.setdefault("learning_rate", followed)
+    return changed
+
+
+def _run_name(options: argparse.Namespace, changed: dict[str, Any], own: Training) -> str:
+    """A run's folder: the variant's, as in the study, and what decides the weights and differs from the profile.
+
+    An extension is of the run without what it changes.
+    """
+    from ssmbook.training.run_folder import EXTENDED, FREE
+
+    left_out = FREE | EXTENDED if options.extend else FREE
+    shown = [
+        f"{name}={value}"
+        for name, value in changed.items()
+        if getattr(options, name) is not None and name not in left_out and value != getattr(own, name)
+    ]
+    shown += [
+        f"{n}={Path(v).stem}" for n in ("init", "sensor", "representation") if (v := getattr(options, n))
+    ]
+    return "_".join([options.recurrence, *shown])
 
 
 def _evaluate(options: argparse.Namespace) -> None:

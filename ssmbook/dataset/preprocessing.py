@@ -119,7 +119,7 @@ def preprocess(
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
         representation: a name of ``REPRESENTATIONS``.
         window_ms, window_events: a window is either the events of a time before its end, both edges
-            included, or the last so many events up to its end. By default 50 ms; traces have no window.
+            included, or the last n events up to its end. By default 50 ms; traces have no window.
         stride_ms: time between the ends of windows, or between the times at which traces are read.
         grid: ``"exact"``, or ``"published"`` for the windows that the published script makes.
         splits: which of them to make.

@@ -199,7 +199,7 @@ class EvaluationStreams(Dataset):
                 min(slots, key=len).extend(_consecutive(i, begin, len(sequences[i]), length))
         self.sequences, self.slots = sequences, slots[rank::ranks]
         self._steps = max(map(len, slots))
-        self._chunks = Chunks(sequences, length, most=batch_size)
+        self._chunks = Chunks(sequences, length, limit=batch_size)
 
     def __len__(self) -> int:
         return self._steps

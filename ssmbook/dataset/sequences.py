@@ -218,14 +218,14 @@ class Chunks(Dataset):
     """Reads batches: an item is a ``Batch``, asked for by a list of keys, one for each slot; None is padding.
 
     It depends on its keys alone, so that processes may read ahead. The sequences used last stay open, at
-    most ``most`` of them, so that long runs hold few files.
+    most ``limit`` of them, so that long runs hold few files.
     """
 
-    def __init__(self, sequences: list[Sequence], length: int, most: int = 128) -> None:
+    def __init__(self, sequences: list[Sequence], length: int, limit: int = 128) -> None:
         check_counts(length=length)
         self.sequences = sequences
         self.length = length
-        self.most = most
+        self.limit = limit
         self._recent: OrderedDict[int, None] = OrderedDict()
         self._pool, self._past_pool = (
             FramePool(),
@@ -278,7 +278,7 @@ class Chunks(Dataset):
     def _opened(self, i: int) -> Sequence:
         self._recent[i] = None
         self._recent.move_to_end(i)
-        if len(self._recent) > self.most:
+        if len(self._recent) > self.limit:
             self.sequences[self._recent.popitem(last=False)[0]].close()
         return self.sequences[i]
 

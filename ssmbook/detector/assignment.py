@@ -11,7 +11,7 @@ from ssmbook.detector.boxes import box_iou
 
 RADIUS = 1.5  # strides between an anchor's centre and a box's, in x and y, below which it is a candidate
 FAR = 1e6  # cost of an anchor that is a candidate only for another box
-MOST = 10  # anchors that one box can take
+MAX_ANCHORS = 10  # anchors that one box can take
 
 
 def is_real(targets: Tensor) -> Tensor:
@@ -73,8 +73,8 @@ def class_cost(objectness: Tensor, classes: Tensor, wanted: Tensor) -> Tensor:
 
 def take_cheapest(cost: Tensor, iou: Tensor) -> Tensor:
     """Each box's k_g cheapest candidates (finite cost), as a mask [M, G, A]; cost, iou [M, G, A]."""
-    most = min(MOST, cost.shape[-1])
-    k = iou.topk(most).values.sum(-1, keepdim=True).int().clamp(min=1)  # [M, G, 1]
-    cheap, anchor = cost.topk(most, largest=False)  # [M, G, most]
-    chosen = (torch.arange(most, device=cost.device) < k) & cheap.isfinite()
+    candidates = min(MAX_ANCHORS, cost.shape[-1])
+    k = iou.topk(candidates).values.sum(-1, keepdim=True).int().clamp(min=1)  # [M, G, 1]
+    cheap, anchor = cost.topk(candidates, largest=False)  # [M, G, candidates]
+    chosen = (torch.arange(candidates, device=cost.device) < k) & cheap.isfinite()
     return torch.zeros_like(cost, dtype=torch.bool).scatter(-1, anchor, chosen)

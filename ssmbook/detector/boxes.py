@@ -57,7 +57,7 @@ def nms(predictions: Tensor, confidence: float = 0.001, iou: float = 0.45) -> li
 
     Args:
         predictions: [..., A, 5 + classes], as ``Detector.predict`` returns them.
-        confidence: least objectness · class.
+        confidence: minimum of objectness · class.
         iou: largest overlap that is let stand.
 
     Returns:

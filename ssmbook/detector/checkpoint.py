@@ -6,6 +6,7 @@ other objects of libraries that need not be installed. Only tensors are taken, a
 
 import inspect
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
         InputError: it cannot be written, the disk being full, say; what was there before stays.
     """
     path = Path(path)
-    content = {**extra, "format": FORMAT, "config": model.config, "state_dict": model.state_dict()}
+    own = _plainly({**extra, "format": FORMAT, "config": model.config})
+    content = {**own, "state_dict": model.state_dict()}
     try:
         with atomic_write(path) as file:
             torch.save(content, file)
@@ -65,6 +67,20 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
             f"{path}: cannot be written ({words}); make room or give another folder, and start again: what was "
             "written before is whole"
         ) from None
+
+
+def _plainly(value: Any) -> Any:
+    """Equal values as equal bytes: pickle writes a string or a list once for all places that hold the same object.
+
+    Which places those are differs between a run that went on from a file and one that never stopped.
+    """
+    if type(value) is str:
+        return sys.intern(value)
+    if type(value) is dict:
+        return {_plainly(key): _plainly(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plainly(part) for part in value)
+    return value
 
 
 def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overrides: Any) -> Detector:
@@ -94,7 +110,7 @@ def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overr
         config = {name: value for name, value in config.items() if name in _arguments()}
     model = _build({**config, **overrides}, path)
     _load(model, weights, path)
-    if _is_ours(content):
+    if is_ours(content):
         model.trained_on = TrainedOn.read(content, path)
     return model
 
@@ -156,7 +172,17 @@ def _preset_of(weights: dict[str, Tensor], published: bool, path: str | Path) ->
     )
 
 
-def _is_ours(content: dict[str, Any]) -> bool:
+def is_released(content: dict[str, Any], path: str | Path) -> bool:
+    """Whether a checkpoint's weights have the names of S5-ViT's or RVT's code; ours may be of any form.
+
+    Raises:
+        InputError: it holds no detector, or two.
+    """
+    return not is_ours(content) and _find_weights(content, path)[1]
+
+
+def is_ours(content: dict[str, Any]) -> bool:
+    """Whether ``save_checkpoint`` wrote it, with what makes the network beside its weights."""
     kind = content.get("format")
     return isinstance(kind, str) and kind == FORMAT
 
@@ -180,7 +206,7 @@ def _config_and_weights(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The arguments of a file's detector, and its weights under our names."""
     content = read_checkpoint(path) if content is None else content
-    if _is_ours(content):
+    if is_ours(content):
         weights = content.get("state_dict")
         weights = weights if isinstance(weights, dict) else {}
         weights = {n: w for n, w in weights.items() if isinstance(n, str) and isinstance(w, Tensor)}

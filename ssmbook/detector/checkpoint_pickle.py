@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ssmbook.errors import InputError, one_line
 
-# The last state of a training with 400 parameters takes 45,000 opcodes and 2,000 tensors, nested 7 deep.
+# The last state of a run with 400 parameters takes 45,000 opcodes and 2,000 tensors, nested 7 deep.
 MOST_OPCODES, MOST_TENSORS, DEEPEST = 2_000_000, 100_000, 100
 
 # Functions and standard classes that mere values are pickled with; their values become opaque like any object.

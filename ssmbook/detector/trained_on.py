@@ -63,7 +63,7 @@ class TrainedOn:
             InputError: it cannot have as many.
         """
         kind, options = get_representation(self.representation), dict(self.options)
-        if kind.windowed and "bins" not in options:
+        if "bins" not in options and "bins" in kind.for_sensor(sensor, **options).options:
             options["bins"] = max(1, channels // kind.for_sensor(sensor, bins=1).channels)
         made = kind.for_sensor(sensor, **options)
         if made.channels != channels:

@@ -26,7 +26,7 @@ Curve = tuple[torch.Tensor, torch.Tensor]
 
 
 def mode_timeline(ratio: int = 4, length_ms: float = 150.0, event_ms: float = 62.0) -> Figure:
-    """Windows and steps of training and of the four ways, and one event that some of them count."""
+    """Windows and steps of training and of the four modes, and one event that some of them count."""
     short = BASE_MS / ratio
     rows: dict[str, tuple[float, float]] = {
         "training": (BASE_MS, BASE_MS),
@@ -77,7 +77,7 @@ def _draw_windows(ax: Axes, ends: np.ndarray, window: float, event_ms: float, co
 
 
 def setting_plane(predicted: pd.DataFrame) -> Figure:
-    """ρ and a of each way, following (filled) and not (open). Columns: two levels, the scale and ρ, a, area."""
+    """ρ and a of each mode, following (filled) and not (open). Columns: two levels, the scale and ρ, a, area."""
     fig, ax = plt.subplots(figsize=(plots.WIDTH_IN, 3.4))
     line = np.array([1e-3, 1e4])
     for area in (1.0, float(predicted.xs("area", axis=1, level=1).to_numpy().min())):
@@ -143,7 +143,7 @@ def window_fill(workspace: Any, windows_ms: tuple[float, ...]) -> pd.DataFrame:
 
 
 def end_to_end_panels(gain: Callable[[str, float], Curve], k: float) -> Figure:
-    """Gain from events to output for each way, following and not; ``gain(mode, step_scale)`` gives a curve."""
+    """Gain from events to output for each mode, following and not; ``gain(mode, step_scale)`` gives a curve."""
     fig, axes = plt.subplots(1, len(MODES), figsize=(plots.WIDTH_IN, 2.7), sharey=True)
     for ax, mode in zip(axes, MODES, strict=True):
         ax.loglog(*gain("trained", 1.0), color="lightgrey", lw=4)

@@ -21,7 +21,7 @@ from ssmbook.compiled import njit
 
 IOU = np.linspace(0.5, 0.95, 10)
 RECALL = np.linspace(0.0, 1.0, 101)
-MOST = 100  # detections of a class in a frame that count
+MAX_DETECTIONS = 100  # detections of a class in a frame that count
 # COCO's size classes: all, small, medium, large; areas in px², both ends included.
 AREAS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]], dtype=np.float64)
 
@@ -51,7 +51,7 @@ def outside_areas(boxes: Boxes) -> np.ndarray:
 
 def precision_table(
     truth: Boxes,
-    found: Boxes,
+    detected: Boxes,
     ignored: np.ndarray,
     outside: np.ndarray,
     classes: int,
@@ -61,7 +61,7 @@ def precision_table(
 
     Args:
         truth: boxes to find.
-        found: detections; of equal scores the one that comes first counts as the better.
+        detected: detections; of equal scores the one that comes first counts as the better.
         ignored: bool [V, N]: boxes that do not count, in each of V views.
         outside: bool [V, D]: detections that do not count where they match nothing.
         classes: C.
@@ -75,10 +75,10 @@ def precision_table(
     views = len(ignored)
     precision = np.full((len(IOU), len(RECALL), classes, views), -1.0)
     recall = np.full((len(IOU), classes, views), -1.0)
-    kind, order = match_detections(truth, found, ignored, outside, IOU, region)
-    found_class, score = found.class_id[order], found.score[order]
+    kind, order = match_detections(truth, detected, ignored, outside, IOU, region)
+    detected_class, score = detected.class_id[order], detected.score[order]
     for c in range(classes):
-        chosen = np.flatnonzero(found_class == c)
+        chosen = np.flatnonzero(detected_class == c)
         chosen = chosen[np.argsort(-score[chosen], kind="stable")]
         for v in range(views):
             count = int((~ignored[v, truth.class_id == c]).sum())
@@ -89,7 +89,7 @@ def precision_table(
 
 def match_detections(
     truth: Boxes,
-    found: Boxes,
+    detected: Boxes,
     ignored: np.ndarray,
     outside: np.ndarray,
     thresholds: np.ndarray,
@@ -98,27 +98,27 @@ def match_detections(
     """What each detection is, RIGHT, WRONG or NEITHER.
 
     Args:
-        truth, found, ignored, outside, region: see ``precision_table``.
+        truth, detected, ignored, outside, region: see ``precision_table``.
         thresholds [T]: of the IoU.
 
     Returns:
         kind [V, T, K], and the K detections that it is of, as indices; the 100 best of each class in each frame.
     """
     truth_order = np.lexsort((truth.frame, truth.class_id))
-    found_order = np.lexsort((-found.score, found.frame, found.class_id))
-    key = np.int64(max(truth.frame.max(initial=0), found.frame.max(initial=0)) + 1)
+    detected_order = np.lexsort((-detected.score, detected.frame, detected.class_id))
+    key = np.int64(max(truth.frame.max(initial=0), detected.frame.max(initial=0)) + 1)
     truth_key = (truth.class_id * key + truth.frame)[truth_order]
-    found_key = (found.class_id * key + found.frame)[found_order]
-    keep = _rank_in_group(found_key) < MOST
-    found_order, found_key = found_order[keep], found_key[keep]
-    groups = np.unique(np.concatenate([truth_key, found_key]))
+    detected_key = (detected.class_id * key + detected.frame)[detected_order]
+    keep = _rank_in_group(detected_key) < MAX_DETECTIONS
+    detected_order, detected_key = detected_order[keep], detected_key[keep]
+    groups = np.unique(np.concatenate([truth_key, detected_key]))
     truth_span = np.searchsorted(truth_key, np.append(groups, np.iinfo(np.int64).max))
-    found_span = np.searchsorted(found_key, np.append(groups, np.iinfo(np.int64).max))
-    ignored, outside = ignored[:, truth_order], outside[:, found_order]
+    detected_span = np.searchsorted(detected_key, np.append(groups, np.iinfo(np.int64).max))
+    ignored, outside = ignored[:, truth_order], outside[:, detected_order]
     region = np.zeros(len(truth_order), bool) if region is None else region[truth_order]
-    truth_xywh, found_xywh = truth.xywh[truth_order], found.xywh[found_order]
-    kind = _match(truth_xywh, found_xywh, truth_span, found_span, ignored, outside, region, thresholds)
-    return kind, found_order
+    truth_xywh, detected_xywh = truth.xywh[truth_order], detected.xywh[detected_order]
+    kind = _match(truth_xywh, detected_xywh, truth_span, detected_span, ignored, outside, region, thresholds)
+    return kind, detected_order
 
 
 def _rank_in_group(keys: np.ndarray) -> np.ndarray:
@@ -132,15 +132,17 @@ RIGHT, WRONG, NEITHER = 1, 2, 0
 
 
 @njit()
-def _match(truth, found, truth_span, found_span, ignored, outside, region, thresholds):  # pragma: no cover
+def _match(
+    truth, detected, truth_span, detected_span, ignored, outside, region, thresholds
+):  # pragma: no cover
     """What each detection is, RIGHT, WRONG or NEITHER, at each view and threshold: [V, T, D]."""
     views, T = len(ignored), len(thresholds)
-    kind = np.full((views, T, len(found)), NEITHER, np.uint8)
+    kind = np.full((views, T, len(detected)), NEITHER, np.uint8)
     for group in range(len(truth_span) - 1):
         g0, g1 = truth_span[group], truth_span[group + 1]
-        d0, d1 = found_span[group], found_span[group + 1]
+        d0, d1 = detected_span[group], detected_span[group + 1]
         n = g1 - g0
-        iou = overlaps(truth[g0:g1], found[d0:d1], region[g0:g1])
+        iou = overlaps(truth[g0:g1], detected[d0:d1], region[g0:g1])
         order = np.empty(n, np.int64)
         for v in range(views):
             place = 0  # those that count come first
@@ -171,12 +173,12 @@ def _match(truth, found, truth_span, found_span, ignored, outside, region, thres
 
 
 @njit()
-def overlaps(truth, found, region):  # pragma: no cover
+def overlaps(truth, detected, region):  # pragma: no cover
     """IoU of boxes x, y, w, h: [D, G]; with a region, the share of the detection that lies in it."""
-    iou = np.zeros((len(found), len(truth)))
-    for d in range(len(found)):
+    iou = np.zeros((len(detected), len(truth)))
+    for d in range(len(detected)):
         for g in range(len(truth)):
-            a, b = found[d], truth[g]
+            a, b = detected[d], truth[g]
             w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
             h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
             if w > 0 and h > 0:

@@ -29,8 +29,8 @@ def save_boxes(result: Evaluation, folder: str | Path) -> list[Path]:
         boxes = np.concatenate([result.detections[i] for i in np.flatnonzero(names == name)])
         files.append(folder / f"{name}_bbox.npy")
         write_boxes(files[-1], boxes.astype(BOX_DTYPE))  # joined arrays lose the gaps between fields
-    truth, found = coco_dictionaries(result)
-    for stem, content in (("ground_truth", truth), ("detections", found)):
+    truth, detected = coco_dictionaries(result)
+    for stem, content in (("ground_truth", truth), ("detections", detected)):
         files.append(folder / f"{stem}.json")
         with atomic_write(files[-1]) as file:
             file.write(json.dumps(content).encode())
@@ -44,7 +44,7 @@ def coco_dictionaries(result: Evaluation) -> tuple[dict[str, Any], list[dict[str
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     frames = zip(result.sequences, result.ground_truth, result.detections, strict=True)
-    for name, truth, found in frames:
+    for name, truth, detected in frames:
         truth = prophesee_filter(truth, sensor, sensor.downsample)
         if len(truth) == 0:
             continue
@@ -53,9 +53,9 @@ def coco_dictionaries(result: Evaluation) -> tuple[dict[str, Any], list[dict[str
         images.append({"id": image_id, "sequence": name, "t_us": int(truth["t"][0]), **size})
         for row in _rows(truth, image_id):
             annotations.append({**row, "id": len(annotations) + 1, "iscrowd": 0})
-        found = prophesee_filter(found, sensor, sensor.downsample)
-        scores = found["class_confidence"].tolist()
-        results += [{**row, "score": s} for row, s in zip(_rows(found, image_id), scores, strict=True)]
+        detected = prophesee_filter(detected, sensor, sensor.downsample)
+        scores = detected["class_confidence"].tolist()
+        results += [{**row, "score": s} for row, s in zip(_rows(detected, image_id), scores, strict=True)]
     categories = [{"id": i, "name": name} for i, name in enumerate(sensor.classes, 1)]
     return {"images": images, "annotations": annotations, "categories": categories}, results
 

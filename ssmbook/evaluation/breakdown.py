@@ -29,8 +29,10 @@ def ap_by_size(result: Evaluation, edges_px: Sequence[float]) -> pd.DataFrame:
         One row per interval: from, to, boxes, AP, AP_50, recall_50 (the highest that is reached); NaN where
         there is no box.
     """
-    truth, found, _ = counted(result.ground_truth, result.detections, result.sensor, result.sensor.downsample)
-    sizes = (np.hypot(boxes.xywh[:, 2], boxes.xywh[:, 3]) for boxes in (truth, found))
+    truth, detected, _ = counted(
+        result.ground_truth, result.detections, result.sensor, result.sensor.downsample
+    )
+    sizes = (np.hypot(boxes.xywh[:, 2], boxes.xywh[:, 3]) for boxes in (truth, detected))
     ignored, outside = (~_within(size, edges_px) for size in sizes)
     return _table(result, edges_px, ignored, outside)
 
@@ -41,12 +43,12 @@ def ap_by_rest(result: Evaluation, edges_s: Sequence[float], moved_px: float = M
     Returns:
         As ``ap_by_size``.
     """
-    _, found, counts = counted(
+    _, detected, counts = counted(
         result.ground_truth, result.detections, result.sensor, result.sensor.downsample
     )
     rest = np.concatenate([np.zeros(0), *time_at_rest(result.ground_truth, result.sequences, moved_px)])
     ignored = ~_within(rest[counts], edges_s)
-    return _table(result, edges_s, ignored, np.zeros((len(ignored), len(found.frame)), bool))
+    return _table(result, edges_s, ignored, np.zeros((len(ignored), len(detected.frame)), bool))
 
 
 def ap_by_speed(result: Evaluation, edges_px_s: Sequence[float]) -> pd.DataFrame:
@@ -55,12 +57,12 @@ def ap_by_speed(result: Evaluation, edges_px_s: Sequence[float]) -> pd.DataFrame
     Returns:
         As ``ap_by_size``.
     """
-    _, found, counts = counted(
+    _, detected, counts = counted(
         result.ground_truth, result.detections, result.sensor, result.sensor.downsample
     )
     speed = np.concatenate([np.zeros(0), *speeds(result.ground_truth, result.sequences)])
     ignored = ~_within(speed[counts], edges_px_s)
-    return _table(result, edges_px_s, ignored, np.zeros((len(ignored), len(found.frame)), bool))
+    return _table(result, edges_px_s, ignored, np.zeros((len(ignored), len(detected.frame)), bool))
 
 
 def _within(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
@@ -72,8 +74,10 @@ def _within(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
 def _table(
     result: Evaluation, edges: Sequence[float], ignored: np.ndarray, outside: np.ndarray
 ) -> pd.DataFrame:
-    truth, found, _ = counted(result.ground_truth, result.detections, result.sensor, result.sensor.downsample)
-    precision, recall = precision_table(truth, found, ignored, outside, len(result.sensor.classes))
+    truth, detected, _ = counted(
+        result.ground_truth, result.detections, result.sensor, result.sensor.downsample
+    )
+    precision, recall = precision_table(truth, detected, ignored, outside, len(result.sensor.classes))
     rows = []
     for v, (low, high) in enumerate(pairwise(edges)):
         parts = {"AP": precision[..., v], "AP_50": precision[0, ..., v], "recall_50": recall[0, :, v]}

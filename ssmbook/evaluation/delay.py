@@ -34,10 +34,12 @@ def operating_point(result: Evaluation) -> float:
     Raises:
         InputError: no detection is right.
     """
-    truth, found, _ = counted(result.ground_truth, result.detections, result.sensor, result.sensor.downsample)
-    ignored, outside = (np.zeros((1, len(boxes.frame)), bool) for boxes in (truth, found))
-    kind, order = match_detections(truth, found, ignored, outside, np.array([IOU_CORRECT]))
-    scores = found.score[order]
+    truth, detected, _ = counted(
+        result.ground_truth, result.detections, result.sensor, result.sensor.downsample
+    )
+    ignored, outside = (np.zeros((1, len(boxes.frame)), bool) for boxes in (truth, detected))
+    kind, order = match_detections(truth, detected, ignored, outside, np.array([IOU_CORRECT]))
+    scores = detected.score[order]
     ranked = np.argsort(-scores, kind="stable")
     scores, kind = scores[ranked], kind[0, 0, ranked]
     right, wrong = np.cumsum(kind == RIGHT), np.cumsum(kind == WRONG)
@@ -70,7 +72,7 @@ def delays(
     Args:
         truth, steps, latency_ms, compute_ms: see ``streaming_evaluation``.
         threshold: the score of the operating point, see ``operating_point``.
-        rest_s: least time at rest before a start.
+        rest_s: minimum time at rest before a start.
         started_px: how far the centre moves before it has started; for labels with noise, more than that.
 
     Returns:
@@ -147,8 +149,8 @@ def _delay_us(boxes: np.ndarray, steps: Steps, known: np.ndarray, onset: int, th
     """µs from the onset to the first moment at which the newest detections hold a correct box; NaN: never."""
     moments = np.union1d(known, boxes["t"])  # the object may move to where a box is
     moments = moments[(moments >= onset) & (moments <= boxes["t"][-1])]
-    found = newest(steps, known, moments)
-    for t, there, rows in zip(moments.tolist(), boxes_at(boxes, moments), found, strict=True):
+    detected = newest(steps, known, moments)
+    for t, there, rows in zip(moments.tolist(), boxes_at(boxes, moments), detected, strict=True):
         rows = rows[(rows["class_id"] == boxes["class_id"][0]) & (rows["class_confidence"] >= threshold)]
         if len(rows) and overlaps(_xywh(there), _xywh(rows), np.zeros(1, bool)).max() >= IOU_CORRECT:
             return float(t - onset)

@@ -126,8 +126,8 @@ def streaming_evaluation(
             in: nothing is known.
         sensor: whose protocol; moments of the first ``eval_skip_us`` do not count.
         latency_ms, compute_ms: see ``known_us``; arrays by sequence where they were measured step by step.
-        every_ms: score every so many ms from a sequence's first label to its last, boxes interpolated between labels,
-            see ``boxes_at``; None: at each label time. Moments that coincide with all steps of a fast detector flatter
+        every_ms: score at this interval in ms from a sequence's first label to its last, boxes interpolated between
+            labels, see ``boxes_at``; None: at each label time. Moments that coincide with all steps of a fast detector flatter
             it by half a step: choose one that divides no stride, e.g. 7.
 
     Raises:
@@ -141,7 +141,7 @@ def streaming_evaluation(
     if every_ms is not None and not every_ms > 0:
         raise InputError(f"every_ms is {every_ms}; it must be above 0")
     nothing = Steps(np.zeros(0, np.int64), [])
-    all_truth, all_found, names = [], [], []
+    all_truth, all_detected, names = [], [], []
     for name in sorted(truth):
         boxes, own = truth[name], steps.get(name, nothing)
         times = np.unique(boxes["t"])
@@ -149,11 +149,11 @@ def streaming_evaluation(
             times = np.arange(times[0], times[-1] + 1, 1000 * every_ms).astype(np.int64)
         known = known_us(own.times_us, of_sequence(latency_ms, name), of_sequence(compute_ms, name))
         all_truth += boxes_at(boxes, times)
-        all_found += newest(own, known, times)
+        all_detected += newest(own, known, times)
         names += [name] * len(times)
-    scores = score_boxes(all_truth, all_found, sensor, sensor.downsample)
+    scores = score_boxes(all_truth, all_detected, sensor, sensor.downsample)
     height, width = sensor.frame_size
-    return Evaluation(scores, all_truth, all_found, names, height, width, sensor)
+    return Evaluation(scores, all_truth, all_detected, names, height, width, sensor)
 
 
 def streaming_ap(
@@ -179,12 +179,12 @@ def newest(steps: Steps, known: np.ndarray, times_us: np.ndarray) -> list[np.nda
     order = np.argsort(known, kind="stable")
     latest = np.maximum.accumulate(order)  # a step that is known after a later one is never the newest
     at = known[order].searchsorted(times_us, side="right") - 1
-    found = []
+    detected = []
     for t, i in zip(times_us.tolist(), at.tolist(), strict=True):
         boxes = steps.boxes[latest[i]].copy() if i >= 0 else np.zeros(0, BOX_DTYPE)
         boxes["t"] = t
-        found.append(boxes)
-    return found
+        detected.append(boxes)
+    return detected
 
 
 def of_sequence(value: Latency, name: str) -> float | np.ndarray:

@@ -123,10 +123,10 @@ def score_boxes(
 ) -> Scores:
     """As ``evaluate_boxes``, with precision and recall of each class."""
     sensor = get_sensor(sensor)
-    truth, found, counts = counted(ground_truth, detections, sensor, downsampled, ignored)
+    truth, detected, counts = counted(ground_truth, detections, sensor, downsampled, ignored)
     region = None if ignored is None else np.concatenate([np.zeros(0, bool), *ignored])[counts]
-    views = outside_areas(truth), outside_areas(found)
-    return Scores(*precision_table(truth, found, *views, len(sensor.classes), region), sensor.classes)
+    views = outside_areas(truth), outside_areas(detected)
+    return Scores(*precision_table(truth, detected, *views, len(sensor.classes), region), sensor.classes)
 
 
 def counted(
@@ -144,11 +144,11 @@ def counted(
         raise InputError(f"{len(ground_truth)} frames of ground truth, but {len(detections)} of detections")
     if ignored is not None and [np.shape(i) for i in ignored] != [(len(boxes),) for boxes in ground_truth]:
         raise InputError("ignored must be one array of bool for each frame of ground truth, one bool a box")
-    (truth, truth_frame), (found, found_frame) = (
+    (truth, truth_frame), (detected, detected_frame) = (
         _flat(frames, sensor, what)
         for frames, what in ((ground_truth, "ground truth"), (detections, "detections"))
     )
-    _check_clocks(truth, truth_frame, found, found_frame)
+    _check_clocks(truth, truth_frame, detected, detected_frame)
     truth_counts = _counts(truth, sensor, downsampled)
     seen = np.zeros(len(ground_truth), bool)
     wanted = (
@@ -156,25 +156,25 @@ def counted(
     )
     seen[truth_frame[wanted]] = True
     truth_counts &= seen[truth_frame]
-    found_counts = _counts(found, sensor, downsampled) & seen[found_frame]
+    detected_counts = _counts(detected, sensor, downsampled) & seen[detected_frame]
     return (
         _boxes(truth[truth_counts], truth_frame[truth_counts]),
-        _boxes(found[found_counts], found_frame[found_counts]),
+        _boxes(detected[detected_counts], detected_frame[detected_counts]),
         truth_counts,
     )
 
 
 def _check_clocks(
-    truth: np.ndarray, truth_frame: np.ndarray, found: np.ndarray, found_frame: np.ndarray
+    truth: np.ndarray, truth_frame: np.ndarray, detected: np.ndarray, detected_frame: np.ndarray
 ) -> None:
     """Refuse detections on another clock: then the filters take them for early ones, and AP would be 0."""
-    shared, at, other = np.intersect1d(truth_frame, found_frame, return_indices=True)
+    shared, at, other = np.intersect1d(truth_frame, detected_frame, return_indices=True)
     if len(shared) == 0:
         return
-    apart = np.abs(truth["t"][at].astype(np.float64) - found["t"][other].astype(np.float64))
+    apart = np.abs(truth["t"][at].astype(np.float64) - detected["t"][other].astype(np.float64))
     if apart.min() <= MAX_APART_US:
         return
-    ranges = (f"{boxes['t'].min()} to {boxes['t'].max()} µs" for boxes in (truth, found))
+    ranges = (f"{boxes['t'].min()} to {boxes['t'].max()} µs" for boxes in (truth, detected))
     raise InputError(
         "ground truth lies at {}, but detections at {}: give both on the same clock".format(*ranges)
     )

@@ -195,14 +195,16 @@ class StreamingEvaluator:
         labelled = [f for f in frames if len(f.truth)]
         if not labelled:
             raise InputError("no labelled frame was evaluated: the split is empty")
-        names, _, truth, found, other = map(list, zip(*labelled, strict=True))
+        names, _, truth, detected, other = map(list, zip(*labelled, strict=True))
         height, width = max(size for _, size in parts)
-        scores = score_boxes(truth, found, self.sensor, self.sensor.downsample)
+        scores = score_boxes(truth, detected, self.sensor, self.sensor.downsample)
         steps = {}
         for name, group in groupby(frames, key=lambda f: f.sequence):
             _, times, _, boxes, _ = zip(*group, strict=True)
             steps[name] = Steps(np.array(times, np.int64), list(boxes))
-        return Evaluation(scores, truth, found, names, height, width, self.sensor, self.score, steps, other)
+        return Evaluation(
+            scores, truth, detected, names, height, width, self.sensor, self.score, steps, other
+        )
 
 
 class _Frame(NamedTuple):
@@ -211,7 +213,7 @@ class _Frame(NamedTuple):
     sequence: str
     t_us: int
     truth: np.ndarray
-    found: np.ndarray
+    detected: np.ndarray
     other: np.ndarray  # [K], the score that does not rank
 
 

@@ -166,7 +166,7 @@ def _without_stale(lifted: np.ndarray, events: Events) -> Events:
 class StreamingDetector:
     """A detector that runs live: push events or frames, get boxes.
 
-    At k times the rate of training (windows of 50 ms, 20 a second) there are three ways to run, see
+    At k times the rate of training (windows of 50 ms, 20 a second) there are three modes, see
     ``rates``; S5's time scale follows the rate where ``follow`` says so.
 
     Args:

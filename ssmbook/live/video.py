@@ -104,7 +104,7 @@ def box_video(
 
 
 def _up_to(windows: int, pictures_per_window: float) -> int:
-    """How many pictures begin before so many windows have passed."""
+    """How many pictures begin before n windows have passed."""
     return math.ceil(round(windows * pictures_per_window, 9))
 
 

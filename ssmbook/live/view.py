@@ -93,7 +93,7 @@ class View:
         flat = np.ravel_multi_index((events.p, events.y, events.x), shape)
         return np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape)
 
-    def write_pictures(self, out: Path, most: int = MAX_FRAMES) -> int:
+    def write_pictures(self, out: Path, limit: int = MAX_FRAMES) -> int:
         """A png for each window, in a new folder that appears whole; or, for a name ending in .png, of the first."""
         if out.suffix.lower() == ".png":
             end, counts = next(self.windows())
@@ -108,9 +108,9 @@ class View:
             for k, (end, counts) in enumerate(
                 progress_bar(self.windows(), desc="view", unit="window", leave=False)
             ):
-                if k == most:
+                if k == limit:
                     raise InputError(
-                        f"{out}: more than {most:,} windows; give longer ones, or --start and --stop"
+                        f"{out}: more than {limit:,} windows; give longer ones, or --start and --stop"
                     )
                 self._draw(counts, end).save(temporary / f"{end:012d}us.png")
             os.replace(temporary, out)

@@ -108,7 +108,7 @@ def read_messages(read: Callable[[int], bytes]) -> Iterator[Message]:
     """The messages of a stream of bytes, binary or text by its first bytes.
 
     Args:
-        read: gives up to so many bytes as soon as there are some, and none at the end.
+        read: gives up to n bytes as soon as there are some, and none at the end.
 
     Raises:
         InputError: the stream is damaged; the message has the byte or the line.

@@ -1,13 +1,13 @@
 """State-space layers with a carried state; they know nothing of events or boxes."""
 
+from ssmbook.ssm.discretization import discretize
 from ssmbook.ssm.export import export_layer
-from ssmbook.ssm.groups import parameter_groups
 from ssmbook.ssm.kernels.dispatch import diagonal_scan
-from ssmbook.ssm.layer import StateSpaceLayer
+from ssmbook.ssm.layer import StateSpaceLayer, parameter_groups
 from ssmbook.ssm.response import frequency_response
 from ssmbook.ssm.s4 import S4
 from ssmbook.ssm.s4d import S4D
-from ssmbook.ssm.s5 import S5, discretize
+from ssmbook.ssm.s5 import S5
 from ssmbook.ssm.s6 import S6
 from ssmbook.ssm.selective import SelectiveS5
 from ssmbook.ssm.sequence import SequenceLayer

@@ -101,8 +101,8 @@ def check_scale(step_scale: Scale, u: Tensor) -> float | Tensor:
         raise InputError(f"step_scale must be a number, [{N}] or [{N}, {L}], not {list(shape)}")
     looks = not torch.compiler.is_compiling() and not is_transformed()
     if looks and not bool(((step_scale > 0) & (step_scale < math.inf)).all()):
-        least, most = float(step_scale.min()), float(step_scale.max())
-        raise InputError(f"step_scale must be above 0 and finite, not {least} to {most}")
+        low, high = float(step_scale.min()), float(step_scale.max())
+        raise InputError(f"step_scale must be above 0 and finite, not {low} to {high}")
     if len(shape) == 2:
         step_scale = step_scale[:, 0] if shape == (N, 1) else step_scale.expand(N, L)
     return step_scale.to(u)

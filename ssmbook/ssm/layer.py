@@ -94,9 +94,7 @@ class StateSpaceLayer(nn.Module):
 
     def parameter_groups(self, learning_rate: float | None = None) -> list[dict[str, Any]]:
         """For an optimiser: Λ, B, Δ and their like without weight decay and with a learning rate of their own, then
-        the others; see `ssmbook.ssm.groups.parameter_groups`."""
-        from ssmbook.ssm.groups import parameter_groups
-
+        the others; see the function `parameter_groups`."""
         return parameter_groups(self, learning_rate)
 
     def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor | None]:
@@ -150,3 +148,30 @@ def _pieces(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -> Pieces:
     if not bool(((lengths >= 0) & (lengths <= L)).all()):
         raise InputError(f"lengths must be from 0 to {L}, not {int(lengths.min())} to {int(lengths.max())}")
     return Pieces(resets, lengths)
+
+
+def parameter_groups(model: nn.Module, learning_rate: float | None = None) -> list[dict[str, Any]]:
+    """Parameter groups for an optimiser: the state-space parameters without weight decay, then all others.
+
+    Weight decay pulls Λ and log Δ towards values that mean nothing in particular, and time scales move with a smaller
+    learning rate than weights; S4 (arXiv 2111.00396), S5 (arXiv 2208.04933) and Mamba train them in a group of their
+    own.
+
+    Args:
+        model: a layer, or any network that holds some.
+        learning_rate: of the state-space parameters; None leaves it to the optimiser.
+
+    ``torch.optim.AdamW(parameter_groups(model, 1e-3), lr=4e-3, weight_decay=0.05)``. The state-space parameters are
+    ``dynamics`` of each layer's class: those of A, B and Δ.
+    """
+    special = {
+        id(layer.get_parameter(name)): layer.get_parameter(name)
+        for layer in model.modules()
+        if isinstance(layer, StateSpaceLayer)
+        for name, _ in layer.named_parameters()
+        if name in layer.dynamics
+    }
+    own: dict[str, Any] = {"params": list(special.values()), "weight_decay": 0.0}
+    if learning_rate is not None:
+        own["lr"] = learning_rate
+    return [own, {"params": [p for p in model.parameters() if id(p) not in special]}]

@@ -4,7 +4,7 @@
 
 A state is what the layer's complex one is, in planes: [N, 2, …], real parts and imaginary parts; S5's are flat,
 [N, 2P]. The step scale is a number, which an export takes for a constant, or a tensor [], which stays an input.
-Parameters are copied, without gradients.
+Parameters are copied, without gradients. The layers import this module, so that here they are of any type.
 """
 
 import math
@@ -14,11 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssmbook.ssm.discretization import discretize_planes
 from ssmbook.ssm.kernels.planes import multiply_planes
-from ssmbook.ssm.s4 import S4, S4DPLR, as_complex
-from ssmbook.ssm.s4d import S4D
-from ssmbook.ssm.s5 import S5, discretize_planes
-from ssmbook.ssm.selective import SelectiveS5
 from ssmbook.ssm.zoh import zoh_gain
 
 Scale = float | Tensor
@@ -38,7 +35,7 @@ class RealS5(nn.Module):
     C: Tensor
     D: Tensor
 
-    def __init__(self, layer: S5) -> None:
+    def __init__(self, layer: Any) -> None:  # S5
         super().__init__()
         self.discretization, self.bandlimit = layer.discretization, layer.bandlimit
         self.state_shape = (2 * layer.modes,)
@@ -74,7 +71,7 @@ class RealSelectiveS5(RealS5):
     gate_weight: Tensor
     gate_bias: Tensor
 
-    def __init__(self, layer: SelectiveS5) -> None:
+    def __init__(self, layer: Any) -> None:  # SelectiveS5
         super().__init__(layer)
         for name in ("gate_weight", "gate_bias"):
             self.register_buffer(name, getattr(layer, name).detach().clone())
@@ -108,7 +105,7 @@ class RealSISO(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, layer: S4D | S4) -> None:
+    def __init__(self, layer: Any) -> None:  # S4D or S4
         super().__init__()
         H, M = layer.state_shape
         self.bandlimit: float | None = getattr(layer.kernel, "bandlimit", None)
@@ -116,8 +113,8 @@ class RealSISO(nn.Module):
         A, B, C, step = layer.kernel.values()
         parts: dict[str, Any] = {"A": A, "B": B, "C": 2 * C, "step": step[:, None], "D": layer.D.reshape(H)}
         parts |= {"weight": layer.linear.weight.flatten(1), "bias": layer.linear.bias}
-        if isinstance(layer.kernel, S4DPLR):
-            parts["P"] = as_complex(layer.kernel.P)
+        if (rank_one := getattr(layer.kernel, "P", None)) is not None:  # of S4's mode "dplr"
+            parts["P"] = torch.view_as_complex(rank_one[0].contiguous())
         for name, value in parts.items():
             value = torch.view_as_real(value).movedim(-1, 0) if value.is_complex() else value
             self.register_buffer(name, value.detach().clone())  # complex [H, M] → planes [2, H, M]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ssmbook.errors import InputError
-from ssmbook.ssm.s5 import S5, discretize, passes_band
+from ssmbook.ssm.discretization import discretize
+from ssmbook.ssm.s5 import S5, passes_band
 
 
 def frequency_response(layer: S5, omega: Tensor, step_scale: float = 1.0) -> Tensor:

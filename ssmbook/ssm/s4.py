@@ -20,6 +20,7 @@ from ssmbook.errors import InputError
 from ssmbook.ssm.hippo import Start, blocks_spectrum, hippo_legs
 from ssmbook.ssm.inputs import Arrays, check_gain, copy_parameters
 from ssmbook.ssm.kernels.planes import from_planes, to_planes
+from ssmbook.ssm.real import RealDiagonal, RealS4DPLR
 from ssmbook.ssm.s4d import DiagonalSystem, check_widths
 from ssmbook.ssm.siso import ChunkMaps, SISOLayer
 
@@ -174,8 +175,6 @@ class S4(SISOLayer):
 
     def real_step(self) -> nn.Module:
         """The step in real arithmetic, see `ssmbook.ssm.real`."""
-        from ssmbook.ssm.real import RealDiagonal, RealS4DPLR
-
         return RealS4DPLR(self) if isinstance(self.kernel, S4DPLR) else RealDiagonal(self)
 
     def step_flops(self) -> int:

@@ -14,6 +14,7 @@ from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
 from ssmbook.ssm.inputs import Arrays, check_bandlimit, check_gain, copy_parameters
 from ssmbook.ssm.kernels.planes import conjugate_planes, to_planes
+from ssmbook.ssm.real import RealDiagonal
 from ssmbook.ssm.s5 import passes_band
 from ssmbook.ssm.siso import ChunkMaps, SISOLayer
 from ssmbook.ssm.zoh import complex_zoh_gain
@@ -127,8 +128,6 @@ class S4D(SISOLayer):
 
     def real_step(self) -> nn.Module:
         """The step in real arithmetic, see `ssmbook.ssm.real`."""
-        from ssmbook.ssm.real import RealDiagonal
-
         return RealDiagonal(self)
 
     def load_published(self, arrays: Arrays) -> None:

@@ -14,48 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from ssmbook.errors import InputError
+from ssmbook.ssm.discretization import Discretization, discretize_planes
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
 from ssmbook.ssm.inputs import Arrays, Scale, check_bandlimit, check_gain, copy_parameters
 from ssmbook.ssm.kernels.dispatch import diagonal_ssm, scan_planes
 from ssmbook.ssm.kernels.planes import from_planes, multiply_planes
 from ssmbook.ssm.layer import HALF, Pieces, StateSpaceLayer
-from ssmbook.ssm.zoh import zoh_gain
+from ssmbook.ssm.real import RealS5
 
-Discretization = Literal["bilinear", "zoh"]
-LEAST_DECAY = 1e-4  # clip_eigs holds Re λ ≤ −LEAST_DECAY
+MIN_DECAY = 1e-4  # clip_eigs holds Re λ ≤ −MIN_DECAY
 # Standard deviation, times √fan-in, of the normal that the published code truncates at ±2 σ. A LeCun start
 # divides by this number, which is the spread that the truncation leaves; the published code multiplies by it.
 PUBLISHED_SPREAD = 0.87962566103423978
-
-
-def discretize(Lambda: Tensor, step: Tensor, method: Discretization = "bilinear") -> tuple[Tensor, Tensor]:
-    """Λ̄ and the factor Δ̄ of B̄ = Δ̄ ∘ B, for modes Λ [P] and steps Δ [..., P] (arXiv 2208.04933, §3).
-
-    bilinear: Λ̄ = (1 + ΔΛ/2) / (1 − ΔΛ/2), Δ̄ = Δ / (1 − ΔΛ/2);  zoh: Λ̄ = exp(ΔΛ), Δ̄ = (Λ̄ − 1) / Λ, which is Δ
-    at Λ = 0.
-    """
-    return tuple(map(from_planes, discretize_planes(Lambda.real, Lambda.imag, step, method)))  # type: ignore[return-value]
-
-
-def discretize_planes(
-    real: Tensor, imag: Tensor, step: Tensor, method: Discretization
-) -> tuple[Tensor, Tensor]:
-    """`discretize` in real arithmetic, which compiles and exports: Λ̄ and Δ̄ as planes [..., 2P]."""
-    re, im = step * real, step * imag  # ΔΛ
-    if method == "bilinear":
-        norm = (1 - re / 2) ** 2 + (im / 2) ** 2
-        inverse = torch.cat([(1 - re / 2) / norm, im / 2 / norm], -1)  # 1 / (1 − ΔΛ/2)
-        step = step.expand_as(re)
-        return (
-            multiply_planes(torch.cat([1 + re / 2, im / 2], -1), inverse),
-            torch.cat([step, step], -1) * inverse,
-        )
-    size = torch.exp(re)
-    gain = zoh_gain(re, im)
-    return torch.cat([size * torch.cos(im), size * torch.sin(im)], -1), torch.cat(
-        [step * gain[0], step * gain[1]], -1
-    )
 
 
 def passes_band(Lambda: Tensor, step: Tensor, bandlimit: float) -> Tensor:
@@ -68,17 +39,17 @@ def passes_band(Lambda: Tensor, step: Tensor, bandlimit: float) -> Tensor:
 
 
 class _Floor(torch.autograd.Function):
-    """Re λ ≤ −LEAST_DECAY. A mode that is held there gets the gradients that lead it back below, and no others."""
+    """Re λ ≤ −MIN_DECAY. A mode that is held there gets the gradients that lead it back below, and no others."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(real: Tensor) -> Tensor:
-        return real.clamp(max=-LEAST_DECAY)
+        return real.clamp(max=-MIN_DECAY)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0] <= -LEAST_DECAY)
+        ctx.save_for_backward(inputs[0] <= -MIN_DECAY)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
@@ -225,8 +196,6 @@ class S5(StateSpaceLayer):
 
     def real_step(self) -> nn.Module:
         """The step in real arithmetic, see `ssmbook.ssm.real`."""
-        from ssmbook.ssm.real import RealS5
-
         return RealS5(self)
 
     def step_flops(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ssmbook.ssm.inputs import Arrays
 from ssmbook.ssm.layer import Pieces
+from ssmbook.ssm.real import RealSelectiveS5
 from ssmbook.ssm.s5 import S5
 
 
@@ -41,8 +42,6 @@ class SelectiveS5(S5):
 
     def real_step(self) -> nn.Module:
         """The step in real arithmetic, see `ssmbook.ssm.real`."""
-        from ssmbook.ssm.real import RealSelectiveS5
-
         return RealSelectiveS5(self)
 
     def step_flops(self) -> int:

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 from ssmbook.lazy import lazily
 
 if TYPE_CHECKING:
+    from ssmbook.study.arms import RATES_HZ as RATES_HZ
+    from ssmbook.study.arms import VARIANTS as VARIANTS
+    from ssmbook.study.arms import Arm as Arm
+    from ssmbook.study.arms import Profile as Profile
+    from ssmbook.study.arms import Variant as Variant
     from ssmbook.study.checkpoints import ap_by_precision as ap_by_precision
     from ssmbook.study.checkpoints import checkpoint_sensor as checkpoint_sensor
     from ssmbook.study.checkpoints import evaluate_checkpoint as evaluate_checkpoint
     from ssmbook.study.checkpoints import score_table as score_table
     from ssmbook.study.plan import plan_study as plan_study
     from ssmbook.study.profiles import PROFILES as PROFILES
-    from ssmbook.study.profiles import RATES_HZ as RATES_HZ
-    from ssmbook.study.profiles import VARIANTS as VARIANTS
-    from ssmbook.study.profiles import Arm as Arm
-    from ssmbook.study.profiles import Profile as Profile
-    from ssmbook.study.profiles import Variant as Variant
     from ssmbook.study.profiles import get_profile as get_profile
     from ssmbook.study.rates import collect_arms as collect_arms
     from ssmbook.study.rates import pivot as pivot
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from ssmbook.study.workspace import Workspace as Workspace
 
 _HOMES = {
-    "Arm": "profiles",
+    "Arm": "arms",
     "PAPER_TABLE_1": "tables",
     "PROFILES": "profiles",
-    "Profile": "profiles",
+    "Profile": "arms",
     "QUOTED_RATES": "tables",
-    "RATES_HZ": "profiles",
-    "VARIANTS": "profiles",
-    "Variant": "profiles",
+    "RATES_HZ": "arms",
+    "VARIANTS": "arms",
+    "Variant": "arms",
     "Workspace": "workspace",
     "ap_by_precision": "checkpoints",
     "checkpoint_sensor": "checkpoints",

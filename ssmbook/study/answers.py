@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from ssmbook.dataset.grid import BASE_HZ, BASE_MS
-from ssmbook.ssm.s5 import S5, discretize
+from ssmbook.ssm.discretization import discretize
+from ssmbook.ssm.s5 import S5
 from ssmbook.study.tables import read_table
 from ssmbook.study.workspace import Workspace
 

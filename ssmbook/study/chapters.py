@@ -115,7 +115,7 @@ def _execute(chapter: Path, copy: Path, parameters: dict[str, Any]) -> Path:
             cwd=str(chapter.parent),
             progress_bar=False,
             log_output=False,
-            stderr_file=sys.stderr,  # progress bars of long cells
+            stderr_file=sys.stderr,  # warnings; progress bars go there by themselves
             extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which reports its own end as an error
         )
     except PapermillExecutionError as error:
@@ -134,7 +134,6 @@ def outputs(workspace: Workspace) -> list[Path]:
 
 def refresh(chosen: Sequence[str] = ()) -> list[Path]:
     """Execute committed chapters with their own parameters (profile smoke); nbval compares against these outputs."""
-    os.environ["TQDM_DISABLE"] = "1"  # progress bars would be part of the outputs
     selected = select(chosen)
     for chapter in selected:
         print(chapter.stem, file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ssmbook.dataset import EvaluationStreams, Sensor, Sequence, describe, find_sequences, get_sensor
 from ssmbook.detector import Detector, TrainedOn, find_preset, load_checkpoint
-from ssmbook.detector.checkpoint import read_checkpoint
+from ssmbook.detector.checkpoint import is_ours, is_released, read_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32, usable_device
 from ssmbook.detector.presets import preset_sensor
 from ssmbook.detector.recurrences import REGISTRY
@@ -49,14 +49,14 @@ def evaluate_checkpoint(
         carry: ``"exact"`` or ``"published"``; if not given, both for a state-space model, and for others
             ``"exact"``, which is how RVT's figures were measured.
         split: ``"test"``, ``"val"`` or ``"train"``.
-        score: what ranks detections, see ``to_boxes``; if not given, ``"product"`` for ours and ``"class"`` for a
-            released checkpoint, by which its published figures rank. The result says which it was.
+        score: what ranks detections, see ``to_boxes``; if not given, ``"product"`` for ours, in whatever form, and
+            ``"class"`` for a released checkpoint, by which its published figures rank. The result says which it was.
         sensor: whose protocol; if not given, the one that ours was trained for, or that of the preset.
         sequence_length: windows of a chunk, which matters where chunks start from zero; if not given, as in
             training: 21 on Gen1 and 10 on 1 Mpx for the released ones.
         batch_size: sequences that run side by side.
         follow: the time scale of a state-space model follows the time between the set's windows, also over gaps,
-            relative to that in training: true: as the checkpoint states it; a number: so many ms. Else every
+            relative to that in training: true: as the checkpoint states it; a number: in ms. Else every
             step is as long as in training, which is how published figures were measured. One very long step is
             not many short ones: by the bilinear rule fast modes hardly fade over a gap of seconds.
         device: of PyTorch; a GPU where there is one.
@@ -73,9 +73,8 @@ def evaluate_checkpoint(
     where = usable_device(device)
     beside = read_checkpoint(path)
     record = TrainedOn.read(beside, path)
-    ours = "config" in beside
-    score = score or ("product" if ours else "class")
-    preset = preset or ("" if ours else find_preset(path))
+    score = score or ("class" if is_released(beside, path) else record.score)
+    preset = preset or ("" if is_ours(beside) else find_preset(path))
     recurrence = load_checkpoint(path, preset or None).config["recurrence"]
     camera, length = _sensor_and_length(path, record, preset, sensor)
     sequences = find_sequences(Path(data_dir) / split)
@@ -179,7 +178,7 @@ def checkpoint_sensor(path: str | Path, preset: str = "", sensor: str | Sensor =
         InputError: neither is known.
     """
     beside = read_checkpoint(path)
-    preset = preset or ("" if "config" in beside or sensor else find_preset(path))
+    preset = preset or ("" if is_ours(beside) or sensor else find_preset(path))
     return _sensor_and_length(path, TrainedOn.read(beside, path), preset, sensor)[0]
 
 

@@ -16,7 +16,7 @@ from ssmbook.training.run_folder import MODEL
 
 
 def plan_study(workspace: Workspace, device: str = "") -> pd.DataFrame:
-    """The models of a simulated profile, and the time that their trainings and evaluations take.
+    """The models of a simulated profile, and the time that their training runs and evaluations take.
 
     Estimated from a few steps of each on random frames; simulating, preprocessing and validating come on top.
 

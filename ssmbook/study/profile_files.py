@@ -21,7 +21,7 @@ from ssmbook.dataset import get_sensor
 from ssmbook.errors import InputError, shown
 from ssmbook.events.simulate.sets import SETS
 from ssmbook.files import read_yaml
-from ssmbook.study.profiles import PROFILES, VARIANTS, Arm, Profile, Variant
+from ssmbook.study.arms import VARIANTS, Arm, Profile, Variant
 from ssmbook.training.settings import Training
 
 KEYS = ("base", "model", "representation", "seeds", "sensor", "simulation", "training", "variants", "arms")
@@ -29,14 +29,14 @@ MODES = ("held", "true", "sliding", "traces")
 CARRIES = ("exact", "published")
 
 
-def read_profile(path: str | Path) -> Profile:
-    """The profile that a YAML file describes; its name is the file's.
+def read_profile(path: str | Path, shipped: Mapping[str, Profile]) -> Profile:
+    """The profile that a YAML file describes, on top of one that is shipped; its name is the file's.
 
     Raises:
         InputError: a key, a name or a value that is none; the message names the file, the key, and the nearest name.
     """
     entries = _mapping(path, "the file", read_yaml(path, "the YAML file of a profile"), KEYS)
-    base = PROFILES[_name(path, "base", entries.get("base", "demo"), PROFILES)]
+    base = shipped[_name(path, "base", entries.get("base", "demo"), shipped)]
     own = {
         name: _variant(path, f"variants: {name}", value)
         for name, value in _mapping(path, "variants", entries.get("variants", {})).items()
@@ -108,6 +108,9 @@ def _fields(path: str | Path, where: str, value: Any, kind: type) -> dict[str, A
 
 
 def _typed(path: str | Path, where: str, value: Any, kind: str) -> Any:
+    if kind.startswith("Mapping"):  # of numbers
+        entries = _mapping(path, where, value)
+        return {key: _typed(path, f"{where}: {key}", entry, "float") for key, entry in entries.items()}
     types: Any = {"int": int, "float": (int, float), "bool": bool, "str": str}[kind]
     if not isinstance(value, types) or (kind != "bool" and isinstance(value, bool)):
         raise InputError(f"{path}: {where} is {shown(value)}; it must be of type {kind}")

@@ -14,132 +14,15 @@ gen4-*     1 Mpx ("gen4")        GPU nodes, with papermill or the command line
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from ssmbook.dataset import Sensor
 from ssmbook.dataset.grid import BASE_HZ
 from ssmbook.errors import InputError, shown
 from ssmbook.events.simulate import DEMO_SCENE, MEMORY_SET, Simulation
+from ssmbook.study.arms import MAIN, VARIANTS, Arm, LongRange, Profile
+from ssmbook.study.profile_files import read_profile
 from ssmbook.training.settings import Training
-
-RATES_HZ = (20.0, 40.0, 100.0, 200.0)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A model that is compared with others: overrides of the profile's network and training.
-
-    Args:
-        recurrence: see ``Detector``.
-        options: further arguments of ``Detector``.
-        training: fields of ``Training`` that differ from the profile's, e.g. ``{"learning_rate": 4e-3}``.
-        has_time_scale: whether ``step_scale`` has an effect, as the recurrence says of itself.
-    """
-
-    recurrence: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    has_time_scale: bool = True
-
-
-# The paper's two remedies against aliasing: the mask, here held in training and following the rate (in "s5" it acts
-# once, at the start, as in the released code), and the H2 norm, which is finite for decaying modes only.
-VARIANTS = {
-    "s5": Variant("s5"),
-    "s5-selective": Variant("s5-selective", {"state_gain": 10.0}),
-    "convlstm": Variant("convlstm", has_time_scale=False),
-    "none": Variant("none", has_time_scale=False),
-    "s5-held": Variant("s5", {"bandlimit_mode": "held"}),
-    "s5-held-0.25": Variant("s5", {"bandlimit_mode": "held", "bandlimit": 0.25}),
-    "s5-held-1": Variant("s5", {"bandlimit_mode": "held", "bandlimit": 1.0}),
-    "s5-h2": Variant("s5", {"clip_eigs": True}, {"h2_weight": 1.0}),
-    "s5-h2-0.1": Variant("s5", {"clip_eigs": True}, {"h2_weight": 0.1}),
-    "s5-h2-10": Variant("s5", {"clip_eigs": True}, {"h2_weight": 10.0}),
-    "s5-held-h2": Variant("s5", {"bandlimit_mode": "held", "clip_eigs": True}, {"h2_weight": 1.0}),
-    "mamba": Variant("mamba"),
-    "s4d": Variant("s4d"),
-    "s4d-held": Variant("s4d", {"bandlimit_mode": "held"}),
-    "s4": Variant("s4"),
-}
-
-#: The models of the study's main table.
-MAIN = ("s5", "s5-selective", "convlstm", "none")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One mode of running one trained model at other rates than it was trained at.
-
-    Args:
-        variant: of the model, a name of ``VARIANTS`` or of the profile's own.
-        mode: ``"held"``: windows of 50/k ms, still one every 50 ms; ``"true"``: windows of 50/k ms, one every
-            50/k ms; ``"sliding"``: windows of 50 ms, one every 50/k ms; ``"traces"``: a model of its own, trained on
-            ``Traces``, which are read every 50/k ms.
-        follow: the time scale follows the rate, ``step_scale = 1/k``; else it stays 1.
-        carry: ``"exact"``: the state goes from chunk to chunk; ``"published"``: every chunk starts from zero.
-        rates_hz: the rates at which the arm is run.
-    """
-
-    variant: str
-    mode: str
-    follow: bool = False
-    carry: str = "exact"
-    rates_hz: tuple[float, ...] = RATES_HZ
-
-    @property
-    def name(self) -> str:
-        scale = "step_scale 1/k" if self.follow else "step_scale 1"
-        return f"{self.variant}, {self.mode}, {scale}, {self.carry} carry"
-
-
-@dataclass(frozen=True)
-class LongRange:
-    """The delay task of the long-range chapter, and two models for it of about one size."""
-
-    length: int = 1000
-    delay: int = 500
-    period: float = 100.0  # of the fastest wave in the input: 2 · 500 / 100 numbers are to be held
-    batch_size: int = 8
-    steps: int = 250
-    learning_rate: float = 1e-2
-    width: int = 16  # H, P and depth of the S5 stack: 9,809 parameters
-    state_width: int = 128
-    depth: int = 2
-    hidden: int = 48  # of the LSTM: 4 · 48 · (1 + 48) + 8 · 48 + 49 = 9,841 parameters
-    test_sequences: int = 64
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Profile:
-    """All that distinguishes one run of the book from another."""
-
-    name: str
-    sensor: Sensor | str
-    model: str  # a preset of ssmbook.detector
-    training: Training
-    arms: tuple[Arm, ...]
-    seeds: tuple[int, ...] = ()  # of the trainings of each variant; the training's own if empty
-    simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
-    long_range: LongRange = LongRange()
-    representation: str = "stacked_histogram"  # of the events, a name of ssmbook.events.REPRESENTATIONS
-    data: str = ""  # the set's name in tables; the profile's if not given
-    own_variants: Mapping[str, Variant] = field(default_factory=dict)  # besides VARIANTS
-
-    @property
-    def variants(self) -> tuple[str, ...]:
-        """The models that the arms need, in order."""
-        return tuple(dict.fromkeys(arm.variant for arm in self.arms))
-
-    def variant(self, name: str) -> Variant:
-        """The variant of that name; an InputError that lists the names if there is none."""
-        known = {**VARIANTS, **self.own_variants}
-        if name not in known:
-            raise InputError(f"there is no model {name!r}; the models are {', '.join(known)}")
-        return known[name]
-
 
 # The answer in short: the rate followed and not, the state carried and not, and a recurrence without a time scale.
 DEMO_ARMS = (
@@ -304,9 +187,7 @@ def get_profile(name: str | Profile) -> Profile:
     if name in PROFILES:
         return PROFILES[name]
     if name.endswith((".yaml", ".yml")):
-        from ssmbook.study.profile_files import read_profile
-
-        return read_profile(name)
+        return read_profile(name, PROFILES)
     near = difflib.get_close_matches(name, PROFILES, 1)
     hint = f"is it {near[0]}?" if near else f"the profiles are {', '.join(PROFILES)}"
     raise InputError(f"there is no profile {shown(name)}; {hint} Or give the YAML file of one")

@@ -42,11 +42,11 @@ from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.files import read_json, write_json
 from ssmbook.processes import run_calls
 from ssmbook.progress import progress_bar
-from ssmbook.study.profiles import Arm
+from ssmbook.study.arms import Arm
 from ssmbook.study.tables import read_table, write_table
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.provenance import fingerprint, provenance
-from ssmbook.training.run_folder import FREE, MODEL
+from ssmbook.training.run_folder import FREE, MODEL, SINCE
 
 RATES_CSV, REST_CSV = "rates.csv", "rest.csv"
 #: Seconds since an object last moved, from which to which the table of objects at rest counts.
@@ -101,7 +101,12 @@ class Cell:
                 "sensor": asdict(self.workspace.sensor),
                 "input": (profile.representation, self.workspace.represent.options),
                 "model": (profile.model, variant.recurrence, dict(variant.options)),
-                "training": {key: value for key, value in training.items() if key not in FREE},
+                "training": {
+                    k: v
+                    for k, v in training.items()
+                    # The cells of earlier runs have burn_in, and no later setting.
+                    if k not in FREE and (k == "burn_in" or k not in SINCE or v != SINCE[k])
+                },
                 "cell": (*self.inputs, step_scale(self.arm, self.rate_hz), self.arm.carry),
                 "every_hz": lowest_rate(profile.arms),
             }

@@ -3,18 +3,20 @@
 ========================================  ====================================================
 ``<data>/raw/{train,val,test}``           raw events and boxes (simulated, or yours)
 ``<data>/sets/window=50_stride=50/…``     preprocessed sequences
-``<data>/runs/<variant>/``                one training: model, metrics, provenance
+``<data>/runs/<variant>/``                one run: model, metrics, provenance
 ``data/tables/<profile>``                 tables of the book (csv)
 ``figures/<profile>``                     figures of the book
 ========================================  ====================================================
 
-With another folder for the data, tables and figures lie in ``<profile>@<folder>-<six digits>``, so that those of
-two sets of data stay apart.
+``data`` and ``figures`` are those of the book's folder, from wherever a chapter or a command is run; the three places
+are told first. With another folder for the data, tables and figures lie in ``<profile>@<folder>-<six digits>``, so
+that those of two sets of data stay apart.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
@@ -40,17 +42,29 @@ from ssmbook.errors import InputError
 from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
 from ssmbook.files import existing_folder
-from ssmbook.study.profiles import Profile, get_profile
+from ssmbook.progress import tell
+from ssmbook.study.arms import Profile
+from ssmbook.study.profiles import get_profile
 from ssmbook.training.run import train
+from ssmbook.training.run_folder import Older
 from ssmbook.training.settings import Training
 
 SPLITS = ("train", "val", "test")
 
 
 def book_root(start: str | Path = ".") -> Path:
-    """The folder of the book: the nearest one upwards from ``start`` that holds ``myst.yml``; else ``start``."""
-    start = Path(start).resolve()
-    return next((folder for folder in (start, *start.parents) if (folder / "myst.yml").exists()), start)
+    """The folder of the book: the nearest one upwards from ``start`` that holds ``myst.yml``; else the checkout that
+    this library is imported from; else, installed without the book, ``start``."""
+    start, own = Path(start).resolve(), Path(__file__).resolve().parents[2]
+    folders = (start, *start.parents, own)
+    return next((folder for folder in folders if (folder / "myst.yml").exists()), start)
+
+
+@functools.cache
+def _tell_place(folder: Path, tables: Path, figures: Path) -> None:
+    """Once in a process, and by one of those that train together."""
+    if not getattr(rank_zero_only, "rank", 0):
+        tell(f"data and runs: {folder}\ntables: {tables}\nfigures: {figures}")
 
 
 class Workspace:
@@ -86,6 +100,7 @@ class Workspace:
         self.tables = root / "data" / "tables" / self._of(name)
         self.figures = root / "figures" / self._of(name)
         self.workers = workers
+        _tell_place(self.folder.resolve(), self.tables, self.figures)
 
     @property
     def sensor(self) -> Sensor:
@@ -102,7 +117,7 @@ class Workspace:
         return self.profile.seeds or (self.profile.training.seed,)
 
     def with_seed(self, seed: int) -> Workspace:
-        """The same data, with trainings of that seed alone."""
+        """The same data, with runs of that seed alone."""
         own = copy.copy(self)
         training = replace(self.profile.training, seed=seed)
         own.profile = replace(self.profile, training=training, seeds=())
@@ -206,7 +221,7 @@ class Workspace:
         )
 
     def training_batch(self) -> Batch:
-        """The first batch of a training."""
+        """The first batch of a run."""
         return next(iter(self.data_module().train_dataloader()))
 
     def frames_at(self, split: str, sequence: str, times_us: Sequence[int]) -> list[np.ndarray]:
@@ -221,12 +236,12 @@ class Workspace:
         return frames
 
     def run(self, variant: str = "") -> Path:
-        """The folder of one training: the variant's name, and its seed where that is not 0."""
+        """The folder of one run: the variant's name, and its seed where that is not 0."""
         seed, variant = self.profile.training.seed, variant or self.profile.variants[0]
         return self.folder / "runs" / self._of(f"{variant}_seed={seed}" if seed else variant)
 
     def new_model(self, variant: str = "", init: str | Path = "") -> Detector:
-        """The profile's detector for its sensor, with starting weights drawn from the training's seed.
+        """The profile's detector for its sensor, with starting weights drawn from the run's seed.
 
         Args:
             variant: of the profile; its first one by default.
@@ -269,12 +284,13 @@ class Workspace:
         logger: str = "csv",
         init: str | Path = "",
         name: str = "",
+        older: Older = "aside",
     ) -> Path:
         """The checkpoint of the profile's training; trains, or goes on training, where it is missing.
 
         Args:
             variant, init: see ``new_model``.
-            accelerator, devices, nodes, logger: see ``ssmbook.training.run``.
+            accelerator, devices, nodes, logger, older: see ``ssmbook.training.run``.
             name: of the run's folder; see ``run`` for the default.
         """
         begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
@@ -289,6 +305,7 @@ class Workspace:
             devices=devices,
             nodes=nodes,
             logger=logger,
+            older=older,
             parameters={"profile": self.profile.name, **begun, **given},
             trained_on=TrainedOn(
                 representation=self.kind.name,

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from ssmbook.lazy import lazily
 
 if TYPE_CHECKING:
-    from ssmbook.training.module import DetectionTraining as DetectionTraining
     from ssmbook.training.objective import TrainingStep as TrainingStep
     from ssmbook.training.objective import learning_rate_for as learning_rate_for
     from ssmbook.training.objective import optimizer_and_schedule as optimizer_and_schedule
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from ssmbook.training.settings import Training as Training
 
 _HOMES = {
-    "DetectionTraining": "module",
     "Training": "settings",
     "TrainingStep": "objective",
     "learning_rate_for": "objective",

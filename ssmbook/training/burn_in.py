@@ -37,7 +37,7 @@ def run_past(model: Detector, batch: Batch, states: Any, precision: str = "fp32"
     backbone.eval()
     try:
         with autocast(batch.past.x.device, precision):
-            after = _run(model, batch.past.x, batch.past.lengths, most=len(batch.x))
+            after = _run(model, batch.past.x, batch.past.lengths, limit=len(batch.x))
     finally:
         backbone.train(mode)
     if states is None:
@@ -46,13 +46,13 @@ def run_past(model: Detector, batch: Batch, states: Any, precision: str = "fp32"
     return [_put(state, new, slots) for state, new in zip(states, after, strict=True)]
 
 
-def _run(model: Detector, x: Tensor, lengths: list[int], most: int) -> Any:
+def _run(model: Detector, x: Tensor, lengths: list[int], limit: int) -> Any:
     """The states after x [P, S, C, H, W], whose columns begin P − length in, the longest first.
 
-    A column joins where its past begins, so that no padding is computed; at most ``most`` windows run at a time.
+    A column joins where its past begins, so that no padding is computed; at most ``limit`` windows run at a time.
     """
     begins = [len(x) - length for length in lengths]  # increasing
-    cuts = sorted({*begins, *range(0, len(x), most), len(x)})
+    cuts = sorted({*begins, *range(0, len(x), limit), len(x)})
     states: Any = None
     for start, stop in itertools.pairwise(cuts):
         count = sum(begin <= start for begin in begins)

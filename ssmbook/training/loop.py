@@ -25,7 +25,7 @@ from ssmbook.evaluation.streaming import StreamingEvaluator
 from ssmbook.progress import progress_bar
 from ssmbook.training.burn_in import run_past
 from ssmbook.training.loggers import make_loggers
-from ssmbook.training.objective import TrainingStep, optimizer_and_schedule
+from ssmbook.training.objective import TrainingStep, optimizer_and_schedule, schedule_at
 from ssmbook.training.panels import Panels
 from ssmbook.training.run_folder import (
     BEST,
@@ -46,7 +46,7 @@ LOG_EVERY = 10  # steps between rows of metrics.csv
 
 
 class Fit:
-    """One training on one process; processes step together.
+    """One run on one process; processes step together.
 
     A step draws ``accumulate`` batches, adds up their gradients, clips them by value and moves the weights.
     States are carried per stream slot, reset where a sequence begins, and cut off from their graph; a random
@@ -243,14 +243,14 @@ class Fit:
     def validate(self, stopped: Callable[[], bool]) -> None:
         """AP over the validation streams of all processes; keeps the best model."""
         self.save()  # a run that is stopped in here validates when it goes on
-        self.model.eval()
+        self.module.eval()
         evaluator, panels = StreamingEvaluator(self.model, self.sensor), Panels(self.sensor, self.represent)
         for batch in self.data.val_dataloader():
             if stopped():
                 break
             with autocast(self.fabric.device, self.training.precision):
                 panels.push(batch, evaluator.push(batch.to(self.fabric.device)))
-        self.model.train()
+        self.module.train()
         self.obey(stopped)
         metrics = evaluator.gather().metrics
         self.log({f"val/{name}": metrics[name] for name in VAL_COLUMNS})
@@ -278,7 +278,7 @@ class Fit:
                 "best": self.best,
                 "stale": self.stale,
                 "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
+                "cycle": self._cycle,
                 "scaler": self.scaler.state_dict(),
                 "ranks": ranks,
             }
@@ -294,14 +294,22 @@ class Fit:
             self.model.load_state_dict(content["state_dict"])
             for name, kind in (("step", int), ("validated", int), ("best", float), ("stale", int)):
                 setattr(self, name, kind(state[name]))
-            for name in ("optimizer", "schedule", "scaler"):
+            for name in ("optimizer", "scaler"):
                 getattr(self, name).load_state_dict(state[name])
             check_moments(self.optimizer)
+            self.schedule = schedule_at(self.optimizer, self.training, self.step)
+            if tuple(state.get("cycle", self._cycle)) != self._cycle:  # it is extended: patience counts anew
+                self.stale = 0
             own = state["ranks"][self.fabric.global_rank]
             self.states = map_states(lambda s: s.to(self.fabric.device), own["states"])
             self.data.load_state_dict(own["data"])
             set_random_state(own["random"])
         self.saved = self.step
+
+    @property
+    def _cycle(self) -> tuple[int, float]:
+        """What the learning rate follows besides the step."""
+        return self.training.steps, self.training.learning_rate
 
     def obey(self, stopped: Callable[[], bool]) -> None:
         """Save and stop if a signal came to any process."""

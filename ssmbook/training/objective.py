@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from ssmbook.detector import Detector, detach_states
 from ssmbook.detector.config import STRIDES
 from ssmbook.detector.precision import autocast
 from ssmbook.detector.recurrences import Recurrence
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 from ssmbook.training.settings import Training
 
 
@@ -22,13 +24,14 @@ class TrainingStep(nn.Module):
 
     Args:
         model: the detector.
-        training: of it count precision (weights stay float32); checkpointing; mask_ratio, the share of each
-            frame's tokens that are masked, drawn from PyTorch's generator for the CPU, for which the model needs its
-            ``mask_token``; and h2_weight, what the recurrences' H2 norms above ω_min = πα count in the loss, α the
-            model's bandlimit: the second remedy of arXiv 2402.15584 against aliasing.
+        training: of it count precision (weights stay float32); checkpointing; freeze, the part that keeps its
+            weights and buffers; mask_ratio, the share of each frame's tokens that are masked, drawn from PyTorch's
+            generator for the CPU, for which the model needs its ``mask_token``; and the weights of further terms of
+            the loss, terms and h2_weight, see ``TERMS``.
 
     Raises:
-        InputError: a weight below 0, or one for a model whose recurrences have no H2 norm, or without bandlimit.
+        InputError: an unknown term; an H2 norm's weight below 0, or one for a model whose recurrences have no such
+            norm, or without bandlimit.
     """
 
     def __init__(self, model: Detector, training: Training) -> None:
@@ -36,13 +39,24 @@ class TrainingStep(nn.Module):
         self.model, self.precision = model, training.precision
         if training.checkpointing:
             model.backbone.checkpoint_blocks()
-        self.mask_ratio, self.h2_weight = training.mask_ratio, training.h2_weight
-        weight, limited = self.h2_weight, model.config.get("bandlimit") is not None
-        if weight and (weight < 0 or not limited or not all(r.has_h2_norm for r in recurrences(model))):
-            raise InputError(
-                f"h2_weight is {weight}; it must be at least 0, and 0 for a model without bandlimit or whose "
-                f"recurrence ({model.config['recurrence']}) has no H2 norm"
-            )
+        self.frozen: list[nn.Module] = [getattr(model, training.freeze)] if training.freeze else []
+        for part in self.frozen:
+            part.requires_grad_(False)
+        self.mask_ratio, self.terms = training.mask_ratio, dict(training.terms)
+        if training.h2_weight:
+            self.terms["h2_norm"] = training.h2_weight
+        if "h2_norm" in self.terms:
+            check_h2(model, self.terms["h2_norm"])
+        for name in self.terms:
+            if name not in TERMS:
+                raise InputError(f"there is no loss term {shown(name)}; the terms are {', '.join(TERMS)}")
+
+    def train(self, mode: bool = True) -> TrainingStep:
+        """Frozen parts stay in eval mode, so that no BatchNorm in them moves its statistics."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     def forward(
         self, x: Tensor, frames: Tensor, targets: Tensor, states: Any = None
@@ -52,11 +66,9 @@ class TrainingStep(nn.Module):
             mask = self._token_mask(x) if self.training else None
             features, states = self.model.features(x, states, token_mask=mask, frames=frames)
             losses = self.model.loss(features, targets, self._count)
-        if self.h2_weight:
-            omega_min = math.pi * self.model.config["bandlimit"]
-            norms = torch.stack([r.h2_norm(omega_min) for r in recurrences(self.model)]).sum()
-            losses["h2_norm"] = norms.to(losses["loss"])
-            losses["loss"] = losses["loss"] + self.h2_weight * losses["h2_norm"]
+        for name, weight in self.terms.items():
+            losses[name] = TERMS[name](self.model, features, targets).to(losses["loss"])
+            losses["loss"] = losses["loss"] + weight * losses[name]
         return losses, detach_states(states)
 
     def _token_mask(self, x: Tensor) -> Tensor | None:
@@ -87,23 +99,50 @@ def recurrences(model: Detector) -> list[Recurrence]:
     return [stage.recurrence for stage in model.backbone.stages]  # type: ignore[misc]
 
 
+def check_h2(model: Detector, weight: float) -> None:
+    """An InputError for a weight of an H2 norm that a model has not, or below 0."""
+    limited = model.config.get("bandlimit") is not None
+    if weight < 0 or not limited or not all(r.has_h2_norm for r in recurrences(model)):
+        raise InputError(
+            f"h2_weight is {weight}; it must be at least 0, and 0 for a model without bandlimit or whose "
+            f"recurrence ({model.config['recurrence']}) has no H2 norm"
+        )
+
+
+def h2_norm(model: Detector, features: dict[int, Tensor], targets: Tensor) -> Tensor:
+    """The sum of the recurrences' H2 norms above ω_min = πα, α the model's bandlimit: the second remedy of
+    arXiv 2402.15584 against aliasing."""
+    omega_min = math.pi * model.config["bandlimit"]
+    return torch.stack([r.h2_norm(omega_min) for r in recurrences(model)]).sum()
+
+
+#: Terms that a run may add to the detector's loss, by name: functions of the model, the labelled frames' features
+#: {stage: [M, C, h, w]} and the targets [M, G, 5]. ``Training.terms`` gives their weights, ``h2_weight`` that of the
+#: first.
+TERMS: dict[str, Callable[[Detector, dict[int, Tensor], Tensor], Tensor]] = {"h2_norm": h2_norm}
+
+
 def learning_rate_for(batch_size: int, base: float = 2e-4) -> float:
     """The rule for another batch: base · √(b / 8), where b chunks make one optimiser step in all."""
     return base * (batch_size / 8) ** 0.5
 
 
-def optimizer_and_schedule(
-    model: nn.Module, training: Training
-) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
-    """AdamW, and one cycle: linear up over ``warmup`` of the steps from 1/20 of the learning rate, linear down to
-    1/200,000 of it."""
+def optimizer_and_schedule(model: nn.Module, training: Training) -> tuple[torch.optim.AdamW, OneCycleLR]:
+    """AdamW over the parameters that are trained, and one cycle: linear up over ``warmup`` of the steps from 1/20 of
+    the learning rate, linear down to 1/200,000 of it."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+        trained, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
     )
+    return optimizer, schedule_at(optimizer, training)
+
+
+def schedule_at(optimizer: torch.optim.Optimizer, training: Training, step: int = 0) -> OneCycleLR:
+    """The cycle of a run after some steps, whatever the optimiser's learning rate was before."""
     # One step of warm-up is none; PyTorch would divide by its length of 0.
     one_step = training.warmup * training.steps == 1
     warmup = math.nextafter(training.warmup, 0) if one_step else training.warmup
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
+    schedule = OneCycleLR(
         optimizer,
         max_lr=training.learning_rate,
         total_steps=training.steps,
@@ -113,4 +152,7 @@ def optimizer_and_schedule(
         anneal_strategy="linear",
         cycle_momentum=False,
     )
-    return optimizer, schedule
+    if step:  # the rate depends on the count alone
+        schedule._step_count, schedule.last_epoch = step + 1, step - 1
+        schedule.step()
+    return schedule

@@ -14,7 +14,7 @@ from ssmbook.events import Representation
 from ssmbook.training.run_folder import read_metrics
 
 SHOWN = 4  # frames
-LEAST_SCORE = 0.3  # of a detection that is drawn
+MIN_SCORE = 0.3  # of a detection that is drawn
 
 
 class Panels:
@@ -46,10 +46,10 @@ class Panels:
         axes = fig.subplots(1, SHOWN, squeeze=False)[0]
         for ax in axes[len(self.frames) :]:
             ax.set_axis_off()
-        for ax, (events, truth, found) in zip(axes, self.frames, strict=False):
+        for ax, (events, truth, detected) in zip(axes, self.frames, strict=False):
             plots.show_frame(ax, events, f"{truth['t'][0] / 1e6:.2f} s", self.represent)
             plots.show_boxes(ax, truth, self.sensor.classes)
-            plots.show_boxes(ax, found[found["class_confidence"] > LEAST_SCORE], scores=True, dashed=True)
+            plots.show_boxes(ax, detected[detected["class_confidence"] > MIN_SCORE], scores=True, dashed=True)
 
 
 def _draw_metrics(fig: SubFigure, run: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,11 +16,11 @@ from ssmbook.dataset import EventDataModule, Sensor, get_sensor
 from ssmbook.dataset.schedule import check_burn_in
 from ssmbook.detector import Detector, TrainedOn, save_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 from ssmbook.files import lock
 from ssmbook.training.loggers import check_logger
 from ssmbook.training.loop import Fit
-from ssmbook.training.run_folder import MODEL, begin, is_same_run
+from ssmbook.training.run_folder import MODEL, Older, begin, check_older, is_same_run
 from ssmbook.training.settings import Training
 
 
@@ -37,6 +37,7 @@ def train(
     logger: str = "csv",
     parameters: Mapping[str, Any] | None = None,
     trained_on: TrainedOn | None = None,
+    older: Older = "aside",
 ) -> Path:
     """Train a detector; a finished run is returned as it is, an interrupted one goes on where it stopped.
 
@@ -46,7 +47,7 @@ def train(
         model: with its starting weights.
         data: chunks to train on and streams to validate on, with the batches of one process: ``training``'s
             batch_size / (devices · nodes · accumulate) chunks.
-        out_dir: the run's folder, see ``run_folder``; that of a run with other parameters is renamed.
+        out_dir: the run's folder, see ``run_folder``.
         sensor: whose protocol the validation follows.
         training: the hyper-parameters; its seed is for the provenance, the data module and the model are
             seeded by whoever makes them.
@@ -57,12 +58,18 @@ def train(
         parameters: what else the provenance must record.
         trained_on: the representation and the window of the data, for the checkpoints; the rest of the record is filled
             in here.
+        older: what becomes of a run with other parameters in that folder. ``"aside"``: it is renamed, unless it was
+            extended. ``"refuse"``: an error says what differs. ``"extend"``: a run, ended or not, goes on with more
+            steps, another learning rate, or both, from its weights, optimiser state and position in the data; from
+            there on the learning rate is that which the one cycle over all the new steps has at each step, so that a
+            run of N steps extended to 2N goes on near half the maximum. Patience counts anew. Any other difference
+            is an error. An extended run is stopped and resumed like any other.
 
     Returns:
         The path of ``model.ckpt``.
 
     Raises:
-        InputError: settings that do not go together, or a loss that is not finite.
+        InputError: settings that do not go together, an earlier run that cannot go on, or a loss that is not finite.
         KeyboardInterrupt: SIGINT or SIGTERM came; the same call goes on from there.
     """
     folder, sensor = Path(out_dir), get_sensor(sensor)
@@ -74,6 +81,7 @@ def train(
 
     if is_finished():
         return folder / MODEL
+    check_older(folder, settings, older)
     if training.precision == "fp32":
         exact_float32()
     fabric = Fabric(
@@ -84,32 +92,29 @@ def train(
         precision="32-true",  # mixed precision is applied to the network alone, see TrainingStep
     )
 
-    def fit() -> None:
-        # One process looks after the folder, when all have looked at it; others of the same run wait for that one.
-        fabric.barrier()
-        with (
-            lock(folder, "trains in it", wait=devices * nodes == 1, beside=True)
-            if fabric.is_global_zero
-            else nullcontext()
-        ):
-            fit_alone()
+    record = replace(trained_on or TrainedOn(), sensor=sensor, sequence_length=training.sequence_length)
 
     def fit_alone() -> None:
         finished, resume = False, None
         if fabric.is_global_zero and not (finished := is_finished()):  # by the process that held the folder
-            resume = begin(folder, settings)
+            resume = begin(folder, settings, older)
         finished, resume = fabric.broadcast((finished, resume))
-        if finished:
-            return
-        record = replace(trained_on or TrainedOn(), sensor=sensor, sequence_length=training.sequence_length)
-        loop = Fit(fabric, folder, model, data, sensor, training, resume, logger, record)
-        loop.run()
-        if fabric.is_global_zero:
-            save_checkpoint(folder / MODEL, model, **loop.extra)
-        fabric.barrier()
+        if not finished:
+            loop = Fit(fabric, folder, model, data, sensor, training, resume, logger, record)
+            loop.run()
+            if fabric.is_global_zero:
+                save_checkpoint(folder / MODEL, model, **loop.extra)
+            fabric.barrier()
 
-    fabric.launch(lambda _: fit())
+    fabric.launch(lambda _: _held(fabric, folder, devices * nodes == 1, fit_alone))
     return folder / MODEL
+
+
+def _held(fabric: Fabric, folder: Path, wait: bool, fit: Callable[[], None]) -> None:
+    """Train in a folder that one process looks after, when all have looked at it; others of the run wait for it."""
+    fabric.barrier()
+    with lock(folder, "trains in it", wait=wait, beside=True) if fabric.is_global_zero else nullcontext():
+        fit()
 
 
 def _strategy(model: Detector, processes: int) -> str | DDPStrategy:
@@ -129,6 +134,12 @@ def _check(model: Detector, training: Training, logger: str) -> None:
     for name in ("steps", "validate_every", "save_every", "accumulate"):
         if getattr(training, name) < 1:
             raise InputError(f"{name} is {getattr(training, name)}; it must be at least 1")
+    if training.freeze not in ("", "backbone"):
+        raise InputError(f"freeze is {shown(training.freeze)}; it can be backbone, or empty: all parts learn")
+    if training.freeze and (training.mask_ratio or training.h2_weight):
+        raise InputError(
+            "mask_ratio and h2_weight teach the backbone, which is frozen; set them to 0, or leave out freeze"
+        )
     if not 0 <= training.mask_ratio < 1:
         raise InputError(f"mask_ratio is {training.mask_ratio}; it must be at least 0 and below 1")
     check_burn_in(training.burn_in, training.sampling)

@@ -6,28 +6,31 @@
 ``last.ckpt``          all that a run needs to resume; also a detector for ``load_checkpoint``
 ``metrics.csv``        losses, rates and validation AP by step
 ``panels/<step>.png``  a look at each validation
-``provenance.json``    parameters and circumstances
+``provenance.json``    parameters and circumstances; of an extended run also at which steps it was extended
+``model_step=N.ckpt``  of an extended run: the detector of its earlier end
 =====================  ==============================================================================
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 
 from ssmbook.detector.checkpoint_file import read_checkpoint
-from ssmbook.errors import InputError, one_line
-from ssmbook.files import as_input_error, atomic_write, read_json, remove_left, write_json
-from ssmbook.training.provenance import fingerprint, provenance
+from ssmbook.errors import InputError, one_line, shown
+from ssmbook.files import as_input_error, atomic_write, plain_data, read_json, remove_left, write_json
+from ssmbook.training.provenance import provenance
 
 MODEL, BEST, LAST, METRICS_CSV, PANELS = "model.ckpt", "best.ckpt", "last.ckpt", "metrics.csv", "panels"
+PROVENANCE = "provenance.json"
 TRAIN_COLUMNS = ("loss", "iou_loss", "conf_loss", "cls_loss", "l1_loss", "num_fg", "learning_rate")
 VAL_COLUMNS = ("AP", "AP_50", "AP_75", "AP_S", "AP_M", "AP_L")
 COLUMNS = (
@@ -40,48 +43,139 @@ COLUMNS = (
 
 # Settings that leave the weights of a step as they are: a run goes on with others.
 FREE = frozenset({"workers", "save_every", "validate_every", "patience", "checkpointing"})
+# What an extension changes: how far a run goes, and the maximum of its learning rate.
+EXTENDED = frozenset({"steps", "learning_rate"})
+# Settings that the provenance of earlier runs lacks, and what they were.
+SINCE: dict[str, Any] = {"burn_in": 0, "freeze": "", "terms": {}}
+
+Older = Literal[
+    "aside", "refuse", "extend"
+]  # what becomes of a folder's run with other parameters, see ``train``
 
 
 def is_same_run(folder: Path, parameters: Mapping[str, Any]) -> bool:
     """Whether the folder holds a run, finished or not, with these parameters, ``FREE`` ones aside."""
-    previous = read_json(folder / "provenance.json")
+    return differences(folder, parameters) == {}
+
+
+def differences(folder: Path, parameters: Mapping[str, Any]) -> dict[str, tuple[Any, Any]] | None:
+    """What decides the weights and differs in the folder's run, by name: its value and that of these parameters.
+
+    None where the folder holds no run. ``FREE`` settings are left out.
+    """
+    previous = read_json(folder / PROVENANCE)
     if previous is None:
-        return False
+        return None
     try:
-        return _bound(previous["parameters"]) == _bound(parameters)
+        before = _deciding(previous["parameters"])
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(
-            f"{folder / 'provenance.json'}: does not hold the parameters of a training; remove it, and the training is "
+            f"{folder / PROVENANCE}: does not hold the parameters of a run; remove it, and the run is "
             "begun anew beside what the folder holds"
         ) from None
+    now = _deciding(json.loads(json.dumps(parameters, default=plain_data)))
+    names = [*before, *(name for name in now if name not in before)]
+    pairs = {name: (before.get(name), now.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _bound(parameters: Mapping[str, Any]) -> str:
-    """The fingerprint of what decides the weights of a step."""
-    given = parameters.get("training", {})
-    # burn_in is left out at 0: the provenance of earlier runs has none.
-    training = {k: v for k, v in given.items() if k not in FREE and (k, v) != ("burn_in", 0)}
-    return fingerprint({**parameters, "training": training})
+def _deciding(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the weights of a step, flat."""
+    training = {**SINCE, **parameters.get("training", {})}
+    flat = {name: value for name, value in training.items() if name not in FREE}
+    for name, value in parameters.items():
+        if name not in ("training", "profile"):  # a profile's name alone decides nothing
+            flat |= {f"{name} {k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
-def begin(folder: Path, parameters: Mapping[str, Any]) -> Path | None:
+def existing_run(folder: Path) -> None:
+    """Refuse a folder that holds no run, with the names of those beside it."""
+    if not (folder / PROVENANCE).exists():
+        runs = sorted(path.parent.name for path in folder.parent.glob(f"*/{PROVENANCE}"))
+        there = f"{folder.parent} holds {', '.join(runs)}: give --name" if runs else "train it first"
+        raise InputError(f"{folder}: there is no run to extend; {there}")
+
+
+def check_older(folder: Path, parameters: Mapping[str, Any], older: Older) -> None:
+    """Refuse a folder whose run must neither go on with these parameters nor be put aside.
+
+    Raises:
+        InputError: the message says which parameters differ; or there is nothing to extend, or no step is left.
+    """
+    if older == "extend":
+        existing_run(folder)
+    if older == "aside" and not _extensions(folder):
+        return
+    differs = differences(folder, parameters) or {}
+    given = ", ".join(
+        f"{name} {_short(before)}, not {_short(now)}" for name, (before, now) in differs.items()
+    )
+    if older != "extend" and differs:
+        how = "go on with it by --extend, or " if differs.keys() <= EXTENDED else ""
+        raise InputError(f"{folder} holds a run with other settings: {given}; {how}train under another name")
+    if older == "extend" and not differs.keys() <= EXTENDED:
+        raise InputError(
+            f"{folder} cannot be extended: its run has {given}, which changes more than steps and learning rate; "
+            "give the run's own settings, or train under another name"
+        )
+    if differs and (done := _steps_done(folder)) >= (steps := parameters["training"]["steps"]):
+        raise InputError(f"steps is {steps}, but {folder} has done {done}; give more")
+
+
+def _short(value: Any) -> str:
+    return shown(value, 24)
+
+
+def _steps_done(folder: Path) -> int:
+    """Steps of the last state that was saved."""
+    if not (folder / LAST).exists():
+        return 0
+    state = read_checkpoint(folder / LAST).get("training")
+    step = state.get("step") if isinstance(state, dict) else None
+    if not isinstance(step, int):
+        raise InputError(f"{folder / LAST}: holds no state of a run. {_anew(folder / LAST)}")
+    return step
+
+
+def _extensions(folder: Path) -> list[Any]:
+    """Earlier extensions of a folder's run; of a damaged provenance none."""
+    with suppress(InputError):
+        previous = read_json(folder / PROVENANCE)
+        if isinstance(previous, dict) and isinstance(extensions := previous.get("extended"), list):
+            return extensions
+    return []
+
+
+def begin(folder: Path, parameters: Mapping[str, Any], older: Older = "aside") -> Path | None:
     """Make the folder ready; returns the state from which a run with these parameters resumes, if any.
 
-    A training with other parameters is not deleted: its folder is renamed, and stderr says so; so is one whose
-    ``provenance.json`` is damaged. What a killed process was writing is removed.
+    A run with other parameters is extended where ``older`` says so, ``check_older`` having passed. Otherwise it
+    is not deleted: its folder is renamed, and stderr says so; so is one whose ``provenance.json`` is damaged. What a
+    killed process was writing is removed.
     """
+    extensions = _extensions(folder)
     try:
-        same, why = is_same_run(folder, parameters), "held a training with other parameters"
+        differs = differences(folder, parameters)
+        why = f"held a run with other parameters ({', '.join(differs or {})})"
     except InputError as error:
-        same, why = False, f"held a training whose parameters are not known ({error})"
-    if not same and folder.is_dir() and any(folder.iterdir()):
-        aside = _free_name(folder)
+        differs, why = None, f"held a run whose parameters are not known ({error})"
+    if differs and older == "extend":
+        done = _steps_done(folder)
+        # The finished model first: without it the run is an unfinished one, with whichever parameters.
+        if (folder / MODEL).exists():
+            os.replace(folder / MODEL, folder / f"model_step={done}.ckpt")
+        before = {name: pair[0] for name, pair in differs.items()}
+        extensions, differs = [*extensions, {"at_step": done, "before": before}], {}
+    if differs != {} and folder.is_dir() and any(folder.iterdir()):
+        aside, extensions = _free_name(folder), []
         os.replace(folder, aside)
         print(f"{folder} {why}; it is now {aside}", file=sys.stderr)
-    if same:
+    else:
         remove_left(folder)
         remove_left(folder / PANELS)
-    write_json(folder / "provenance.json", provenance(**parameters))
+    content = provenance(**parameters)
+    write_json(folder / PROVENANCE, {**content, "extended": extensions} if extensions else content)
     return folder / LAST if (folder / LAST).exists() else None
 
 
@@ -93,7 +187,7 @@ def _free_name(folder: Path) -> Path:
 
 
 class MetricsFile:
-    """``metrics.csv``: rows are added as they come; rows after ``step`` are of a training that was cut off.
+    """``metrics.csv``: rows are added as they come; rows after ``step`` are of a run that was cut off.
 
     Rows that are damaged, as the last one may be, are left out, and stderr says how many.
     """
@@ -125,7 +219,7 @@ def _is_row(row: str) -> bool:
 
 
 def read_metrics(run: str | Path) -> pd.DataFrame:
-    """The metrics that a training has logged, one row per step that logged any, indexed by step.
+    """The metrics that a run has logged, one row per step that logged any, indexed by step.
 
     Raises:
         InputError: there are none, or the file is damaged.
@@ -138,7 +232,7 @@ def read_metrics(run: str | Path) -> pd.DataFrame:
 
 
 def read_state(path: Path, processes: int) -> dict[str, Any]:
-    """The content of ``last.ckpt``, with the state of a training by as many processes.
+    """The content of ``last.ckpt``, with the state of a run by as many processes.
 
     Raises:
         InputError: it is damaged, of another kind or of other processes; the message says how the run goes on.
@@ -150,7 +244,7 @@ def read_state(path: Path, processes: int) -> dict[str, Any]:
     state = content.get("training")
     ranks = state.get("ranks") if isinstance(state, dict) else None
     if not isinstance(ranks, list) or not all(isinstance(rank, dict) for rank in ranks):
-        raise InputError(f"{path}: holds no state of a training. {_anew(path)}")
+        raise InputError(f"{path}: holds no state of a run. {_anew(path)}")
     if len(ranks) != processes:
         raise InputError(
             f"{path} is of {len(ranks)} processes, each with its own streams, not of {processes}; go on with as many "
@@ -176,13 +270,11 @@ def damaged_state(path: Path) -> Iterator[None]:
         ValueError,
     ) as error:
         words = one_line((str(error) or type(error).__name__).splitlines()[0])
-        raise InputError(
-            f"{path}: the state of the training in it is damaged ({words}). {_anew(path)}"
-        ) from None
+        raise InputError(f"{path}: the state of the run in it is damaged ({words}). {_anew(path)}") from None
 
 
 def _anew(path: Path) -> str:
-    return f"Rename {path.parent} to keep what it holds, and the same command begins the training anew"
+    return f"Rename {path.parent} to keep what it holds, and the same command begins the run anew"
 
 
 def check_moments(optimizer: torch.optim.Optimizer) -> None:

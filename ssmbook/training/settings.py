@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,17 @@ class Training:
     mask_ratio: float = 0.0  # share of the first stage's tokens that a learnt vector replaces in training
     sampling: str = "mixed"  # half of each batch random chunks, half streams; or random, stream
     burn_in: int = (
-        0  # at most so many windows of its sequence's past run, without gradient, before a random chunk
+        0  # maximum number of windows of its sequence's past run, without gradient, before a random chunk
     )
     precision: str = "fp32"  # without TF32; or bf16, fp16
     checkpointing: bool = False  # keep less for the gradients and compute it again: see ``Detector``
     validate_every: int = 10_000  # steps
-    save_every: int = 1_000  # steps between states from which a training goes on
+    save_every: int = 1_000  # steps between states from which a run goes on
     patience: int = 0  # validations without a better AP after which it stops; 0: it does not
     workers: int = 8
     seed: int = 0
     h2_weight: float = 0.0  # of the S5 layers' H2 norms above ω_min = πα in the loss, α the model's bandlimit
+    freeze: str = ""  # "backbone": it stays as it is, bit for bit, and neck and head alone learn
+    terms: Mapping[str, float] = field(
+        default_factory=dict
+    )  # weights of further terms, names of objective.TERMS

@@ -98,7 +98,7 @@ def test_a_batch_moves_to_a_device(sequences):
 def test_batches_of_keys_equal_chunks_side_by_side(sequences):
     """The frames go straight to their place; the slow way reads, moves and stacks chunk by chunk."""
     rng = np.random.default_rng(0)
-    reader = Chunks(sequences, 6, most=2)
+    reader = Chunks(sequences, 6, limit=2)
     for _ in range(20):
         keys = []
         for stream in rng.random(4) < 0.5:
@@ -219,7 +219,7 @@ def test_files_are_closed_again(tmp_path):
         write(tmp_path, number, {1: 1}, 2)
     before = open_files()
     sequences = find_sequences(tmp_path)
-    chunks = Chunks(sequences, 2, most=8)
+    chunks = Chunks(sequences, 2, limit=8)
     for key in random_chunks(sequences, 2):
         chunks[[key]]
     assert open_files() - before == 8

@@ -12,7 +12,7 @@ import torch
 from ssmbook.detector import PRESETS, Detector, find_preset, load_checkpoint, save_checkpoint
 from ssmbook.detector.recurrences import RECURRENCES
 from ssmbook.errors import InputError
-from ssmbook.training import DetectionTraining, Training
+from ssmbook.training import Training, TrainingStep
 
 
 def make(**options):
@@ -74,8 +74,8 @@ def test_what_wrappers_and_trainers_write(tmp_path):
     model.backbone = torch.compile(model.backbone)  # a part of it
     torch.save(model.state_dict(), tmp_path / "part.pt")
     model = make()
-    module = DetectionTraining(model, "gen1", Training())
-    beside = {"optimizer_states": [{}], "loops": {"fit": 1}, "hyper_parameters": module.settings}
+    module = torch.nn.ModuleDict({"step": TrainingStep(model, Training())})  # as in a LightningModule
+    beside = {"optimizer_states": [{}], "loops": {"fit": 1}, "hyper_parameters": Training()}
     torch.save({"state_dict": module.state_dict(), **beside}, tmp_path / "lightning.ckpt")
     torch.save({"state_dict": model.state_dict(), "metric.count": torch.ones(2)}, tmp_path / "beside.ckpt")
     torch.save(model.half().state_dict(), tmp_path / "half.pt")

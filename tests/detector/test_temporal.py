@@ -16,7 +16,7 @@ from ssmbook.detector.recurrences import (
 )
 from ssmbook.errors import InputError
 from ssmbook.ssm import S5
-from ssmbook.study.profiles import VARIANTS
+from ssmbook.study.arms import VARIANTS
 
 
 def make(name, channels=4):

@@ -104,7 +104,7 @@ def test_pictures_have_boxes_where_they_are(recording, boxes, tmp_path):
     with pytest.raises(InputError, match="give the name of a new folder"):
         view.write_pictures(tmp_path / "pictures")
     with pytest.raises(InputError, match="more than 3 windows"):
-        view.write_pictures(tmp_path / "more", most=3)
+        view.write_pictures(tmp_path / "more", limit=3)
     assert not (tmp_path / "more").exists()
     assert view.write_pictures(tmp_path / "one.png") == 1
     assert view.write_video(tmp_path / "a.gif", speed=0.5) == 4

@@ -9,8 +9,9 @@ import torch
 
 from ssmbook.errors import InputError
 from ssmbook.ssm import S5
+from ssmbook.ssm.discretization import discretize
 from ssmbook.ssm.hippo import blocks_spectrum
-from ssmbook.ssm.s5 import discretize, passes_band
+from ssmbook.ssm.s5 import passes_band
 
 OPTIONS = [
     {"discretization": method, "conj_sym": conj, "clip_eigs": clip, "bandlimit": band, "blocks": blocks}

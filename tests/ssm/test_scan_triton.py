@@ -11,6 +11,7 @@ if DEVICE == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined
 
 from ssmbook.ssm.kernels import triton as scan_triton  # noqa: E402
+from ssmbook.ssm.kernels.dispatch import scan_planes  # noqa: E402
 from ssmbook.ssm.kernels.planes import from_planes, to_planes  # noqa: E402
 from ssmbook.ssm.plain import scan  # noqa: E402
 
@@ -45,7 +46,7 @@ def test_equals_the_loop(shape, kind, time_major, reverse):
     planes = to_planes(b)
     if time_major:
         planes = planes.transpose(0, 1).contiguous().transpose(0, 1)
-    x = from_planes(scan_triton.scan_planes(to_planes(a), planes, x0, reverse))
+    x = from_planes(scan_triton.scan_planes(to_planes(a), planes, x0, reverse, scan_planes))
     expected = scan(a, b, x0, reverse)
     torch.testing.assert_close(x, expected, rtol=0, atol=1e-12)
     for ours, theirs in zip(gradients(x, [a, b, x0]), gradients(expected, [a, b, x0]), strict=True):
@@ -54,13 +55,13 @@ def test_equals_the_loop(shape, kind, time_major, reverse):
 
 def test_without_a_state():
     a, b = random_complex(3, scale=0.7), random_complex(2, 4, 3)
-    x = from_planes(scan_triton.scan_planes(to_planes(a), to_planes(b), None, False))
+    x = from_planes(scan_triton.scan_planes(to_planes(a), to_planes(b), None, False, scan_planes))
     torch.testing.assert_close(x, scan(a, b), rtol=0, atol=1e-12)
 
 
 def test_nan_stays_in_its_sequence():
     a, b = random_complex(2, scale=0.5).detach(), torch.ones(3, 4, 2, dtype=torch.complex128, device=DEVICE)
     b[1, 2, 0] = float("nan")
-    nan = from_planes(scan_triton.scan_planes(to_planes(a), to_planes(b), None, False)).isnan()
+    nan = from_planes(scan_triton.scan_planes(to_planes(a), to_planes(b), None, False, scan_planes)).isnan()
     assert nan[1, 2:, 0].all()
     assert nan.sum() == 2

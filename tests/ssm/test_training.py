@@ -5,7 +5,7 @@ import torch
 
 from ssmbook.detector import PRESETS, Detector
 from ssmbook.ssm import S5, SequenceLayer, parameter_groups
-from ssmbook.ssm.s5 import LEAST_DECAY
+from ssmbook.ssm.s5 import MIN_DECAY
 from tests.ssm.test_layer import LAYERS, H, make
 
 DYNAMICS = {
@@ -45,7 +45,7 @@ def test_a_held_mode_is_led_back_below_the_floor_and_not_further_above():
     layer = S5(2, 3, clip_eigs=True)
     with torch.no_grad():
         layer.Lambda[:, 0] = torch.tensor([0.5, 0.5, -0.5])
-    assert layer.eigenvalues().real[:2].tolist() == pytest.approx([-LEAST_DECAY] * 2)
+    assert layer.eigenvalues().real[:2].tolist() == pytest.approx([-MIN_DECAY] * 2)
     weights = torch.tensor([1.0, -1.0, -1.0])
     (layer.eigenvalues().real * weights).sum().backward()
     assert layer.Lambda.grad[:, 0].tolist() == [1.0, 0.0, -1.0]

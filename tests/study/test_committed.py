@@ -8,13 +8,14 @@ import pytest
 from training_set import SENSOR, TRAINING, make_set
 
 from ssmbook.study import Profile, Workspace, collect_arms, read_arms, run_arms
-from ssmbook.study.profiles import Arm
+from ssmbook.study.arms import Arm
 from ssmbook.study.rates import REST_CSV
 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """A profile of two variants whose data lie where its own do."""
+    (tmp_path / "myst.yml").touch()  # the book's folder
     monkeypatch.chdir(tmp_path)
     make_set(tmp_path / "data" / "tiny")
     training = replace(TRAINING, steps=1, validate_every=1)

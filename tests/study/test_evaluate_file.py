@@ -87,6 +87,19 @@ def test_both_scores_come_from_one_pass(conformance, data_dir, mini_preset):
         random_result().ranked_by("class")
 
 
+def test_ours_are_ranked_by_the_product_in_whatever_form(data_dir, tmp_path):
+    """A network of ours whose weights were saved alone is no released one."""
+    torch.manual_seed(0)
+    model = Detector(**PRESETS["sim-smoke"], recurrence="none")
+    torch.save(model.state_dict(), tmp_path / "alone.pt")
+    torch.save({"model": model.state_dict(), "config": {"lr": 0.1}}, tmp_path / "beside.pt")
+    save_checkpoint(tmp_path / "whole.ckpt", model)
+    options = {"split": "val", "sensor": SENSOR, "sequence_length": 21, "device": "cpu", "progress": False}
+    found = [evaluate_checkpoint(path, data_dir, **options)["exact"] for path in sorted(tmp_path.iterdir())]
+    assert [each.score for each in found] == ["product"] * 3
+    assert len({str(each.metrics) for each in found}) == 1
+
+
 def test_what_a_precision_costs_is_measured_on_the_same_weights(data_dir, tmp_path):
     """The named precision is autocast around the network, and finds other boxes than fp32."""
     torch.manual_seed(0)

@@ -1,14 +1,20 @@
 """Profiles from YAML files: what they override, what is refused, and a run of one."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from ssmbook.cli import main
+from ssmbook.detector import load_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.study import Workspace, get_profile
-from ssmbook.study.profiles import PROFILES, Arm, Variant
-from ssmbook.study.rates import cells_of
+from ssmbook.study.arms import Arm, Variant
+from ssmbook.study.profiles import PROFILES
+from ssmbook.study.rates import cells_of, run_arms
+from ssmbook.training import Training, TrainingStep
+from ssmbook.training.objective import TERMS
 
 FULL = """
 base: smoke
@@ -89,3 +95,43 @@ def test_a_mistyped_profile_is_refused(capsys):
     assert "there is no profile 'stdy'; is it study?" in capsys.readouterr().err
     assert main(["reproduce", "--profile", "none.yaml"]) == 1
     assert "none.yaml: no such file; give the YAML file of a profile" in capsys.readouterr().err
+
+
+def test_the_page_s_ten_lines_run(tmp_path):
+    """As they are printed, but on the smoke set, with one seed, rate and step: trained and in the table."""
+    page = (Path(__file__).parents[2] / "pages" / "experiments.md").read_text()
+    text = page.partition(":filename: low_gain.yaml\n")[2].partition("```")[0]
+    assert 9 <= len(text.strip().splitlines()) <= 11
+    (tmp_path / "low_gain.yaml").write_text(text)
+    profile = get_profile(str(tmp_path / "low_gain.yaml"))
+    assert (profile.seeds, profile.training.steps) == ((0, 1), 1000)
+    short = {"base: demo": "base: smoke", "[0, 1]": "[1]", "steps: 1000": "steps: 1", "[20, 200]": "[20]"}
+    for words, fewer in short.items():
+        assert words in text
+        text = text.replace(words, fewer)
+    (tmp_path / "low_gain.yaml").write_text(text)
+    place = Workspace(str(tmp_path / "low_gain.yaml"), tmp_path, workers=1)
+    table = run_arms(place, place.profile.arms, progress=False)
+    assert table[["model", "seed", "rate_hz"]].values.tolist() == [["low-gain", 1, 20.0]]
+    trained = load_checkpoint(tmp_path / "runs" / "low-gain_seed=1" / "model.ckpt")
+    assert (trained.config["recurrence"], trained.config["state_gain"]) == ("s5-selective", 3.0)
+
+
+def test_a_term_of_the_loss_is_a_function_and_a_variant_that_names_it(write, monkeypatch):
+    monkeypatch.setitem(
+        TERMS, "size", lambda model, features, targets: model.neck.reduce4.conv.weight.square().sum()
+    )
+    profile = get_profile(
+        write("base: smoke\nvariants: {a: {recurrence: none, training: {terms: {size: 0.5}}}}")
+    )
+    place = Workspace(profile)
+    model, training = place.new_model("a"), place.training("a")
+    values = torch.zeros(2, 1, 20, 64, 64), torch.tensor([[1, 0]]), torch.tensor([[[0.0, 20, 20, 16, 16]]])
+    plain, with_term = (TrainingStep(model, each)(*values)[0] for each in (Training(), training))
+    assert with_term["size"] > 0
+    torch.testing.assert_close(with_term["loss"], plain["loss"] + 0.5 * with_term["size"])
+    with_term["loss"].backward()
+    with pytest.raises(InputError, match="no loss term 'sise'; the terms are h2_norm, size"):
+        TrainingStep(model, Training(terms={"sise": 1.0}))
+    with pytest.raises(InputError, match="training: terms: size is 'much'; it must be of type float"):
+        get_profile(write("training: {terms: {size: much}}"))

@@ -15,7 +15,8 @@ from ssmbook.detector import PRESETS, Detector, load_checkpoint
 from ssmbook.detector.recurrences import get_recurrence
 from ssmbook.errors import InputError
 from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms
-from ssmbook.study.profiles import VARIANTS, Arm, all_arms
+from ssmbook.study.arms import VARIANTS, Arm
+from ssmbook.study.profiles import all_arms
 from ssmbook.study.rates import cells_of
 from ssmbook.training.objective import TrainingStep, recurrences
 from ssmbook.training.settings import Training
@@ -24,6 +25,7 @@ from ssmbook.training.settings import Training
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """A profile of two variants with two seeds each, whose data are there, and its tables too."""
+    (tmp_path / "myst.yml").touch()  # the book's folder
     monkeypatch.chdir(tmp_path)
     make_set(tmp_path)
     training = replace(TRAINING, steps=1, validate_every=1)

@@ -106,7 +106,7 @@ def test_metrics_that_are_none_are_told(tmp_path):
 def test_a_state_that_is_none_says_how_to_begin_anew(tmp_path, content):
     path = tmp_path / LAST
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(InputError, match=r"last\.ckpt.*Rename .* begins the training anew"):
+    with pytest.raises(InputError, match=r"last\.ckpt.*Rename .* begins the run anew"):
         read_state(path, 1)
 
 

@@ -316,7 +316,7 @@ def test_a_state_of_other_types_says_how_to_go_on(whole, data_dir, tmp_path):
         {"optimizer": 3},
         {"optimizer": {"state": {}, "param_groups": groups[:0]}},
         {"optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": groups}},
-        {"schedule": [1]},
+        {"cycle": 3},
         {"ranks": [{**own, "random": {"cpu": torch.ones(2), "cuda": []}}]},
         {"ranks": [{**own, "data": 3}]},
         {"ranks": [{"states": None}]},

@@ -19,7 +19,7 @@ class EvtRecording(Recording):
     """Events of a raw stream, decoded word by word from any place whose state is known."""
 
     word: ClassVar[np.dtype]
-    #: the most events that one word holds
+    #: maximum number of events in a word
     most_events: ClassVar[int]
     #: kernel(words, state, t, x, y, p, n, wanted) appends events behind the n that are there until there are
     #: ``wanted`` or the words end, changes the state, and returns n and the number of words it took

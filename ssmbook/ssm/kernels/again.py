@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ssmbook.ssm.kernels.planes import conjugate_planes, from_planes, multiply_planes, to_planes
 
+Scan = Callable[[Tensor, Tensor, Tensor | None, bool], Tensor]  # a, b, x0, reverse → x, in planes
+
 
 def gradients_again(
     function: Callable[..., Sequence[Tensor]],
@@ -28,18 +30,16 @@ def gradients_again(
 
 
 def scan_adjoint(
-    a: Tensor, x: Tensor, x0: Tensor | None, dx: Tensor, reverse: bool
+    scan: Scan, a: Tensor, x: Tensor, x0: Tensor | None, dx: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """∂a, ∂b and ∂x0 (complex) of x = scan_planes(a, b, x0, reverse), as functions of all arguments.
+    """∂a, ∂b and ∂x0 (complex) of x = scan(a, b, x0, reverse), as functions of all arguments.
 
     g_k = ∂x_k + ā_{k+1} g_{k+1} is a scan in the other direction; ∂b = g, ∂a = Σ g x̄_{k−1}, ∂x0 = ā_0 g_0.
     """
-    from ssmbook.ssm.kernels.dispatch import scan_planes
-
     conjugate = conjugate_planes(a)
     per_step = a.ndim == 3 and a.shape[1] == x.shape[1]
     back = conjugate.roll(1 if reverse else -1, 1) if per_step else conjugate
-    g = scan_planes(back, dx, None, not reverse)
+    g = scan(back, dx, None, not reverse)
     start = torch.zeros_like(x[:, :1]) if x0 is None else to_planes(x0)[:, None]
     earlier = torch.cat([x[:, 1:], start], 1) if reverse else torch.cat([start, x[:, :-1]], 1)
     da = multiply_planes(g, conjugate_planes(earlier))

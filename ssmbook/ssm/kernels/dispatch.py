@@ -62,11 +62,11 @@ def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None = None, reverse: bool = 
     if uses_numba(b):
         from ssmbook.ssm.kernels import numba as scan_numba
 
-        return scan_numba.scan_planes(a, b, x0, reverse)
+        return scan_numba.scan_planes(a, b, x0, reverse, scan_planes)
     if uses_triton(b):
         from ssmbook.ssm.kernels import triton as scan_triton
 
-        return scan_triton.scan_planes(a, b, x0, reverse)
+        return scan_triton.scan_planes(a, b, x0, reverse, scan_planes)
     if uses_operator(b):
         from ssmbook.ssm.kernels import compiled
 
@@ -119,7 +119,7 @@ def diagonal_ssm(
     if uses_numba(u) and len(u):  # whose pieces hold a sequence at least
         from ssmbook.ssm.kernels import numba as scan_numba
 
-        return scan_numba.diagonal_ssm(u, a, b, c, d, x0, reverse)
+        return scan_numba.diagonal_ssm(u, a, b, c, d, x0, reverse, ssm_of_parts)
     return ssm_of_parts(u, a, b, c, d, x0, reverse)
 
 

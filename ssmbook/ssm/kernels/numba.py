@@ -11,7 +11,7 @@ product that writes them, the scan, and the matrix product that reads them. With
 piece are all that is held.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from ssmbook.compiled import njit
-from ssmbook.ssm.kernels.again import gradients_again, scan_adjoint
-from ssmbook.ssm.kernels.dispatch import ssm_of_parts
+from ssmbook.ssm.kernels.again import Scan, gradients_again, scan_adjoint
 from ssmbook.ssm.kernels.planes import complex_of, from_planes
 from ssmbook.ssm.kernels.rows import Rows, flat, is_time_major, state_rows, transition_rows, unflat
+
+Parts = Callable[..., tuple[Tensor, Tensor]]  # u, a, b, c, d, x0, reverse → y and the last state
 
 # Sequences are walked in blocks of about this many reals per time step: a block of the previous step is then
 # still in the first-level cache when the next step reads it.
@@ -147,17 +148,17 @@ class _Scan(torch.autograd.Function):
     """`scan.scan_planes`."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
-        ctx.reverse, x = reverse, run_scan(a, b, x0, reverse)
+    def forward(ctx: Any, a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool, scan: Scan) -> Tensor:
+        ctx.reverse, ctx.scan, x = reverse, scan, run_scan(a, b, x0, reverse)
         ctx.save_for_backward(a, x, x0)
         return x
 
     @staticmethod
     def backward(ctx: Any, dx: Tensor) -> tuple[Tensor | None, ...]:
         a, x, x0 = ctx.saved_tensors
-        adjoint = scan_adjoint if torch.is_grad_enabled() else run_adjoint
+        adjoint = partial(scan_adjoint, ctx.scan) if torch.is_grad_enabled() else run_adjoint
         da, db, dx0 = adjoint(a, x, x0, dx, ctx.reverse)
-        return da, db, dx0 if ctx.needs_input_grad[2] else None, None
+        return da, db, dx0 if ctx.needs_input_grad[2] else None, None, None
 
 
 class _Piece(NamedTuple):
@@ -208,9 +209,18 @@ class _SSM(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, u: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, x0: Tensor | None, reverse: bool
+        ctx: Any,
+        u: Tensor,
+        a: Tensor,
+        b: Tensor,
+        c: Tensor,
+        d: Tensor,
+        x0: Tensor | None,
+        reverse: bool,
+        parts: Parts,
     ) -> tuple[Tensor, Tensor]:
         N, L, _ = u.shape
+        ctx.parts = parts
         ctx.shape, ctx.time_major, ctx.reverse = (N, L), is_time_major(u), reverse
         ctx.pieces = list(_pieces(a, N, L, ctx.time_major, reverse))
         rows = flat(u, ctx.time_major)
@@ -224,9 +234,9 @@ class _SSM(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, d_after: Tensor | None) -> tuple[Tensor | None, ...]:
         u, a, b, c, d, x0, x = ctx.saved_tensors
         if torch.is_grad_enabled():
-            run = partial(ssm_of_parts, reverse=ctx.reverse)
+            run = partial(ctx.parts, reverse=ctx.reverse)
             needed = ctx.needs_input_grad[:6]
-            return *gradients_again(run, (u, a, b, c, d, x0), needed, (dy, d_after)), None
+            return *gradients_again(run, (u, a, b, c, d, x0), needed, (dy, d_after)), None, None
         rows, a = flat(u, ctx.time_major), a.contiguous()
         before = _owned_state(x0, rows, ctx.shape[0], len(a) // 2)
         dy_rows = torch.zeros_like(rows) if dy is None else flat(dy, ctx.time_major)
@@ -250,7 +260,7 @@ class _SSM(torch.autograd.Function):
             dd += (dy_part * u_part).sum(0)
         N, L = ctx.shape
         dx0 = carry if ctx.needs_input_grad[5] else None
-        return unflat(du, N, L, ctx.time_major), da.to(a), db, dc, dd, dx0, None
+        return unflat(du, N, L, ctx.time_major), da.to(a), db, dc, dd, dx0, None, None
 
 
 def _state_before(piece: _Piece, x: Tensor, before: Tensor, ctx: Any) -> Tensor:
@@ -262,17 +272,17 @@ def _state_before(piece: _Piece, x: Tensor, before: Tensor, ctx: Any) -> Tensor:
     return from_planes(unflat(x, N, L, ctx.time_major)[piece.sequences, k])
 
 
-def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
-    """See `ssmbook.ssm.kernels.dispatch.scan_planes`."""
-    return _Scan.apply(a, b, x0, reverse)
+def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool, scan: Scan) -> Tensor:
+    """See `ssmbook.ssm.kernels.dispatch.scan_planes`, which is the ``scan`` of gradients that have a graph."""
+    return _Scan.apply(a, b, x0, reverse, scan)
 
 
 def diagonal_ssm(
-    u: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, x0: Tensor | None, reverse: bool
+    u: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, x0: Tensor | None, reverse: bool, parts: Parts
 ) -> tuple[Tensor, Tensor]:
-    """See `ssmbook.ssm.kernels.dispatch.diagonal_ssm`."""
+    """See `ssmbook.ssm.kernels.dispatch.diagonal_ssm`, whose ``ssm_of_parts`` gives gradients that have a graph."""
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (u, a, b, c, d, x0)):
-        return _SSM.apply(u, a, b, c, d, x0, reverse)
+        return _SSM.apply(u, a, b, c, d, x0, reverse, parts)
     N, L, _ = u.shape
     time_major = is_time_major(u)
     state = _owned_state(x0, u, N, len(a) // 2)

@@ -5,6 +5,7 @@ A program takes one sequence and a block of modes through time, tile by tile: wi
 state is carried. Complex numbers are two reals. Rows may have any base and strides (`rows`).
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ssmbook.ssm.kernels.again import scan_adjoint
+from ssmbook.ssm.kernels.again import Scan, scan_adjoint
 from ssmbook.ssm.kernels.planes import from_planes, to_planes
 from ssmbook.ssm.kernels.rows import Rows, flat, is_time_major, state_rows, transition_rows, unflat
 
@@ -156,17 +157,17 @@ class _Scan(torch.autograd.Function):
     """`scan.scan_planes`."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
-        ctx.reverse, x = reverse, run_scan(a, b, x0, reverse)
+    def forward(ctx: Any, a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool, scan: Scan) -> Tensor:
+        ctx.reverse, ctx.scan, x = reverse, scan, run_scan(a, b, x0, reverse)
         ctx.save_for_backward(a, x, x0)
         return x
 
     @staticmethod
     def backward(ctx: Any, dx: Tensor) -> tuple[Tensor | None, ...]:
         a, x, x0 = ctx.saved_tensors
-        adjoint = scan_adjoint if torch.is_grad_enabled() else run_adjoint
+        adjoint = partial(scan_adjoint, ctx.scan) if torch.is_grad_enabled() else run_adjoint
         da, db, dx0 = adjoint(a, x, x0, dx, ctx.reverse)
-        return da, db, dx0 if ctx.needs_input_grad[2] else None, None
+        return da, db, dx0 if ctx.needs_input_grad[2] else None, None, None
 
 
 def _launch(
@@ -179,6 +180,6 @@ def _launch(
     kernel[N, triton.cdiv(P, BLOCK_P)](*arrays, *where[0], *where[1], L, P, **flags, **tile)
 
 
-def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool) -> Tensor:
-    """See `ssmbook.ssm.kernels.dispatch.scan_planes`."""
-    return _Scan.apply(a, b, x0, reverse)
+def scan_planes(a: Tensor, b: Tensor, x0: Tensor | None, reverse: bool, scan: Scan) -> Tensor:
+    """See `ssmbook.ssm.kernels.dispatch.scan_planes`, which is the ``scan`` of gradients that have a graph."""
+    return _Scan.apply(a, b, x0, reverse, scan)
