@@ -534,7 +534,7 @@ print(f"exported against plain, eight steps: below 1e-4: {largest < 1e-4}")
 #
 # ## What was learnt
 #
-# - One step with its state as argument and result is all that a live detector needs ({eq}`eq-live-step`); it computes
+# - One step with its state as argument and result is all that a live detector needs {eq}`eq-live-step`; it computes
 #   what whole chunks compute.
 # - Its memory is bounded by one window of events and {eq}`eq-state-bytes`.
 # - Boxes are $\delta/2 + c$ old on average; a machine keeps up as long as $c \le \delta$.

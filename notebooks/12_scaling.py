@@ -94,7 +94,7 @@ work.rename_axis("set").round(1)
 #
 # Recordings know nothing of each other, so that $m$ workers can take one each until none is left. The time until the
 # last one is done cannot be shorter than the longest recording, nor than an equal share, and when the longest are
-# given out first it is not much longer [@graham1969, theorem 2]:
+# given out first it is not much longer [@graham1969, on decreasing order]:
 #
 # $$ \max\Bigl(p_{max},\; \frac1m \sum_i p_i\Bigr) \;\le\; T_m \;\le\; \Bigl(\frac43 - \frac{1}{3m}\Bigr)\, T_m^{*} , $$ (eq-makespan)
 #
@@ -222,7 +222,7 @@ pd.Series(
 # The test `tests/training/test_distributed.py` holds the whole detector to this: two processes end with the weights of
 # one.
 #
-# Exchanging gradients costs time. In a ring, each of $W$ processes sends and receives [@patarasuk2009, theorem 1]
+# Exchanging gradients costs time. In a ring, each of $W$ processes sends and receives [@patarasuk2009, on the lower bound]
 #
 # $$ t_{ring} = \frac{2 (W - 1)}{W} \cdot \frac{4\,N}{\beta} $$ (eq-ring)
 #
@@ -283,7 +283,7 @@ for preset, batch in (("gen1-base", 8), ("gen4-base", 12)):
 # $$ \text{lr}(b) = 2 \cdot 10^{-4} \sqrt{b / 8} , $$ (eq-sqrt-rule)
 #
 # which keeps the variance of a weight's change per step where it was: gradients of $b$ chunks have a variance of $1/b$
-# [@krizhevsky2014, §5]. How well it holds far from eight is not known for this network. With as many chunks in all, a
+# [@krizhevsky2014, on the batch size]. How well it holds far from eight is not known for this network. With as many chunks in all, a
 # larger batch takes fewer steps.
 
 # %%
@@ -462,7 +462,7 @@ shown
 # those of an uninterrupted run (`tests/training/test_train.py` stops one and compares, bit for bit on a CPU).
 #
 # Nodes also fail without a word. What is lost then is the time since the last saved state, half an interval on
-# average. With a cost $C$ of saving and a mean time $M$ between failures, the best interval is [@young1974, eq. 9]
+# average. With a cost $C$ of saving and a mean time $M$ between failures, the best interval is [@young1974]
 #
 # $$ T_{opt} = \sqrt{2\,C\,M} , \qquad \text{lost share} \approx \frac{C}{T} + \frac{T}{2M} . $$ (eq-young)
 
@@ -566,7 +566,7 @@ pd.DataFrame(memory, index=["GB of each GPU", "GB of sets and runs", "GB raw"]).
 # ## What was learnt
 #
 # - Preprocessing and evaluation are parallel over recordings and end with the longest.
-# - Data-parallel training needs the number of foreground anchors of all processes in each loss ({eq}`eq-ddp-loss`).
+# - Data-parallel training needs the number of foreground anchors of all processes in each loss {eq}`eq-ddp-loss`.
 # - The exchange of gradients is small for a network of this size; the batch is what limits the number of GPUs.
 # - A run that is stopped goes on as if it had not been.
 # - Models of a study share nothing but a folder: they are the pieces to give to nodes.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ssmbook.study.sweep import run_arms as run_arms
     from ssmbook.study.sweep import train_models as train_models
     from ssmbook.study.tables import PAPER_TABLE_1 as PAPER_TABLE_1
+    from ssmbook.study.tables import QUOTED_RATES as QUOTED_RATES
+    from ssmbook.study.tables import in_words as in_words
     from ssmbook.study.tables import write_table as write_table
     from ssmbook.study.workspace import Workspace as Workspace
 
@@ -33,6 +35,7 @@ _HOMES = {
     "PAPER_TABLE_1": "tables",
     "PROFILES": "profiles",
     "Profile": "arms",
+    "QUOTED_RATES": "tables",
     "RATES_HZ": "arms",
     "VARIANTS": "arms",
     "Variant": "arms",
@@ -42,6 +45,7 @@ _HOMES = {
     "collect_arms": "sweep",
     "evaluate_checkpoint": "checkpoints",
     "get_profile": "profiles",
+    "in_words": "tables",
     "pivot": "rates",
     "plan_study": "plan",
     "read_arms": "rates",
