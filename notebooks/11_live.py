@@ -403,7 +403,9 @@ lines = {
     "F1 at that score, IoU 0.5": record["validation_f1"],
     "MB": DEFAULT.stat().st_size / 1e6,
 }
-pd.Series({name: round(v, 2) if isinstance(v, float) else v for name, v in lines.items()}, name="the network").to_frame()
+pd.Series(
+    {name: round(v, 2) if isinstance(v, float) else v for name, v in lines.items()}, name="the network"
+).to_frame()
 
 # %% [markdown]
 # What is that worth on a real camera? Objects of a 1 Mpx sensor have more pixels than any in training, so that frames
