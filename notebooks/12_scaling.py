@@ -413,6 +413,7 @@ _ = papermill.execute_notebook(
     place / "done.ipynb",
     parameters={"profile": "mine.yaml"},
     kernel_name="python3",
+    language="python",
     cwd=place,
     progress_bar=False,
 )
