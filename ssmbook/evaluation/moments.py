@@ -126,7 +126,7 @@ def streaming_evaluation(
             in: nothing is known.
         sensor: whose protocol; moments of the first ``eval_skip_us`` do not count.
         latency_ms, compute_ms: see ``known_us``; arrays by sequence where they were measured step by step.
-        every_ms: score at this interval in ms from a sequence's first label to its last, boxes interpolated between labels,
+        every_ms: score at this interval in ms from a sequence's first label to its last, boxes interpolated,
             see ``boxes_at``; None: at each label time. Moments that coincide with all steps of a fast detector flatter
             it by half a step: choose one that divides no stride, e.g. 7.
 

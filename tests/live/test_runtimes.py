@@ -25,9 +25,9 @@ def model():
 
 def test_steps_equal_torch_over_100_carried_states(model):
     assert OTHERS
-    steps = make_steps(("torch", *OTHERS), model, (SIZE, SIZE), 0.5, torch.uint8)
-    for _ in range(2):
-        for frame in counts(100, 1, SIZE, SIZE)[:, 0]:
+    steps = make_steps(("torch", *OTHERS), model, (SIZE, SIZE), 1.0, torch.uint8)
+    for length in (100, 5):
+        for frame in counts(length, 1, SIZE, SIZE)[:, 0]:
             wanted = steps["torch"](frame)
             for name in OTHERS:
                 torch.testing.assert_close(steps[name](frame), wanted, rtol=1e-4, atol=1e-3, msg=name)
