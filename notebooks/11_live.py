@@ -403,7 +403,9 @@ lines = {
     "F1 at that score, IoU 0.5": record["validation_f1"],
     "MB": DEFAULT.stat().st_size / 1e6,
 }
-pd.Series({name: round(v, 2) if isinstance(v, float) else v for name, v in lines.items()}, name="the network").to_frame()
+pd.Series(
+    {name: round(v, 2) if isinstance(v, float) else v for name, v in lines.items()}, name="the network"
+).to_frame()
 
 # %% [markdown]
 # What is that worth on a real camera? Objects of a 1 Mpx sensor have more pixels than any in training, so that frames
@@ -540,7 +542,7 @@ print(f"exported against plain, eight steps: below 1e-4: {largest < 1e-4}")
 #
 # ## What was learnt
 #
-# - One step with its state as argument and result is all that a live detector needs ({eq}`eq-live-step`); it computes
+# - One step with its state as argument and result is all that a live detector needs {eq}`eq-live-step`; it computes
 #   what whole chunks compute.
 # - Its memory is bounded by one window of events and {eq}`eq-state-bytes`.
 # - Boxes are $\delta/2 + c$ old on average; a machine keeps up as long as $c \le \delta$.

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
-
 ROOT = Path(__file__).parents[1]
 CELL = """
 from ssmbook.processes import run_calls
@@ -30,6 +28,8 @@ def bar_of(name):
 
 
 def test_a_notebook_that_papermill_saves_holds_no_bars(tmp_path):
+    import nbformat  # here, since the processes above import this file
+
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
     nbformat.write(book, tmp_path / "in.ipynb")
     environment = {k: v for k, v in os.environ.items() if k not in ("TQDM_DISABLE", "PYTEST_CURRENT_TEST")}

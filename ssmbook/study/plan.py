@@ -43,12 +43,14 @@ def plan_study(workspace: Workspace, device: str = "") -> pd.DataFrame:
     for number, model in enumerate(models):
         place, name = model.workspace, model.variant
         kind = place.profile.representation
-        if (name, kind) not in seconds:
-            seconds[name, kind] = measure(place, name, device)
         windows, steps = windows_of(model.cells), place.training(name).steps
         trained = number in known or (place.run(name) / MODEL).exists()
-        step_s, window_s = seconds[name, kind]
-        missing_s = 0.0 if trained else steps * step_s + windows * window_s
+        missing_s = 0.0
+        if not trained:
+            if (name, kind) not in seconds:
+                seconds[name, kind] = measure(place, name, device)
+            step_s, window_s = seconds[name, kind]
+            missing_s = steps * step_s + windows * window_s
         rows.append((name, kind, place.profile.training.seed, trained, steps, windows, missing_s / 60))
     return pd.DataFrame(rows, columns=["model", "input", "seed", "trained", "steps", "windows", "minutes"])
 

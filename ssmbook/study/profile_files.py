@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmbook.dataset import get_sensor
+from ssmbook.detector.recurrences.registry import REGISTRY
 from ssmbook.errors import InputError, shown
 from ssmbook.events.simulate.sets import SETS
 from ssmbook.files import read_yaml
@@ -67,13 +68,14 @@ def read_profile(path: str | Path, shipped: Mapping[str, Profile]) -> Profile:
 
 def _variant(path: str | Path, where: str, value: Any) -> Variant:
     entries = _mapping(path, where, value, ("recurrence", "options", "training"))
-    shipped = {v.recurrence: v for v in VARIANTS.values()}
-    recurrence = _name(path, f"{where}: recurrence", entries.get("recurrence"), shipped)
+    recurrence = _name(path, f"{where}: recurrence", entries.get("recurrence"), REGISTRY)
+    shipped = {v.recurrence: v.has_time_scale for v in VARIANTS.values()}  # known without PyTorch
+    timed = shipped[recurrence] if recurrence in shipped else REGISTRY[recurrence].has_time_scale
     return Variant(
         recurrence,
         _mapping(path, f"{where}: options", entries.get("options", {})),
         _fields(path, f"{where}: training", entries.get("training", {}), Training),
-        shipped[recurrence].has_time_scale,
+        timed,
     )
 
 

@@ -26,8 +26,8 @@ def model():
 def test_steps_equal_torch_over_100_carried_states(model):
     assert OTHERS
     steps = make_steps(("torch", *OTHERS), model, (SIZE, SIZE), 0.5, torch.uint8)
-    for _ in range(2):
-        for k, frame in enumerate(counts(100, 1, SIZE, SIZE)[:, 0]):
+    for length in (100, 5):
+        for k, frame in enumerate(counts(length, 1, SIZE, SIZE)[:, 0]):
             gap = 1.0 if k % 10 else 2.5  # windows were left out
             wanted = steps["torch"](frame, gap)
             for name in OTHERS:

@@ -1,7 +1,9 @@
 """`ssmbook site`: every construct of theme/README.md is rendered, and every planted fault is refused."""
 
+import importlib.util
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,10 +20,19 @@ pytestmark = needs_myst
 
 
 @pytest.fixture(scope="module")
-def page(small_book):
-    """``page(name)``: a page of the small book, built once."""
-    root = small_book()
+def root(small_book):
+    """The small book with an address and a bare chapter, built once."""
+    root = small_book({"bare": "$$ a $$\n\nFour words, not five `code`.\n\n![alt](../pixel.png)"})
+    config = yaml.safe_load((root / "myst.yml").read_text())
+    config["project"]["github"] = "https://github.com/someone/book"
+    (root / "myst.yml").write_text(yaml.safe_dump(config))
     assert main(["site", "--root", str(root)]) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(root):
+    """``page(name)``: a page of the small book."""
     return lambda name: bs4.BeautifulSoup((root / "_build" / "html" / name).read_text(), "html.parser")
 
 
@@ -68,9 +79,11 @@ class TestConstructs:
 
     def test_downloads_navigation_and_contents(self, page):
         chapter = page("layers.html")
-        assert [a["download"] for a in chapter.find(class_="sources")("a")] == [
-            "03_layers.ipynb",
-            "03_layers.py",
+        links = chapter.find(class_="sources")("a")
+        assert [a["download"] for a in links[:2]] == ["03_layers.ipynb", "03_layers.py"]
+        assert [a["href"] for a in links[2:]] == [
+            "https://colab.research.google.com/github/someone/book/blob/HEAD/notebooks/03_layers.ipynb",
+            "https://mybinder.org/v2/gh/someone/book/HEAD?labpath=notebooks/03_layers.ipynb",
         ]
         assert "jupyter lab notebooks/03_layers.ipynb" in chapter.find(class_="sources").text
         assert [a["href"] for a in chapter.find(class_="around")("a")] == ["index.html", "more.html"]
@@ -78,6 +91,53 @@ class TestConstructs:
         assert chapter.find(class_="contents").a["href"] == "#sec-scan"
         assert chapter.find(class_="references").li["id"] == "cite-smith2023s5"
         assert chapter.find(class_="notes").li.text == "In small print."
+
+
+@pytest.fixture(scope="module")
+def counting(root):
+    """theme/count.py, on the small book."""
+    spec = importlib.util.spec_from_file_location("counting", ROOT / "theme" / "count.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["counting"] = module
+    spec.loader.exec_module(module)
+    module.ROOT = root
+    return module
+
+
+class TestCounts:
+    """The figures of what the book must reach, counted on a book whose figures are known."""
+
+    def test_counts_a_chapter(self, counting):
+        layers, _, bare = counting.chapters()
+        assert (layers.equations, layers.unlabelled) == (1, 0)
+        assert (layers.figures, layers.uncaptioned) == (1, 0)
+        assert (layers.exercises, layers.solved) == (1, 1)
+        assert (layers.compared, layers.outputs) == (2, 3)  # of a picture nbval compares nothing
+        assert (bare.equations, bare.unlabelled) == (1, 1)
+        assert (bare.figures, bare.uncaptioned) == (0, 1)
+        assert bare.words == 4
+        assert bare.links == 0
+
+    def test_fills_the_page_between_the_markers(self, counting, monkeypatch):
+        page = counting.ROOT / "CONTRIBUTING.md"
+        page.write_text(f"before\n{counting.START}\nold\n{counting.END}\nafter\n")
+        monkeypatch.setattr("sys.argv", ["count.py", "--check"])
+        assert counting.main() == 1
+        monkeypatch.setattr("sys.argv", ["count.py"])
+        assert counting.main() == 0
+        text = page.read_text()
+        assert text.startswith("before\n")
+        assert text.endswith("\nafter\n")
+        assert "old" not in text
+        assert "| 03_layers |" in text
+        monkeypatch.setattr("sys.argv", ["count.py", "--check"])
+        assert counting.main() == 0
+
+    def test_says_where_the_markers_are_missing(self, counting, monkeypatch):
+        (counting.ROOT / "CONTRIBUTING.md").write_text("nothing\n")
+        monkeypatch.setattr("sys.argv", ["count.py"])
+        with pytest.raises(SystemExit, match="has no lines"):
+            counting.main()
 
 
 FAULTS = {  # MyST's own checks find these
@@ -95,6 +155,7 @@ FAULTS = {  # MyST's own checks find these
     "math": "$\\frac{1}{$",
     "included": "```{literalinclude} nowhere.py\n```",
     "cell": "```{literalinclude} solutions.py\n:start-after: # %% ex-nowhere\n```",
+    "twice": "$$ a $$ (eq-rec)",  # a label of another chapter
 }
 LINKS = {"chapter": "[text](nowhere.ipynb)", "page": "[text](nowhere.md)"}  # and the check of links these
 
@@ -107,31 +168,12 @@ def test_each_planted_fault_is_refused_with_its_page(small_book, capsys, faults)
     missed = [name for name in faults if pages[name] not in said and f"{name}.html" not in said]
     assert not missed, said
     assert "fault(s), listed above" in said
-
-
-def test_a_label_that_two_chapters_have_is_refused(small_book, capsys):
-    assert main(["site", "--root", str(small_book({"twice": "$$ a $$ (eq-rec)"}))]) == 1
-    assert 'Duplicate identifier in project "eq-rec"' in capsys.readouterr().err
+    assert ('Duplicate identifier in project "eq-rec"' in said) == ("twice" in faults)
 
 
 def test_a_node_that_the_theme_does_not_know_is_refused(small_book, capsys):
     assert main(["site", "--root", str(small_book({"framed": ":::{iframe} https://example.org\n:::"}))]) == 1
     assert "05_framed.ipynb: the theme does not know the node 'iframe'" in capsys.readouterr().err
-
-
-def test_open_in_lines_need_an_address(small_book):
-    root = small_book()
-    config = yaml.safe_load((root / "myst.yml").read_text())
-    config["project"]["github"] = "https://github.com/someone/book"
-    (root / "myst.yml").write_text(yaml.safe_dump(config))
-    assert main(["site", "--root", str(root)]) == 0
-    line = bs4.BeautifulSoup((root / "_build/html/layers.html").read_text(), "html.parser").find(
-        class_="sources"
-    )
-    assert [a["href"] for a in line("a")][2:] == [
-        "https://colab.research.google.com/github/someone/book/blob/HEAD/notebooks/03_layers.ipynb",
-        "https://mybinder.org/v2/gh/someone/book/HEAD?labpath=notebooks/03_layers.ipynb",
-    ]
 
 
 class TestMissing:
@@ -167,6 +209,10 @@ def test_links_within_the_pages(tmp_path):
 
 
 class TestTheBook:
+    def test_open_in_lines_need_an_address(self, site):
+        page = bs4.BeautifulSoup((site / "events.html").read_text(), "html.parser")
+        assert all(a.has_attr("download") for a in page.find(class_="sources")("a"))
+
     def test_has_a_page_for_every_chapter_and_part(self, site):
         pages = {path.name for path in site.glob("*.html")}
         toc = yaml.safe_load((ROOT / "myst.yml").read_text())["project"]["toc"]
@@ -186,6 +232,22 @@ class TestTheBook:
         links = {link.text: link["href"] for link in page.article("a")}
         assert links["ssmbook.ssm.S5"] == "api-ssm.html#ssmbook-ssm-s5"
         assert links["the scan"] == "api-ssm.html#ssmbook-ssm-diagonal-scan"
+
+    def test_lists_every_figure_and_table_by_chapter(self, site):
+        listed = bs4.BeautifulSoup((site / "figures.html").read_text(), "html.parser").find(
+            class_="all-figures"
+        )
+        shown = {
+            f"{path.name}#{figure['id']}"
+            for path in site.glob("*.html")
+            for figure in bs4.BeautifulSoup(path.read_text(), "html.parser").select(
+                "figure[id]:has(figcaption)"
+            )
+        }
+        assert {link["href"] for link in listed.select("li a")} == shown
+        assert any(heading.text == "1 Events" for heading in listed("h2"))
+        kinds = [item.text.split()[0] for item in listed("ul")[0]("li")]
+        assert kinds == sorted(kinds)  # figures before tables
 
     def test_lists_every_work_that_is_cited(self, site):
         listed = bs4.BeautifulSoup((site / "bibliography.html").read_text(), "html.parser").find(

@@ -6,15 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssmbook import plots
 from ssmbook.cli import main
 from ssmbook.detector import load_checkpoint
+from ssmbook.detector.recurrences import REGISTRY, register
 from ssmbook.errors import InputError
+from ssmbook.events import open_events
+from ssmbook.live import StreamingDetector
 from ssmbook.study import Workspace, get_profile
 from ssmbook.study.arms import Arm, Variant
 from ssmbook.study.profiles import PROFILES
 from ssmbook.study.rates import cells_of, run_arms
 from ssmbook.training import Training, TrainingStep
 from ssmbook.training.objective import TERMS
+from tests.detector.test_recurrences import GRU
 
 FULL = """
 base: smoke
@@ -28,6 +33,12 @@ arms:
   - {variant: low-gain, mode: traces, follow: true, rates_hz: [20, 200]}
   - {variant: convlstm, mode: sliding, carry: published}
 """
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Where the smoke set is simulated by whoever needs it first."""
+    return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture
@@ -97,7 +108,7 @@ def test_a_mistyped_profile_is_refused(capsys):
     assert "none.yaml: no such file; give the YAML file of a profile" in capsys.readouterr().err
 
 
-def test_the_page_s_ten_lines_run(tmp_path):
+def test_the_page_s_ten_lines_run(data, tmp_path):
     """As they are printed, but on the smoke set, with one seed, rate and step: trained and in the table."""
     page = (Path(__file__).parents[2] / "pages" / "experiments.md").read_text()
     text = page.partition(":filename: low_gain.yaml\n")[2].partition("```")[0]
@@ -110,10 +121,10 @@ def test_the_page_s_ten_lines_run(tmp_path):
         assert words in text
         text = text.replace(words, fewer)
     (tmp_path / "low_gain.yaml").write_text(text)
-    place = Workspace(str(tmp_path / "low_gain.yaml"), tmp_path, workers=1)
+    place = Workspace(str(tmp_path / "low_gain.yaml"), data, workers=1)
     table = run_arms(place, place.profile.arms, progress=False)
     assert table[["model", "seed", "rate_hz"]].values.tolist() == [["low-gain", 1, 20.0]]
-    trained = load_checkpoint(tmp_path / "runs" / "low-gain_seed=1" / "model.ckpt")
+    trained = load_checkpoint(data / "runs" / "low-gain_seed=1" / "model.ckpt")
     assert (trained.config["recurrence"], trained.config["state_gain"]) == ("s5-selective", 3.0)
 
 
@@ -135,3 +146,25 @@ def test_a_term_of_the_loss_is_a_function_and_a_variant_that_names_it(write, mon
         TrainingStep(model, Training(terms={"sise": 1.0}))
     with pytest.raises(InputError, match="training: terms: size is 'much'; it must be of type float"):
         get_profile(write("training: {terms: {size: much}}"))
+
+
+def test_a_recurrence_of_ones_own_is_trained_evaluated_run_live_and_drawn_by_its_name(data, tmp_path):
+    register("gru")(GRU)
+    try:
+        (tmp_path / "mine.yaml").write_text(
+            "base: smoke\ntraining: {steps: 1}\nvariants: {two: {recurrence: gru, options: {layers: 2}}}\n"
+            "arms: [{variant: two, mode: sliding, rates_hz: [20]}]"
+        )
+        place = Workspace(str(tmp_path / "mine.yaml"), data, workers=1)
+        assert not place.profile.variant("two").has_time_scale
+        table = run_arms(place, place.profile.arms, progress=False)
+        model = place.model("two")
+        assert (model.config["recurrence"], model.config["layers"]) == ("gru", 2)
+        recording = next((place.raw() / "test").glob("*_td*"))
+        with open_events(recording) as file:
+            windows = StreamingDetector(model, place.sensor).push(file.read(0, 200_000))
+        assert [t_us for t_us, _ in windows] == [50_000, 100_000, 150_000]
+        (panel,) = plots.rate_panels(table).axes
+        assert [line.get_label() for line in panel.lines if not line.get_label().startswith("_")]
+    finally:
+        del REGISTRY["gru"]

@@ -105,26 +105,42 @@ SCRIPT = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize(
-    ("at", "where", "saved"),
-    [
-        (3, "_check", 2),  # between forward and backward of the fourth step
-        (4, "log", 4),  # after a validation, before it counts
-    ],
-)
-def test_a_killed_training_ends_with_the_same_weights(whole, data_dir, tmp_path, at, where, saved):
+def test_a_killed_training_ends_with_the_same_weights(whole, data_dir, tmp_path):
+    """Between forward and backward of the fourth step."""
     folder = tmp_path / "run"
     script = SCRIPT.format(
         tests=str(TESTS),
         helpers=str(TESTS.parent),
-        at=at,
-        where=where,
+        at=3,
+        where="_check",
         data=str(data_dir),
         folder=str(folder),
     )
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parents[1])}
     killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert_goes_on(whole, data_dir, folder, saved=2)
+
+
+def test_stopped_after_a_validation_before_it_counts_it_validates_again(
+    whole, data_dir, tmp_path, monkeypatch
+):
+    original = Fit.log
+
+    def stop(self, *arguments):
+        if self.step == 4:
+            raise SystemExit
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "log", stop)
+        with pytest.raises(SystemExit):
+            run(data_dir, tmp_path / "run")
+    assert_goes_on(whole, data_dir, tmp_path / "run", saved=4)
+
+
+def assert_goes_on(whole, data_dir, folder, saved):
+    """From the state that was saved last to the files of a run that was not stopped."""
     assert not (folder / MODEL).exists()
     state = torch.load(folder / LAST, weights_only=True)["training"]
     assert (state["step"], state["validated"]) == (saved, 0)
@@ -138,7 +154,6 @@ def test_a_killed_training_ends_with_the_same_weights(whole, data_dir, tmp_path,
 @pytest.mark.parametrize(
     ("options", "stop", "number"),
     [
-        ({"accumulate": 2, "batch_size": 4}, 1, signal.SIGINT),
         ({"precision": "bf16", "mask_ratio": 0.3}, 3, signal.SIGTERM),
         ({"batch_size": 1, "sampling": "stream"}, 4, signal.SIGTERM),  # before a validation
         ({"burn_in": 4}, 3, signal.SIGTERM),
@@ -184,7 +199,7 @@ def test_another_training_in_the_same_folder_loses_nothing(whole, data_dir, tmp_
     assert torch.load(folder / LAST, weights_only=True)["training"]["step"] == 1
 
 
-def test_a_loss_that_is_not_finite_stops_with_names_and_a_state(data_dir, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_with_names_and_a_state(whole, data_dir, tmp_path, monkeypatch):
     """The third step's loss is NaN, and so are BatchNorm's statistics; the saved state is that of before."""
     original = Fit._check
 
@@ -204,8 +219,7 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_a_state(data_dir, tmp_pa
     assert state["training"]["step"] == 2
     assert all(weight.isfinite().all() for weight in state["state_dict"].values())
     run(data_dir, tmp_path / "run")
-    run(data_dir, tmp_path / "whole")
-    assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
+    assert_same_weights(whole / MODEL, tmp_path / "run" / MODEL)
 
 
 def test_logits_that_are_not_finite_give_a_loss_that_says_so():
@@ -219,7 +233,7 @@ def test_logits_that_are_not_finite_give_a_loss_that_says_so():
     assert losses["loss"].isnan()
 
 
-def test_gradients_that_are_not_finite_are_neither_stepped_nor_saved(data_dir, tmp_path, monkeypatch):
+def test_gradients_that_are_not_finite_are_neither_stepped_nor_saved(whole, data_dir, tmp_path, monkeypatch):
     original = Fit._check_gradients
 
     def poison(self, batch, buffers):
@@ -237,8 +251,7 @@ def test_gradients_that_are_not_finite_are_neither_stepped_nor_saved(data_dir, t
     assert state["training"]["step"] == 2
     assert all(weight.isfinite().all() for weight in state["state_dict"].values())
     run(data_dir, tmp_path / "run")
-    run(data_dir, tmp_path / "whole")
-    assert_same_weights(tmp_path / "whole" / MODEL, tmp_path / "run" / MODEL)
+    assert_same_weights(whole / MODEL, tmp_path / "run" / MODEL)
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_there(data_dir, tmp_path, monkeypatch):
@@ -422,7 +435,8 @@ def test_a_share_of_the_tokens_is_masked_in_training_alone():
 
 def test_checkpointing_trains_the_same_weights(data_dir, tmp_path):
     files = [
-        run(data_dir, tmp_path / f"{flag}", replace(TRAINING, checkpointing=flag)) for flag in (False, True)
+        run(data_dir, tmp_path / f"{flag}", replace(TRAINING, steps=2, checkpointing=flag))
+        for flag in (False, True)
     ]
     kept, again = (load_checkpoint(file).state_dict() for file in files)
     for name, weight in kept.items():
