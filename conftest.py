@@ -8,7 +8,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-
 QUIET = os.environ.get("TQDM_DISABLE")
 
 

@@ -42,11 +42,11 @@ from ssmbook.drawings import camera
 from ssmbook.events import Events, open_events, read_boxes
 from ssmbook.events.pixel_statistics import pixel_statistics
 from ssmbook.events.simulate import DEMO_SCENE, PIXELS, PixelArray, PixelModel, SimulatedSequence
-from ssmbook.study import Workspace
+from ssmbook.study import Workspace, in_words
 from ssmbook.study.workspace import book_root
 
 plots.style()
-book = Workspace(profile, data_dir)
+workspace = Workspace(profile, data_dir)
 
 # %% [markdown]
 # (sec-pixel)=
@@ -58,13 +58,13 @@ book = Workspace(profile, data_dir)
 #
 # $$ L(t) = \log I(t) , $$ (eq-log)
 #
-# and compares it with a reference, which is the value at its own last event [@lichtsteiner2008, sec. II; @gallego2022, sec. 2].
+# and compares it with a reference, which is the value at its own last event [@lichtsteiner2008, on the pixel; @gallego2022, on the principle of operation].
 # When the difference reaches a {term}`contrast threshold` $\theta$, the pixel fires: it emits an {term}`event`
 #
 # $$ e_i = (t_i, x_i, y_i, p_i), \qquad p_i \in \{0, 1\} , $$ (eq-event)
 #
 # with a time stamp in microseconds, its column and row, and a polarity that says whether the light rose or fell. The condition
-# is [@gallego2022, eq. 1 and 2]
+# is [@gallego2022, on the principle of operation]
 #
 # $$ L(t_i) - L_{ref} = \begin{cases} +\theta_{on} & \Rightarrow\; p_i = 1 \text{ (ON)} \\
 #    -\theta_{off} & \Rightarrow\; p_i = 0 \text{ (OFF)} \end{cases}
@@ -77,10 +77,10 @@ book = Workspace(profile, data_dir)
 # %% tags=["hide-input"]
 #| label: fig-pixel-principle
 #| caption: >-
-#|   The pixel of an event camera, after [@lichtsteiner2008, sec. II]. Light passes a logarithm {eq}`eq-log`; the difference to the
+#|   The pixel of an event camera, after [@lichtsteiner2008, on the pixel's circuit]. Light passes a logarithm {eq}`eq-log`; the difference to the
 #|   memorised reference is compared with two thresholds {eq}`eq-threshold`; each event moves the reference.
 #| alt: Block diagram from light to events with logarithm, difference, two comparators, and a reset of the reference.
-_ = plots.save(camera.pixel_principle(), book.figures / "pixel_principle.png")
+_ = plots.save(camera.pixel_principle(), workspace.figures / "pixel_principle.png")
 
 # %% [markdown]
 # How many events does a change cause? Between two moments at which the light rises steadily, the reference climbs in
@@ -116,7 +116,7 @@ print("in order:", ", ".join(f"{len(run)} {'ON' if run[0] else 'OFF'}" for run i
 #|   One ideal pixel, $\theta = 0.3$: the reference follows the log intensity in steps of a threshold, and each step is an event.
 #|   Around the extremes, where the light hardly changes, nothing is reported for longest.
 #| alt: A sine of log intensity with a staircase behind it; ON events where it rises, OFF events where it falls.
-_ = plots.save(camera.one_pixel(times_ms, light, fired, 0.3), book.figures / "one_pixel.png")
+_ = plots.save(camera.one_pixel(times_ms, light, fired, 0.3), workspace.figures / "one_pixel.png")
 longest = int(np.diff(fired.t).max()) // 1000
 print(f"{len(fired)} events in 200 ms; the longest pause is {longest} ms, around a maximum or minimum")
 
@@ -125,7 +125,7 @@ print(f"{len(fired)} events in 200 ms; the longest pause is {longest} ms, around
 # ## What moves is an edge
 #
 # In a scene the light on a pixel changes mostly because an edge moves across it. While the brightness of the moving pattern stays the same,
-# the change in a short time $\Delta t$ is [@gallego2022, eq. 4]
+# the change in a short time $\Delta t$ is [@gallego2022, on events from a moving edge]
 #
 # $$ \Delta L \approx -\nabla L \cdot v \, \Delta t , $$ (eq-brightness)
 #
@@ -167,10 +167,11 @@ pd.DataFrame(rows).T.round(1).rename_axis("speed")
 #|   A bar crosses a row of pixels. Its leading edge brightens (blue), its trailing edge darkens (red). At twice the speed
 #|   the lines are twice as steep, and each pixel emits as many events in half the time, as {eq}`eq-rate` says.
 #| alt: Two panels of events, column over time; two slanted bands, steeper in the second panel.
-_ = plots.save(camera.moving_edges(bars), book.figures / "moving_edge.png")
+_ = plots.save(camera.moving_edges(bars), workspace.figures / "moving_edge.png")
 per_pixel = {name: len(events) / len(np.unique(events.x)) for name, events in bars.items()}
 print(
-    "events per pixel that saw the bar:", {name: round(float(value), 1) for name, value in per_pixel.items()}
+    "events per pixel that saw the bar:",
+    in_words({name: f"{value:.1f}" for name, value in per_pixel.items()}),
 )
 
 # %% [markdown]
@@ -244,7 +245,7 @@ pd.Series(
 #|   adds events without a cause, and a low-pass {eq}`eq-lowpass` delays the events and takes the extremes away.
 #| alt: A sine above five rasters of events; only the first raster is perfectly aligned.
 split = {name: [events[events.x == i] for i in range(20)] for name, events in seen.items()}
-_ = plots.save(camera.effects(times_ms, light, split), book.figures / "effects.png")
+_ = plots.save(camera.effects(times_ms, light, split), workspace.figures / "effects.png")
 delay = {
     name: round(float(seen[name].t[seen[name].p == 0].mean() / 1000), 1) for name in ("ideal", "low-pass")
 }
@@ -263,7 +264,7 @@ print(f"mean time of the OFF events: {delay['ideal']} ms ideal, {delay['low-pass
 #|   A point that swings to and fro. Left, frames: each shows a blurred stretch of the path, and the turning points may fall between two of them.
 #|   Right, events: each move of 2 px is reported when it happens; at the turning points there is nothing to report.
 #| alt: Left a dashed curve with a few broad bars; right the same curve covered by points, blue where it rises, red where it falls.
-_ = plots.save(camera.frames_and_events(), book.figures / "frames_events.png")
+_ = plots.save(camera.frames_and_events(), workspace.figures / "frames_events.png")
 
 # %% [markdown]
 # The price is a data rate that nobody fixed beforehand. Frames of $H \times W$ pixels of one byte, $f$ per second, need
@@ -283,7 +284,7 @@ _ = plots.save(camera.frames_and_events(), book.figures / "frames_events.png")
 # `recording`), this is the first one of the simulated set.
 
 # %%
-path = recording or next(iter(sorted((book.raw() / "train").glob("*_td*"))))
+path = recording or next(iter(sorted((workspace.raw() / "train").glob("*_td*"))))
 with open_events(path) as source:
     events = source.read(source.start_us, source.end_us + 1)
     width, height = source.width or int(events.x.max()) + 1, source.height or int(events.y.max()) + 1
@@ -303,7 +304,7 @@ counts, edges = np.histogram((events.t - events.t[0]) / 1e6, bins=60)
 words = f"{len(window)} events in {window_ms:g} ms"
 _ = plots.save(
     camera.recording(window, (edges[:-1], counts / np.diff(edges)), (width, height), words),
-    book.figures / "recording.png",
+    workspace.figures / "recording.png",
 )
 print(
     f"mean rate {len(events) / seconds:.0f} events per second, at most {counts.max() / (edges[1] - edges[0]):.0f}"
@@ -319,7 +320,7 @@ print(
 #|   The same stream as a cloud of points in time, column and row. Moving edges draw slanted sheets; single points are noise. An object that stops ends its sheet.
 #| alt: Three-dimensional scatter of blue and red points that form slanted sheets along the time axis.
 part = events[(events.t >= middle) & (events.t < middle + 6 * window_us)]
-_ = plots.save(camera.cloud(part, (width, height)), book.figures / "cloud.png")
+_ = plots.save(camera.cloud(part, (width, height)), workspace.figures / "cloud.png")
 print(f"{len(part)} events of {6 * window_ms:g} ms")
 
 # %% [markdown]
@@ -345,7 +346,7 @@ print(
 #|   A simulated street at three moments. Above, what a frame camera would see, with the labels; below, the events of the 50 ms before.
 #|   A label stays where its object is, even when the object has stopped and emits no events.
 #| alt: Two rows of three pictures; grey streets with boxes above, coloured events with the same boxes below.
-_ = plots.save(camera.street(drive, chunks, picks_us), book.figures / "simulated_street.png")
+_ = plots.save(camera.street(drive, chunks, picks_us), workspace.figures / "simulated_street.png")
 
 # %% [markdown]
 # The labels know where a stopped car is. The events do not: remembering is the detector's task, and [](#ch-memory) measures how long it can.
@@ -398,7 +399,7 @@ table.round(2)
 #|   Left, Lorenz curves {eq}`eq-lorenz`: real streams spread over more pixels than simulated ones. Right, how the times between
 #|   a pixel's events are distributed. Solid lines are windows of 40 ms, dashed ones of 8.8 ms.
 #| alt: Two panels of curves; on the left the simulated curves lie below the real ones, on the right they lie close together.
-_ = plots.save(camera.real_and_simulated(realism), book.figures / "realism.png")
+_ = plots.save(camera.real_and_simulated(realism), workspace.figures / "realism.png")
 forty = table.loc[40.0].round(2)
 print(f"rate, real over simulated, 40 ms: {forty['rate_hz'].iloc[0] / forty['rate_hz'].iloc[1]:.1f}")
 
@@ -423,7 +424,7 @@ print(f"rate, real over simulated, 40 ms: {forty['rate_hz'].iloc[0] / forty['rat
 #| label: tbl-raw
 #| tbl-cap: >-
 #|   The raw set of this profile.
-files = {split: sorted((book.raw() / split).glob("*_bbox.npy")) for split in ("train", "val", "test")}
+files = {split: sorted((workspace.raw() / split).glob("*_bbox.npy")) for split in ("train", "val", "test")}
 pd.DataFrame(
     {
         split: {"recordings": len(paths), "boxes": sum(len(read_boxes(path)) for path in paths)}

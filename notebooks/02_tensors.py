@@ -30,6 +30,8 @@ own_raw: str = ""  # a folder of yours with train, val or test in it; made from 
 own_sensor: str = ""  # the YAML file of its camera
 
 # %% tags=["hide-input"]
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import yaml
@@ -42,9 +44,9 @@ from ssmbook.events import MixedDensityStack, StackedHistogram, Traces, open_eve
 from ssmbook.study import Workspace
 
 plots.style()
-book = Workspace(profile, data_dir, representation=representation)
-height, width = book.sensor.height, book.sensor.width
-path = sorted((book.raw() / "train").glob("*_td*"))[0]
+workspace = Workspace(profile, data_dir, representation=representation)
+height, width = workspace.sensor.height, workspace.sensor.width
+path = sorted((workspace.raw() / "train").glob("*_td*"))[0]
 with open_events(path) as recording:
     events = recording.read(0, 900_000)
 
@@ -58,7 +60,7 @@ def between(start_us: int, end_us: int):
 # (sec-windows)=
 # ## Windows and strides
 #
-# A {term}`window` is the stretch of time whose events become one frame. With windows of duration $w$, the frame that ends at $t_k$ is made of [@gehrig2023rvt, sec. 3.1]
+# A {term}`window` is the stretch of time whose events become one frame. With windows of duration $w$, the frame that ends at $t_k$ is made of [@gehrig2023rvt, on event processing]
 #
 # $$ \mathcal{W}_k = \{\, i : t_k - w \le t_i \le t_k \,\} , $$ (eq-window)
 #
@@ -77,7 +79,7 @@ def between(start_us: int, end_us: int):
 #|   The three modes at twice the rate, below the windows of training. Held windows leave gaps, and the network steps no faster; true windows are short; sliding windows overlap.
 #| alt: Four rows of bars along a time axis, with triangles where the network steps.
 modes = {"training": (50.0, 50.0), "held": (25.0, 50.0), "true": (25.0, 25.0), "sliding": (50.0, 25.0)}
-_ = plots.save(drawings.windows(modes, 400), book.figures / "windows.png")
+_ = plots.save(drawings.windows(modes, 400), workspace.figures / "windows.png")
 rows = {}
 for name, (window_ms, stride_ms) in modes.items():
     ends = np.arange(50_000 + round(1000 * stride_ms), 850_001, round(1000 * stride_ms))
@@ -114,7 +116,7 @@ ends, where = window_ends(frames, intervals, 50_000)
 table = pd.DataFrame(
     {"label frame": np.isin(times, frames)}, index=pd.Index(times / 1000, name="box time (ms)")
 )
-print("windows between label frames:", np.diff(where).tolist(), "before the first:", int(where[0]))
+print(f"{int(where[0])} windows before the first label frame, then {', '.join(map(str, np.diff(where)))}")
 table
 
 # %% tags=["hide-input"]
@@ -123,7 +125,7 @@ table
 #|   Windows of 50 ms laid for these label frames. Every label frame is the end of a window {eq}`eq-window-ends`; the box at 640 ms is off the grid of 250 ms {eq}`eq-label-frame` and is left out, and nothing is laid after the last label.
 #| alt: A time axis with overlapping bars, and vertical lines for four label frames and one dropped box.
 fig = drawings.label_timeline(ends / 1000, (frames / 1000).tolist(), 50, [640.0])
-_ = plots.save(fig, book.figures / "label_timeline.png")
+_ = plots.save(fig, workspace.figures / "label_timeline.png")
 print(f"{len(ends)} windows, {len(frames)} of them at a label")
 
 # %% [markdown]
@@ -150,7 +152,7 @@ pd.DataFrame(
 # (sec-histogram)=
 # ## Counting: stacked histograms
 #
-# The representation of RVT and S5-ViT counts events per pixel, polarity and time bin [@gehrig2023rvt, sec. 3.1]. Its $n$ bins divide the time between the window's first and last event,
+# The representation of RVT and S5-ViT counts events per pixel, polarity and time bin [@gehrig2023rvt, on event processing]. Its $n$ bins divide the time between the window's first and last event,
 #
 # $$ b_i = \min\!\left( \left\lfloor n\, \frac{t_i - t_{first}}{t_{last} - t_{first}} \right\rfloor,\; n - 1 \right) , $$ (eq-bin)
 #
@@ -207,13 +209,13 @@ print("equals the library's, byte for byte:", np.array_equal(mixed_density(windo
 #|   The same window as a stacked histogram {eq}`eq-histogram`, two bins together (above), and as a mixed density stack {eq}`eq-density`, its last five channels (below). ON is blue, OFF is red. The histogram shows motion from bin to bin, the stack accumulates it.
 #| alt: Two rows of five small pictures with blue and red edges; the lower row becomes fuller to the right.
 fig = drawings.bins(histogram(window).astype(int), density(window).astype(int), histogram)
-_ = plots.save(fig, book.figures / "representations.png")
+_ = plots.save(fig, workspace.figures / "representations.png")
 
 # %% [markdown]
 # (sec-voxel)=
 # ## Interpolating: voxel grids and time surfaces
 #
-# Two other representations are common. A **voxel grid** divides each event between the two bins next to it [@zhu2019, eq. 1–3]:
+# Two other representations are common. A **voxel grid** divides each event between the two bins next to it [@zhu2019, on the input representation]:
 #
 # $$ t_i^* = (n - 1)\, \frac{t_i - t_{first}}{t_{last} - t_{first}} , $$ (eq-voxel-time)
 #
@@ -276,7 +278,7 @@ pd.Series(
 #| caption: >-
 #|   A trace as a layer. Events drive a state {eq}`eq-trace-ode`, which can be read at any time; a logarithm fits it into a byte {eq}`eq-quantise`.
 #| alt: Three boxes in a row, events into a differential equation, into a rounding, into a byte.
-_ = plots.save(drawings.trace_cell(), book.figures / "trace_cell.png")
+_ = plots.save(drawings.trace_cell(), workspace.figures / "trace_cell.png")
 
 # %% [markdown]
 # Nobody sums over all past events. Between two events of a pixel the state only decays, so it is enough to keep, with each pixel, its state and the time of its last event:
@@ -335,7 +337,7 @@ pd.DataFrame(
 #| caption: >-
 #|   ON events of one pixel (ticks) and its traces by {eq}`eq-trace-step`. Each event adds one; the mean of a trace is the event rate times its time constant.
 #| alt: Five sawtooth curves over ticks on a time axis; the ones with long time constants pile up higher.
-_ = plots.save(drawings.one_pixel_traces(stamps_ms, t_ms, curves), book.figures / "traces.png")
+_ = plots.save(drawings.one_pixel_traces(stamps_ms, t_ms, curves), workspace.figures / "traces.png")
 rate = len(stamps_ms) / 900
 print(
     f"{len(stamps_ms)} events; rate · τ = {rate * 40:.2f} for 40 ms, and the mean of that trace is {curves[40.0].mean():.2f}"
@@ -366,7 +368,7 @@ _ = plots.save(
     drawings.weights(
         age, {name: [np.asarray(c, float) for c in channels] for name, channels in named.items()}
     ),
-    book.figures / "weights.png",
+    workspace.figures / "weights.png",
 )
 pd.Series(
     {
@@ -389,7 +391,7 @@ images = {
     "surface, 20 ms": surface[1],
     "trace, 20 ms": on_traces[3],
 }
-_ = plots.save(drawings.side_by_side(images), book.figures / "five.png")
+_ = plots.save(drawings.side_by_side(images), workspace.figures / "five.png")
 pd.Series(
     {name: float((np.abs(image) > 0).mean()) for name, image in images.items()},
     name="pixels that are not zero",
@@ -436,7 +438,7 @@ pd.DataFrame({name: dict(zip(rates, values, strict=True)) for name, (_, values) 
 #| caption: >-
 #|   The mean of a frame over the rate, relative to 20 Hz. Short windows empty in proportion; sliding windows and traces stay as they were in training.
 #| alt: Three lines over the rate; two stay at one, the third falls towards a tenth.
-_ = plots.save(drawings.reading_rates(relative), book.figures / "reading_rates.png")
+_ = plots.save(drawings.reading_rates(relative), workspace.figures / "reading_rates.png")
 
 # %% [markdown]
 # At 200 Hz a short window holds about a tenth of the events: the network is shown a kind of frame that it has never seen. Sliding windows look as in training, but each event is counted ten times, so that what the *state* integrates changes. Traces look as in
@@ -461,11 +463,15 @@ print("read 100 times or once, equal bytes:", np.array_equal(at_200_hz, seldom.r
 #| tbl-cap: >-
 #|   The sensors of Gen1 and 1 Mpx (gen4), and this profile's. Boxes with a smaller diagonal or side are not counted in evaluation.
 keys = ["width", "height", "classes", "label_interval_ms", "min_diagonal", "min_side", "downsample"]
-sensors = {name: get_sensor(name) for name in ("gen1", "gen4")} | {profile: book.sensor}
-pd.DataFrame({name: {key: getattr(sensor, key) for key in keys} for name, sensor in sensors.items()}).round(2)
+sensors = {name: get_sensor(name) for name in ("gen1", "gen4")} | {profile: workspace.sensor}
+rows = {name: {key: getattr(sensor, key) for key in keys} for name, sensor in sensors.items()}
+for row in rows.values():
+    row |= {"classes": ", ".join(row["classes"]), "downsample": "yes" if row["downsample"] else "no"}
+    row["label_interval_ms"] = row["label_interval_ms"] or "as labelled"
+pd.DataFrame(rows).map(lambda value: value if isinstance(value, str) else f"{value:.3g}")
 
 # %%
-folder = book.preprocessed()
+folder = workspace.preprocessed()
 sequence = find_sequences(folder / "train")[0]
 for split in ("train", "val", "test"):
     print(f"{split}: {describe(find_sequences(folder / split))}")
@@ -482,7 +488,7 @@ pd.DataFrame(
 #| caption: >-
 #|   From the stream to the batch, with shapes. A chunk is $L$ consecutive frames; a batch stacks $B$ chunks of different sequences, and the next batch goes on with the next chunk of each, so that states can be carried.
 #| alt: Points, then a row of stacked sheets, then a grid of smaller stacks, and a box for the network.
-_ = plots.save(drawings.shapes(), book.figures / "shapes.png")
+_ = plots.save(drawings.shapes(), workspace.figures / "shapes.png")
 
 # %% tags=["hide-input"]
 #| label: fig-sequence
@@ -498,8 +504,11 @@ pictures = [
     )
     for i in picks
 ]
-_ = plots.save(drawings.frames(pictures, book.sensor.classes, book.represent), book.figures / "sequence.png")
-print("boxes in these frames:", [len(boxes) for _, boxes, _ in pictures])
+_ = plots.save(
+    drawings.frames(pictures, workspace.sensor.classes, workspace.represent),
+    workspace.figures / "sequence.png",
+)
+print("boxes in these frames:", ", ".join(str(len(boxes)) for _, boxes, _ in pictures))
 
 # %% [markdown]
 # How streams and random chunks are drawn from these files is the subject of [](#ch-training).
@@ -523,12 +532,12 @@ print("boxes in these frames:", [len(boxes) for _, boxes, _ in pictures])
 
 # %%
 if not own_raw:
-    own_raw, own_sensor = str(book.folder / "own" / "raw"), str(book.folder / "own" / "camera.yaml")
+    own_raw, own_sensor = str(workspace.folder / "own" / "raw"), str(workspace.folder / "own" / "camera.yaml")
     for i in range(len(sequence.label_times_us) - 5, len(sequence.label_times_us)):
         t = int(sequence.label_times_us[i])
         with open_events(path) as recording:
             ev = recording.read(t - 40_000, t + 1)
-        labels = book.folder / "own" / "raw" / "val" / f"clip{i}_bbox"
+        labels = workspace.folder / "own" / "raw" / "val" / f"clip{i}_bbox"
         labels.mkdir(parents=True, exist_ok=True)
         np.save(labels.with_name(f"clip{i}_td.npy"), np.stack([ev.t + 100_000 - t, ev.x, ev.y, ev.p], axis=1))
         rows = [
@@ -542,16 +551,18 @@ if not own_raw:
             for b in sequence.labels_at(i)
         ]
         (labels / "000100000us.txt").write_text("\n".join(" ".join(map(str, row)) for row in rows))
-    camera = {"width": width, "height": height, "classes": list(book.sensor.classes)}
-    _ = (book.folder / "own" / "camera.yaml").write_text(yaml.safe_dump(camera))
-print("ready")
+    camera = {"width": width, "height": height, "classes": list(workspace.sensor.classes)}
+    _ = (workspace.folder / "own" / "camera.yaml").write_text(yaml.safe_dump(camera))
+print(f"a folder with {len(list(Path(own_raw).rglob('*_td*')))} recordings and their boxes")
 
 # %% [markdown]
 # Windows are laid backwards from the label in strides; with a stride of 100 ms that gives one for each recording.
 
 # %%
-summary = preprocess(own_raw, book.folder / "own" / "set", sensor=own_sensor, window_ms=40, stride_ms=100)
-batch = EvaluationStreams(find_sequences(book.folder / "own" / "set" / "val"), length=1, batch_size=5)[0]
+summary = preprocess(
+    own_raw, workspace.folder / "own" / "set", sensor=own_sensor, window_ms=40, stride_ms=100
+)
+batch = EvaluationStreams(find_sequences(workspace.folder / "own" / "set" / "val"), length=1, batch_size=5)[0]
 print(f"{len(summary.done) + len(summary.skipped)} recordings; a batch of frames {tuple(batch.x.shape)}")
 
 # %% tags=["hide-input"]
@@ -563,7 +574,7 @@ pictures = [
     (batch.x[0, slot].numpy(), boxes, batch.sequences[slot])
     for (_, slot), boxes in zip(batch.frames.tolist(), batch.labels, strict=True)
 ]
-_ = plots.save(drawings.frames(pictures, get_sensor(own_sensor).classes, None), book.figures / "own.png")
+_ = plots.save(drawings.frames(pictures, get_sensor(own_sensor).classes, None), workspace.figures / "own.png")
 print("boxes:", sum(len(boxes) for _, boxes, _ in pictures))
 
 # %% [markdown]

@@ -42,10 +42,10 @@ from ssmbook import plots
 from ssmbook.drawings import layers as drawings
 from ssmbook.ssm import S5, SequenceLayer, diagonal_scan, discretize, plain
 from ssmbook.ssm.hippo import hippo_legs, legs_spectrum, s4d_spectrum
-from ssmbook.study import Workspace
+from ssmbook.study import Workspace, in_words
 
 plots.style()
-book = Workspace(profile, data_dir)
+workspace = Workspace(profile, data_dir)
 torch.set_default_dtype(torch.float64)
 
 
@@ -70,7 +70,7 @@ def holds(**checks: bool) -> pd.DataFrame:
 #| caption: >-
 #|   A mass between a spring, a damper and a force, the system of {eq}`eq-newton`. Its state is the position and the velocity.
 #| alt: A block attached to a wall by a zigzag spring and a piston, and an arrow that pushes it.
-_ = plots.save(drawings.spring(), book.figures / "spring.png")
+_ = plots.save(drawings.spring(), workspace.figures / "spring.png")
 
 # %% [markdown]
 # What has to be known at one moment to predict the future, given the force? Position and velocity, no more. They are
@@ -118,7 +118,9 @@ pd.DataFrame(rows).T
 #| caption: >-
 #|   The spring's answer to a constant force, from {eq}`eq-solution`, and the eigenvalues {eq}`eq-spring-eigenvalues` behind each curve. A conjugate pair swings; a pair of real ones creeps, the one near zero slowly.
 #| alt: Left three curves that settle at the same level, one with strong oscillation; right crosses in the left half of the complex plane.
-_ = plots.save(drawings.step_responses(t.numpy(), curves, eigenvalues), book.figures / "spring_response.png")
+_ = plots.save(
+    drawings.step_responses(t.numpy(), curves, eigenvalues), workspace.figures / "spring_response.png"
+)
 print(f"all settle at 1/k = {1 / 9:.3f}")
 
 # %% [markdown]
@@ -131,7 +133,7 @@ print(f"all settle at 1/k = {1 / 9:.3f}")
 #|   Re $e^{\lambda t}$ for a grid of eigenvalues, each curve where its $\lambda$ lies in the complex plane: decay to the left, faster turning upwards. Right of zero (red) modes grow.
 #| alt: A grid of twelve small curves; those at the left die out quickly, those at the top oscillate faster, the right column grows.
 _ = plots.save(
-    drawings.mode_plane((-3.0, -1.0, -0.3, 0.3), (0.0, 4.0, 12.0)), book.figures / "mode_plane.png"
+    drawings.mode_plane((-3.0, -1.0, -0.3, 0.3), (0.0, 4.0, 12.0)), workspace.figures / "mode_plane.png"
 )
 
 # %% [markdown]
@@ -143,7 +145,7 @@ _ = plots.save(
 #
 # $$ \dot{\tilde x} = \Lambda\, \tilde x + V^{-1} B\, u, \qquad y = C V\, \tilde x , $$ (eq-diagonal)
 #
-# and since $\Lambda$ is diagonal, each {term}`mode` is a scalar equation of its own [@smith2023s5, eq. 4],
+# and since $\Lambda$ is diagonal, each {term}`mode` is a scalar equation of its own [@smith2023s5, sec. 3, on diagonalised dynamics],
 #
 # $$ \dot x_n = \lambda_n x_n + b_n u, \qquad x_n(t) = \int_0^t e^{\lambda_n (t - s)}\, b_n\, u(s)\, ds . $$ (eq-mode)
 #
@@ -174,7 +176,7 @@ holds(
 # ## What the state should remember
 #
 # A layer could start from random eigenvalues. HiPPO asks which $A$ makes the state the *best* summary of the past. Its answer for a past that is weighted
-# evenly over all time so far, HiPPO-LegS, writes the past as coefficients of Legendre polynomials [@gu2020hippo, theorem 2]; in the form of [@gu2022s4, eq. 2],
+# evenly over all time so far, HiPPO-LegS, writes the past as coefficients of Legendre polynomials [@gu2020hippo, on HiPPO-LegS]; in the form of [@gu2022s4, eq. 2],
 #
 # $$ A_{nk} = -\begin{cases} \sqrt{2n+1}\sqrt{2k+1} & n > k \\ n + 1 & n = k \\ 0 & n < k \end{cases},
 #    \qquad B_n = \sqrt{2n+1} . $$ (eq-hippo)
@@ -186,7 +188,7 @@ pd.DataFrame(A[:4, :4]).round(2)
 
 # %% [markdown]
 # State $n$ sees the past through its weight $(e^{\tau A} B)_n$. With this $A$ and $B$ it
-# is a Legendre polynomial of $z = e^{-\tau}$, "exponentially warped" [@gu2023train, sec. 3]:
+# is a Legendre polynomial of $z = e^{-\tau}$, "exponentially warped" [@gu2023train, on LegS in the time-invariant form]:
 #
 # $$ (e^{\tau A} B)_n = L_n(e^{-\tau})\, e^{-\tau}, \qquad L_n(z) = \sqrt{2n+1}\, P_n(2z - 1) . $$ (eq-hippo-kernel)
 
@@ -241,7 +243,7 @@ pictured = {size: read.numpy() for size, read in past.items()}
 fig = drawings.memory_of_hippo(
     ago.numpy(), weights.numpy(), ((seconds - time).numpy(), signal.numpy()), pictured
 )
-_ = plots.save(fig, book.figures / "hippo.png")
+_ = plots.save(fig, workspace.figures / "hippo.png")
 
 # %% [markdown]
 # (sec-normal)=
@@ -251,7 +253,7 @@ _ = plots.save(fig, book.figures / "hippo.png")
 #
 # $$ A = S - p\,p^\top, \qquad p_n = \sqrt{n + \tfrac12}, \qquad S = V \Lambda V^*, \quad V \text{ unitary} . $$ (eq-normal)
 #
-# S4 keeps both parts. S5 starts from $S$ alone [@smith2023s5, sec. 4.2], as S4D does [@gu2022s4d, sec. 4], and drops the rank-one term.
+# S4 keeps both parts. S5 starts from $S$ alone [@smith2023s5, sec. 4, on diagonalisable starts], as S4D does [@gu2022s4d, sec. 4], and drops the rank-one term.
 
 # %%
 Lambda, V = (torch.from_numpy(array.copy()) for array in legs_spectrum(64))
@@ -266,7 +268,7 @@ holds(
 )
 
 # %% [markdown]
-# All modes have Re λ = −½, and they turn at many speeds. Two simpler starts of S4D imitate that spectrum: "lin" has $\mathrm{Im}\,\lambda_n = \pi n$, and "inv" [@gu2022s4d, eq. 8 and 9]
+# All modes have Re λ = −½, and they turn at many speeds. Two simpler starts of S4D imitate that spectrum: "lin" has $\mathrm{Im}\,\lambda_n = \pi n$, and "inv" [@gu2022s4d, sec. 4]
 #
 # $$ \mathrm{Im}\,\lambda_n = \frac{P}{\pi} \left( \frac{P}{2n + 1} - 1 \right) . $$ (eq-inv)
 
@@ -280,10 +282,10 @@ starts = {
     "inv": s4d_spectrum(64, "inv")[0],
     "lin": s4d_spectrum(64, "lin")[0],
 }
-_ = plots.save(drawings.spectra(starts), book.figures / "spectra.png")
+_ = plots.save(drawings.spectra(starts), workspace.figures / "spectra.png")
 print(
     "fastest mode, radians per unit of time:",
-    {name: round(float(np.abs(v.imag).max()), 1) for name, v in starts.items()},
+    in_words({name: f"{np.abs(v.imag).max():.1f}" for name, v in starts.items()}),
 )
 
 # %% [markdown]
@@ -294,7 +296,7 @@ print(
 #
 # $$ x_k = \bar\Lambda\, x_{k-1} + \bar B\, u_k , \qquad y_k = \mathrm{Re}(C x_k) + D \circ u_k . $$ (eq-recurrence)
 #
-# Both rules in use follow from one step of {eq}`eq-mode`. **Zero-order hold** takes the input as constant within the step. The integral is then known [@smith2023s5, eq. 6]:
+# Both rules in use follow from one step of {eq}`eq-mode`. **Zero-order hold** takes the input as constant within the step. The integral is then known [@smith2023s5, sec. 3, on the parameterisation]:
 #
 # $$ \bar\lambda = e^{\Delta\lambda}, \qquad \bar b = \int_0^\Delta e^{\lambda s} ds\; b = \frac{e^{\Delta\lambda} - 1}{\lambda}\, b . $$ (eq-zoh)
 #
@@ -313,7 +315,7 @@ print(
 #| caption: >-
 #|   What the two rules assume. Zero-order hold {eq}`eq-zoh` is exact for an input that is constant in each step; bilinear {eq}`eq-bilinear` is the trapezoid rule.
 #| alt: Left a curve approximated by a staircase, right the same curve approximated by straight segments.
-_ = plots.save(drawings.holds(), book.figures / "holds.png")
+_ = plots.save(drawings.holds(), workspace.figures / "holds.png")
 
 # %% [markdown]
 # Where do the modes go? Inside the unit circle, $|\bar\lambda| < 1$, a state forgets, and both rules put every decaying mode there. The angle of
@@ -337,7 +339,7 @@ pd.DataFrame(
 #| caption: >-
 #|   The 64 modes of the start, continuous (left) and discretised by each rule with three steps. All stay inside the unit circle; at Δ = 0.4 most turn by more than a fast mode should.
 #| alt: Three panels, a vertical line of points, and two unit circles with points along arcs that wrap further for larger steps.
-_ = plots.save(drawings.poles(Lambda.numpy(), mapped), book.figures / "modes.png")
+_ = plots.save(drawings.poles(Lambda.numpy(), mapped), workspace.figures / "modes.png")
 
 # %% [markdown]
 # (sec-error)=
@@ -381,7 +383,7 @@ pd.Series(order, name="order, from the last halving").round(1).unstack()
 #|   error. Bilinear starts from a larger error, because it also turns the mode a little too slowly. Left of the dotted line the mode is below Nyquist's limit, $\Delta\,|\mathrm{Im}\,\lambda| < \pi$.
 #| alt: Four falling lines on logarithmic axes, two steep solid ones and two flatter dashed ones.
 fig = drawings.discretisation_errors([4 / n for n in counts], errors, math.pi / 8)
-_ = plots.save(fig, book.figures / "discretisation.png")
+_ = plots.save(fig, workspace.figures / "discretisation.png")
 
 # %% [markdown]
 # (sec-twenty-lines)=
@@ -412,7 +414,7 @@ def s5(u, Lambda, B, C, D, log_step, x=None, step_scale=1.0):
 #| caption: >-
 #|   The function as a diagram, {eq}`eq-recurrence`: the input is written to the modes by $\bar B$, each mode turns and fades by its own factor $\bar\Lambda$ and comes back at the next step, and $C$ reads it. Orange is learnt, blue is the state.
 #| alt: Block diagram with a feedback loop through Lambda-bar, an input matrix, an output matrix, a real part and a skip connection.
-_ = plots.save(drawings.data_flow(), book.figures / "data_flow.png")
+_ = plots.save(drawings.data_flow(), workspace.figures / "data_flow.png")
 
 # %% [markdown]
 # It is the same as the library's [`plain.s5`](#ssmbook.ssm.plain.s5), which works on batches, and as [`S5`](#ssmbook.ssm.S5), the layer that the detector uses, whose scan is a compiled kernel with gradients of its own:
@@ -463,7 +465,7 @@ holds(the_answer_to_an_impulse_is_the_kernel=torch.allclose(answer, K[:, :, 0], 
 #| alt: Left three decaying oscillations of different speed; right three irregular curves that decay.
 order = (steps * Lambda.imag.abs()).argsort()
 shown = {float(steps[i] * Lambda.imag[i].abs()): powers[:200, i].numpy() for i in order[[2, 14, 30]]}
-_ = plots.save(drawings.kernels(shown, K[:200, :3, 0].numpy()), book.figures / "kernels.png")
+_ = plots.save(drawings.kernels(shown, K[:200, :3, 0].numpy()), workspace.figures / "kernels.png")
 
 # %% [markdown]
 # (sec-start)=
@@ -474,7 +476,7 @@ _ = plots.save(drawings.kernels(shown, K[:200, :3, 0].numpy()), book.figures / "
 # $$ n_{1/e} = \frac{1}{\Delta\, |\mathrm{Re}\,\lambda|} $$ (eq-memory)
 #
 # steps, since $|\bar\lambda| \approx e^{\Delta\,\mathrm{Re}\,\lambda}$. With Re λ = −½ for every mode at the start, the step alone decides how long the layer remembers. S5 therefore draws a step for each mode, uniformly on a logarithmic
-# scale [@smith2023s5, sec. 4.3; the same range as @gu2022s4d],
+# scale [@smith2023s5, sec. 4, on untied time scales; the same range as @gu2022s4d],
 #
 # $$ \log \Delta \sim \mathcal U(\log 10^{-3}, \log 10^{-1}) , $$ (eq-step-start)
 #
@@ -496,7 +498,7 @@ pd.DataFrame(
 #| caption: >-
 #|   Left, how long each of the 64 modes remembers at the start, {eq}`eq-memory`: evenly spread over two decades. Right, how far each turns in a step; above the dotted line, half a turn, a mode would be too fast for the rate.
 #| alt: Two bar charts in order of size on logarithmic axes, each a rising staircase over two decades or more.
-_ = plots.save(drawings.memory_lengths(memory.numpy(), turns.numpy()), book.figures / "memory_start.png")
+_ = plots.save(drawings.memory_lengths(memory.numpy(), turns.numpy()), workspace.figures / "memory_start.png")
 print(
     f"{int((turns > math.pi).sum())} of 64 modes turn by more than half a turn per step; {int((turns > math.pi / 2).sum())} by more than a quarter"
 )
@@ -518,7 +520,7 @@ print(
 #| caption: >-
 #|   One pass, chunks, and step by step. Where an arrow is red the state is handed over by the caller {eq}`eq-carry`; where it is black it never leaves the layer. If the red arrows are cut, each chunk starts from zero.
 #| alt: Three rows of twelve linked squares; red links at none, two, or all places.
-_ = plots.save(drawings.three_ways(), book.figures / "three_ways.png")
+_ = plots.save(drawings.three_ways(), workspace.figures / "three_ways.png")
 
 # %%
 u = torch.randn(3, 40, 16)
@@ -568,7 +570,7 @@ holds(
 # ## The block around it
 #
 # S5 is linear in its input, at each feature, over all time. What makes a network of it happens between the steps. The detector's block normalises, adds the input again, and mixes the features with a gate
-# [@zubic2024, sec. 3]:
+# [@zubic2024, on the SSM block]:
 #
 # $$ a = \mathrm{LN}_1(x), \qquad z = \mathrm{GELU}(\mathrm{S5}(a)) + a, \qquad b = \mathrm{LN}_2(z), $$ (eq-block)
 #
@@ -581,7 +583,7 @@ holds(
 #| caption: >-
 #|   The block {eq}`eq-block`, {eq}`eq-geglu` around S5. Only the blue box knows of time; the others act on each step by itself.
 #| alt: A chain of boxes, normalisation, S5, GELU, normalisation and gated mixing, with two skip connections.
-_ = plots.save(drawings.block(), book.figures / "block.png")
+_ = plots.save(drawings.block(), workspace.figures / "block.png")
 
 # %% [markdown]
 # All nonlinearity lies within a step. The memory itself is linear, so that what enters it comes out scaled and delayed but never gated by what it holds: a restriction that an LSTM does not have, and [](#ch-memory) looks at what it costs.
@@ -591,7 +593,7 @@ _ = plots.save(drawings.block(), book.figures / "block.png")
 sequence = SequenceLayer(S5(16, 64), 16)
 with torch.no_grad():
     y, _ = sequence(torch.randn(2, 30, 16))
-print("a block keeps its shape:", tuple(y.shape))
+print("sequences, steps, features of the answer:", ", ".join(map(str, y.shape)))
 
 # %% [markdown]
 # ## What was learnt

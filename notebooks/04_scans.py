@@ -42,7 +42,7 @@ from ssmbook.study import Workspace
 from ssmbook.study.workspace import book_root
 
 plots.style()
-book = Workspace(profile, data_dir)
+workspace = Workspace(profile, data_dir)
 torch.set_default_dtype(torch.float64)
 _ = torch.manual_seed(0)
 
@@ -62,7 +62,7 @@ L, P = 64, 8
 a = torch.polar(torch.empty(1, L, P).uniform_(0.8, 1.0), torch.empty(1, L, P).uniform_(-1, 1))
 b = torch.randn(1, L, P, dtype=torch.complex128)
 looped = scan(a, b)
-print("states:", tuple(looped.shape), looped.dtype)
+print(f"states: {' × '.join(map(str, looped.shape))}, {str(looped.dtype)[6:]}")
 
 # %% [markdown]
 # For one step the loop costs a complex product and a sum for each mode: nothing can be saved in the *amount* of arithmetic, which is called
@@ -74,7 +74,7 @@ print("states:", tuple(looped.shape), looped.dtype)
 # ## Steps compose
 #
 # A step of {eq}`eq-scan-recurrence` is a map $x \mapsto a x + b$, which the pair $(a, b)$ describes. Two steps after each other are again such
-# a map, since $a_2 (a_1 x + b_1) + b_2 = (a_2 a_1)\, x + (a_2 b_1 + b_2)$. So pairs can be combined by [@smith2023s5, app. H; @blelloch1990, sec. 1.4]
+# a map, since $a_2 (a_1 x + b_1) + b_2 = (a_2 a_1)\, x + (a_2 b_1 + b_2)$. So pairs can be combined by [@smith2023s5, app. H; @blelloch1990, on recurrences]
 #
 # $$ (a_1, b_1) \bullet (a_2, b_2) = (a_2 a_1,\; a_2 b_1 + b_2) , $$ (eq-combine)
 #
@@ -112,7 +112,7 @@ pd.Series(
 # ## A tree of steps
 #
 # With brackets free, neighbours can be combined in pairs, all at the same time. That halves the length. The scan of the half-length list gives every second
-# state, and one more combination each gives the states between. This is the whole algorithm [@blelloch1990, sec. 1.2]:
+# state, and one more combination each gives the states between. This is the whole algorithm [@blelloch1990, on the up-sweep and the down-sweep]:
 
 
 # %%
@@ -193,12 +193,13 @@ algorithms = {"loop": one_by_one, "tree": tree_scan, "doubling": doubling_list}
 #|   orange lines come from the earlier operand. The loop is as deep as the sequence; doubling is the shallowest and does most.
 #| alt: Three diagrams of nodes and lines; a long diagonal chain, a tree that narrows and widens, and a dense butterfly of three levels.
 runs = {name: operations(algorithm, 8) for name, algorithm in algorithms.items()}
-_ = plots.save(drawings.scan_trees(runs, 8), book.figures / "scan_trees.png")
+_ = plots.save(drawings.scan_trees(runs, 8), workspace.figures / "scan_trees.png")
 print(
-    {
-        name: f"{len(run)} operations, {max(result[1] for *_, result in run)} deep"
+    *(
+        f"{name}: {len(run)} operations, {max(result[1] for *_, result in run)} deep"
         for name, run in runs.items()
-    }
+    ),
+    sep="\n",
 )
 
 # %% [markdown]
@@ -206,7 +207,7 @@ print(
 #
 # $$ W_{tree}(L) = L - 1 + W_{tree}(L/2) = 2L - \log_2 L - 2, \qquad S_{tree}(L) = 2 \log_2 L - 2 \;\; (L \ge 4) , $$ (eq-tree-cost)
 #
-# that is, at most twice the work of the loop [@blelloch1990, sec. 1.2], while doubling pays with a logarithm for its smaller span [@hillis1986]:
+# that is, at most twice the work of the loop [@blelloch1990, on the up-sweep and the down-sweep], while doubling pays with a logarithm for its smaller span [@hillis1986]:
 #
 # $$ W_{doubling}(L) = L \log_2 L - L + 1, \qquad S_{doubling}(L) = \log_2 L . $$ (eq-doubling-cost)
 
@@ -233,7 +234,7 @@ pd.DataFrame(
 #| caption: >-
 #|   Work and span over the length, counted. The tree has the work of the loop within a factor of two {eq}`eq-tree-cost`; doubling has the least span {eq}`eq-doubling-cost`.
 #| alt: Two log-log plots; work grows linearly for loop and tree and faster for doubling, span grows linearly for the loop only.
-_ = plots.save(drawings.work_and_span(lengths, counts), book.figures / "work_span.png")
+_ = plots.save(drawings.work_and_span(lengths, counts), workspace.figures / "work_span.png")
 print(
     f"at L = 1024 doubling does {counts['doubling'][-1][0] / counts['tree'][-1][0]:.1f} times the work of the tree"
 )
@@ -296,7 +297,7 @@ pd.Series(
 #|   Left, the kernel of two modes. Right, its convolution with two pulses by {eq}`eq-fft`: without zeros behind the input (red) the answer to the second pulse wraps around to the start.
 #| alt: Left a decaying oscillation; right two curves that agree at the end and differ at the beginning.
 _ = plots.save(
-    drawings.wrap_around(padded.numpy(), circular.numpy(), K.numpy()), book.figures / "wrap_around.png"
+    drawings.wrap_around(padded.numpy(), circular.numpy(), K.numpy()), workspace.figures / "wrap_around.png"
 )
 print(
     f"largest error of the circular convolution: {float((circular - recurrent).abs().max()):.2f}, of outputs up to {float(recurrent.abs().max()):.2f}"
@@ -314,7 +315,7 @@ print(
 # ## One input or many
 #
 # S4 and S4D give *each feature* a system of its own with $N$ modes: single input, single output (SISO). Features meet only afterwards, in a matrix
-# that mixes them. S4D's kernel for one feature is [@gu2022s4d, sec. 3]
+# that mixes them. S4D's kernel for one feature is [@gu2022s4d, on the kernel as a Vandermonde product]
 #
 # $$ K_k = 2\, \mathrm{Re} \sum_{n=1}^{N/2} C_n\, \frac{e^{\Delta A_n} - 1}{A_n}\, e^{k \Delta A_n} , $$ (eq-s4d-kernel)
 #
@@ -329,7 +330,7 @@ print(
 #| caption: >-
 #|   Left, S4 and S4D: a system for each of H features, mixed afterwards. Right, S5: one system whose matrices B and C mix. Blue holds state, orange is learnt.
 #| alt: Left, three separate boxes with states feed a mixing matrix; right, an input matrix, one box of modes and an output matrix.
-_ = plots.save(drawings.siso_and_mimo(), book.figures / "siso_mimo.png")
+_ = plots.save(drawings.siso_and_mimo(), workspace.figures / "siso_mimo.png")
 
 # %% [markdown]
 # What that means for memory and arithmetic of one step can be read from the layers. All have 64 features; S5 has $P = 64$ modes, S4 and S4D have $N = 64$ modes for each feature.
@@ -390,7 +391,7 @@ pd.DataFrame(
 #| caption: >-
 #|   The roofline {eq}`eq-roofline` of a machine with a balance of 10 operations per byte. All scans lie far down the slope: they run at the speed of memory. The matrix product reaches the roof.
 #| alt: A log-log line that rises and becomes flat; three points low on the slope, one on the flat part.
-_ = plots.save(drawings.roofline(intensity, balance), book.figures / "roofline.png")
+_ = plots.save(drawings.roofline(intensity, balance), workspace.figures / "roofline.png")
 print(
     f"a scan by itself can use {intensity['scan by itself'] / balance:.0%} of the arithmetic of such a machine"
 )
@@ -426,7 +427,7 @@ table.round(1)
 #| caption: >-
 #|   The same as bars, and the peak memory. Versions that keep all intermediate results of a tree for the gradients pay in both.
 #| alt: Two bar charts on logarithmic axes; the bars of ssmbook are close to the limit, the others several times as high.
-_ = plots.save(drawings.measured(rows), book.figures / "measured.png")
+_ = plots.save(drawings.measured(rows), workspace.figures / "measured.png")
 print(f"time over the limit: {table['over the limit'].min():.1f} to {table['over the limit'].max():.1f}")
 
 # %% tags=["hide-input"]
@@ -436,7 +437,7 @@ print(f"time over the limit: {table['over the limit'].min():.1f} to {table['over
 #| alt: Two log-log plots whose points lie along a dotted straight line.
 growth = json.loads((book_root() / "benchmarks" / "results" / "scan_growth.json").read_text())
 growth = growth["table"] if isinstance(growth, dict) else growth
-_ = plots.save(drawings.growth(growth), book.figures / "growth.png")
+_ = plots.save(drawings.growth(growth), workspace.figures / "growth.png")
 print(
     f"{growth[-1]['length'] / growth[0]['length']:.0f} times the length takes {growth[-1]['ms'] / growth[0]['ms']:.0f} times the time"
 )
@@ -478,7 +479,7 @@ print("equal:", torch.allclose(gated, mamba, rtol=0, atol=1e-12))
 #| caption: >-
 #|   One step of three layers. In S5 the factors are constant; in Mamba and in the book's selective S5 they depend on the input; in an LSTM they depend on the state too (red), which is what rules out a scan.
 #| alt: Three small block diagrams; only the last one has a red arrow from the state to the gates.
-_ = plots.save(drawings.gates(), book.figures / "gates.png")
+_ = plots.save(drawings.gates(), workspace.figures / "gates.png")
 
 # %% [markdown]
 # | layer | factors depend on | loop | scan | transform | another rate by `step_scale` |

@@ -43,7 +43,7 @@ from ssmbook.dataset import window_and_stride
 from ssmbook.drawings import sliders, time_scale
 from ssmbook.ssm import S5, discretize, frequency_response
 from ssmbook.ssm.s5 import passes_band
-from ssmbook.study import Workspace
+from ssmbook.study import Workspace, in_words
 
 plots.style()
 workspace = Workspace(profile, data_dir)
@@ -67,7 +67,7 @@ print(f"{rate_hz:g} Hz is {k:g} times the rate of training")
 # $$ \Delta' = s\,\Delta, \qquad s = \frac{\delta}{W} = \frac{20\ \text{Hz}}{\text{rate}} , $$ (eq-step-scale)
 #
 # so that after $k$ steps of $\Delta/k$ a mode has decayed as after one step of $\Delta$. For zero-order hold
-# [@smith2023s5, eq. 6] this is exact; for the bilinear rule [@gu2022s4, eq. 3] it holds up to the rule's own error:
+# [@smith2023s5, sec. 3, on the parameterisation] this is exact; for the bilinear rule [@gu2022s4, eq. 3] it holds up to the rule's own error:
 #
 # $$ \bar\Lambda(s\Delta)^{1/s} = e^{\Delta\Lambda} \quad\text{(zoh)}, \qquad
 #    \bar\Lambda(s\Delta)^{1/s} = e^{\Delta\Lambda}\bigl(1 + \tfrac{s^2}{12}(\Delta\Lambda)^3 + \dots\bigr) \quad\text{(bilinear)}. $$ (eq-composition)
@@ -131,7 +131,8 @@ _ = ax.set(xlabel="time (s)", ylabel="response of feature 0")
 _ = ax.legend(frameon=False)
 _ = plots.save(fig, workspace.figures / "pulse.png")
 print(
-    "distance from 20 Hz, in peaks:", {f"step_scale {s:g}": round(apart(layer, s), 2) for s in (1 / k, 1.0)}
+    "distance from 20 Hz, in peaks:",
+    in_words({f"step_scale {s:g}": f"{apart(layer, s):.2f}" for s in (1 / k, 1.0)}),
 )
 
 
@@ -145,7 +146,7 @@ print(
 # gain at each frequency is known. Put $u_j = e^{i\omega j}$ into the recurrence
 # $x_j = \bar\Lambda x_{j-1} + \bar B u_j$ and ask for a state that turns along, $x_j = X e^{i\omega j}$: then
 # $X = (1 - \bar\Lambda e^{-i\omega})^{-1} \bar B$. The real part in $y = \mathrm{Re}(Cx)$ adds the conjugate, so that
-# [@oppenheim2010, §5.1]
+# [@oppenheim2010, on the frequency response of linear systems]
 #
 # $$ G(\omega) = \tfrac12\Bigl[ C\,(1 - \bar\Lambda e^{-i\omega})^{-1} \bar B
 #    + \overline{C\,(1 - \bar\Lambda e^{i\omega})^{-1} \bar B} \Bigr] , \qquad
@@ -507,7 +508,7 @@ pd.DataFrame(ends).T.rename_axis("gain at 0.001 Hz").round(2)
 # ## Aliasing, in the frame and in the state
 #
 # Samples that are $\delta$ apart cannot tell a frequency $f$ from $|f - m/\delta|$ for any whole $m$
-# [@oppenheim2010, §4.2]. There are two places where that happens. One is the frame: {eq}`eq-box` is read every
+# [@oppenheim2010, on periodic sampling]. There are two places where that happens. One is the frame: {eq}`eq-box` is read every
 # $\delta$ seconds, and the window is all that protects it. A window as long as the stride has its first zero at
 # $1/\delta$ and weakens what folds back; a window of $1/k$ of the stride lets everything through.
 #
@@ -533,7 +534,7 @@ pd.DataFrame(rows, columns=["mode", "18 Hz is seen as (Hz)", "with weight"]).set
 # damped it. The second place is the state. A mode that turns by more than half a turn a step is the same, at that
 # rate, as a slower one, and training at 20 Hz cannot tell them apart. {numref}`fig-alias` shows a mode of 13 Hz that
 # passes for one of 7 Hz at 20 Hz and comes to light at 200 Hz. How fast a mode of $f$ hertz turns in the recurrence is
-# the angle of $\bar\Lambda$; for the two rules it is [@oppenheim2010, §7.2.2 for the second]
+# the angle of $\bar\Lambda$; for the two rules it is [@oppenheim2010, on the bilinear transformation, for the second]
 #
 # $$ \text{zoh:}\quad \omega_d = \Delta\,\mathrm{Im}\lambda \bmod 2\pi, \qquad
 #    \text{bilinear:}\quad \omega_d = 2 \arctan\frac{\Delta\,\mathrm{Im}\lambda}{2} , $$ (eq-warp)
@@ -749,8 +750,8 @@ sliders(
 #
 # - `step_scale` is the exchange rate between the layer's clock and the recording's; it keeps time constants in
 #   seconds.
-# - It has no influence on constant inputs ({eq}`eq-dc`), and trades height against duration at constant area
-#   ({eq}`eq-area`).
+# - It has no influence on constant inputs {eq}`eq-dc`, and trades height against duration at constant area
+#   {eq}`eq-area`.
 # - Following the rate is right for inputs that do not depend on the rate, sliding windows and traces; wrong for held
 #   windows; and at the true rate it exchanges one error for another.
 # - Modes alias at the rate of training and come to light at a higher one. A mask that is held follows the rate; one

@@ -44,10 +44,10 @@ from ssmbook.detector.boxes import anchor_grid, decode
 from ssmbook.detector.head import detection_loss
 from ssmbook.drawings import network as drawings
 from ssmbook.events import BOX_DTYPE
-from ssmbook.study import PAPER_TABLE_1, Workspace, sizes_table, write_table
+from ssmbook.study import PAPER_TABLE_1, Workspace, in_words, sizes_table, write_table
 
 plots.style()
-book = Workspace(profile, data_dir)
+workspace = Workspace(profile, data_dir)
 _ = torch.manual_seed(0)
 
 # %% [markdown]
@@ -68,15 +68,15 @@ H, W = preset["input_hw"]
 shapes = {i: (preset["embed_dim"] * 2 ** (i - 1), H >> (i + 1), W >> (i + 1)) for i in (1, 2, 3, 4)}
 positions = sum(shapes[i][1] * shapes[i][2] for i in (2, 3, 4))
 fig = drawings.architecture(shapes, (20, H, W), positions, preset["num_classes"])
-_ = plots.save(fig, book.figures / "architecture.png")
+_ = plots.save(fig, workspace.figures / "architecture.png")
 print(f"{positions} positions, {sum(math.prod(shape) for shape in shapes.values())} complex numbers of state")
 
 # %% [markdown]
 # In the code a chunk is $[L, B, C, H, W]$: $L$ windows of $B$ sequences. Every stage returns a map and its state, and the state goes into the next chunk. Here is the network of this profile on a chunk of two windows:
 
 # %%
-model = book.new_model().eval()
-height, width = book.sensor.frame_size
+model = workspace.new_model().eval()
+height, width = workspace.sensor.frame_size
 x = torch.randint(0, 3, (2, 1, model.in_channels, height, width), dtype=torch.uint8)
 with torch.no_grad():
     features, states = model.features(x)
@@ -135,7 +135,7 @@ with torch.no_grad():
 print("equals the library's:", same)
 
 # %% [markdown]
-# Among all $n$ pixels of a map this costs $O(n^2)$. MaxViT [@tu2022, sec. 3.2] lets each pixel attend within a group of $T = p_h p_w$ only, and uses two partitions one after the other. **Window** groups are contiguous tiles; **grid** groups take tokens that lie $H/p_h$ rows and $W/p_w$ columns apart. The group of the token in row $y$ and column $x$ is
+# Among all $n$ pixels of a map this costs $O(n^2)$. MaxViT [@tu2022, on multi-axis attention] lets each pixel attend within a group of $T = p_h p_w$ only, and uses two partitions one after the other. **Window** groups are contiguous tiles; **grid** groups take tokens that lie $H/p_h$ rows and $W/p_w$ columns apart. The group of the token in row $y$ and column $x$ is
 #
 # $$ g_{window}(y, x) = \left( \left\lfloor \tfrac{y}{p_h} \right\rfloor, \left\lfloor \tfrac{x}{p_w} \right\rfloor \right) , $$ (eq-window-group)
 #
@@ -172,12 +172,12 @@ pd.Series(checks, name="result").to_frame()
 #| alt: Two grids of squares; in the first a contiguous block is orange, in the second every second square of every second row.
 _ = plots.save(
     drawings.partitions((8, 10), {name: g.numpy() for name, g in groups.items()}),
-    book.figures / "partitions.png",
+    workspace.figures / "partitions.png",
 )
-print("tokens of the group:", {name: int((g == g[1, 1]).sum()) for name, g in groups.items()})
+print("tokens of the group:", in_words({name: int((g == g[1, 1]).sum()) for name, g in groups.items()}))
 
 # %% [markdown]
-# A block adds the attention and then a small network for each token to what it got, scaled by learnt factors $\gamma$ per channel that begin at $10^{-5}$, so that the block begins as the identity [@gehrig2023rvt, sec. 3.2]:
+# A block adds the attention and then a small network for each token to what it got, scaled by learnt factors $\gamma$ per channel that begin at $10^{-5}$, so that the block begins as the identity [@gehrig2023rvt, on the recurrent stage]:
 #
 # $$ x \leftarrow x + \gamma_1 \circ \mathrm{Attn}(n_1(x)), \qquad x \leftarrow x + \gamma_2 \circ \mathrm{MLP}(n_2(x)) , $$ (eq-residual)
 #
@@ -188,7 +188,7 @@ print("tokens of the group:", {name: int((g == g[1, 1]).sum()) for name, g in gr
 #
 # Then time. All pixels are treated alike and separately: a map $[L, B, h, w, C]$ is seen as $B\,h\,w$ sequences of length $L$ and goes through the block {eq}`eq-block` around S5. A pixel's state therefore never moves. If an object moves on, the state of the place where it *was* keeps its trace, and the attention of the next frame has to bring both together.
 #
-# The recurrence can be exchanged: `s5`, `s5-selective`, `s4d`, `s4`, `none`, which forgets every frame, and RVT's `convlstm`, whose gates see input and hidden state [@shi2015, eq. 3; with 1 × 1 convolutions in @gehrig2023rvt]:
+# The recurrence can be exchanged: `s5`, `s5-selective`, `s4d`, `s4`, `none`, which forgets every frame, and RVT's `convlstm`, whose gates see input and hidden state [@shi2015, which has peepholes besides; with 1 × 1 convolutions in @gehrig2023rvt]:
 #
 # $$ c_k = f \circ c_{k-1} + i \circ \tanh(g), \quad h_k = o \circ \tanh(c_k), \qquad (f, i, o, g) = W\,[x_k; h_{k-1}] + b , $$ (eq-convlstm)
 #
@@ -220,7 +220,7 @@ pd.DataFrame(
 #| caption: >-
 #|   Where one output of stage 2 looks in an untrained network: size of the gradient, dark is strong, eight decades. The convolutions see a small patch; attention reaches, faintly at first (γ is 10⁻⁵), its tile and its grid; the state keeps the same places of earlier frames in view.
 #| alt: Three pictures with a dark patch in the middle and a fainter regular pattern around it.
-_ = plots.save(drawings.reach(ago), book.figures / "reach.png")
+_ = plots.save(drawings.reach(ago), workspace.figures / "reach.png")
 
 # %% [markdown]
 # With an exact {term}`carry` it makes no difference where the stream is cut, as [](#sec-carry) showed for the layer alone:
@@ -249,7 +249,7 @@ print("one frame at a time equals a chunk, relative difference below 1e-4:", dif
 #| caption: >-
 #|   The neck, {eq}`eq-top-down` from the bottom left upwards and {eq}`eq-bottom-up` on the right downwards. Its three outputs have the shapes of its three inputs.
 #| alt: Three rows of boxes; orange arrows go up on the left half, blue arrows go down on the right half.
-_ = plots.save(drawings.pyramid(), book.figures / "pyramid.png")
+_ = plots.save(drawings.pyramid(), workspace.figures / "pyramid.png")
 
 # %%
 with torch.no_grad():
@@ -271,7 +271,7 @@ pd.DataFrame(
 #| caption: >-
 #|   The decoupled head of one level. Its last layers are plain 1 × 1 convolutions.
 #| alt: One input splits into a class branch and a box branch, which ends in objectness and in centre and size.
-_ = plots.save(drawings.head_flow(2), book.figures / "head.png")
+_ = plots.save(drawings.head_flow(2), workspace.figures / "head.png")
 
 # %% [markdown]
 # The raw numbers $(r_x, r_y, r_w, r_h)$ at column $i$, row $j$ of a map of stride $s$ mean
@@ -318,8 +318,8 @@ pd.Series(
 truth = np.zeros(2, BOX_DTYPE)
 for field, values in {"x": (10, 34), "y": (22, 14), "w": (24, 10), "h": (14, 30), "class_id": (0, 1)}.items():
     truth[field] = values
-_ = plots.save(drawings.anchors((64, 64), (8, 16, 32), truth), book.figures / "anchors.png")
-print({f"stride {s}": (64 // s) ** 2 for s in (8, 16, 32)})
+_ = plots.save(drawings.anchors((64, 64), (8, 16, 32), truth), workspace.figures / "anchors.png")
+print("positions:", in_words({f"stride {s}": (64 // s) ** 2 for s in (8, 16, 32)}))
 
 # %% [markdown]
 # (sec-simota)=
@@ -393,11 +393,9 @@ pd.DataFrame(
 #| alt: Two panels with the same two boxes; many marked positions around the centres on the left, few on the right.
 chosen = torch.stack([rows == g for g in range(2)])
 fig = drawings.assignment((64, 64), centre.numpy(), near.numpy(), chosen.numpy(), targets[:, 1:].numpy())
-_ = plots.save(fig, book.figures / "assignment.png")
-print(
-    "strides of the chosen:",
-    {name: sorted(anchors_64[chosen[g], 2].int().tolist()) for g, name in enumerate(("car", "pedestrian"))},
-)
+_ = plots.save(fig, workspace.figures / "assignment.png")
+for g, name in enumerate(("car", "pedestrian")):
+    print(f"strides of the chosen, {name}:", *sorted(anchors_64[chosen[g], 2].int().tolist()))
 
 # %% [markdown]
 # (sec-losses)=
@@ -445,9 +443,9 @@ pd.DataFrame({"by hand": ours, "library": library}).astype(float).round(3)
 overlaps, p = np.linspace(0, 1, 101), np.linspace(0.005, 0.995, 199)
 curves = {f"target {q:g}": -q * np.log(p) - (1 - q) * np.log(1 - p) for q in (0.3, 0.7, 1.0)}
 _ = plots.save(
-    drawings.losses(overlaps, 1 - overlaps**2, 2 * overlaps, p, curves), book.figures / "loss_shapes.png"
+    drawings.losses(overlaps, 1 - overlaps**2, 2 * overlaps, p, curves), workspace.figures / "loss_shapes.png"
 )
-print("minima at:", {name: round(float(p[values.argmin()]), 2) for name, values in curves.items()})
+print("minima:", in_words({name: f"at {p[values.argmin()]:.2f}" for name, values in curves.items()}))
 
 # %% [markdown]
 # (sec-nms)=
@@ -492,7 +490,8 @@ print(f"{len(made)} boxes before, {len(detections)} after")
 #| alt: Left several overlapping boxes with scores, right fewer.
 everything = nms(made, iou=1.0)[0]
 _ = plots.save(
-    drawings.suppression((64, 64), everything.numpy(), detections.numpy()), book.figures / "suppression.png"
+    drawings.suppression((64, 64), everything.numpy(), detections.numpy()),
+    workspace.figures / "suppression.png",
 )
 
 # %% [markdown]
@@ -512,7 +511,7 @@ _ = plots.save(
 presets = ["gen1-small", "gen1-base", "gen4-small", "gen4-base"]
 rvt_only = sizes_table(["gen1-tiny", "gen4-tiny"], ["convlstm"])
 sizes = pd.concat([sizes_table(presets, RECURRENCES), rvt_only], ignore_index=True)
-_ = write_table(book.tables / "sizes.csv", sizes, profile=profile)
+_ = write_table(workspace.tables / "sizes.csv", sizes, profile=profile)
 shown = [
     "preset",
     "recurrence",
@@ -530,7 +529,7 @@ sizes[shown].round(2)
 #| caption: >-
 #|   Operations over parameters of the networks on Gen1. The recurrence changes both by little: in the base network it holds less than a sixth of the parameters.
 #| alt: Lines between small and base networks, one for each recurrence, close together.
-_ = plots.save(drawings.sizes(sizes[sizes["preset"].str.startswith("gen1")]), book.figures / "sizes.png")
+_ = plots.save(drawings.sizes(sizes[sizes["preset"].str.startswith("gen1")]), workspace.figures / "sizes.png")
 base = sizes[sizes["preset"] == "gen1-base"].set_index("recurrence")
 print(
     f"gen1-base: S5 adds {(base['parameters']['s5'] - base['parameters']['none']) / 1e6:.1f} million parameters to none, ConvLSTM {(base['parameters']['convlstm'] - base['parameters']['none']) / 1e6:.1f}"

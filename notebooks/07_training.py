@@ -36,6 +36,7 @@ representation: str = ""  # traces, mixeddensity_stack or stacked_histogram; the
 accelerator: str = "auto"  # Lightning's: auto, cpu, gpu
 devices: int = 1  # processes on this machine, a device each
 workers: int = 1  # processes that train, a model each at a time, on one machine without a GPU
+logger: str = "csv"  # where metrics go besides metrics.csv: tensorboard or wandb
 
 # %%
 import json
@@ -53,12 +54,12 @@ from ssmbook.dataset import Sensor, find_sequences
 from ssmbook.dataset.augment import Flip, ZoomIn, ZoomOut
 from ssmbook.detector import fine_tune, input_sizes, load_checkpoint
 from ssmbook.drawings import training as drawings
-from ssmbook.study import Workspace, get_profile, train_models
+from ssmbook.study import Workspace, get_profile, in_words, train_models
 from ssmbook.study.workspace import book_root
 from ssmbook.training import Training, TrainingStep, learning_rate_for, optimizer_and_schedule, read_metrics
 
 plots.style()
-workspace = Workspace(profile, data_dir, representation=representation)
+workspace = Workspace(profile, data_dir, representation=representation, logger=logger)
 
 # %% [markdown]
 # ## A chunk and its labels
@@ -95,7 +96,7 @@ _ = plots.save(fig, workspace.figures / "training_batch.png")
 # ## Truncated backpropagation
 #
 # The loss at window $j$ depends on the weights $\theta$ through every step before it. By the chain rule the gradient
-# is a sum over the steps at which the weights acted [@werbos1990, eq. 15],
+# is a sum over the steps at which the weights acted [@werbos1990],
 #
 # $$ \frac{\partial \ell_j}{\partial \theta} = \sum_{i \le j} \frac{\partial \ell_j}{\partial x_j}
 #    \Bigl( \prod_{m=i+1}^{j} \frac{\partial x_m}{\partial x_{m-1}} \Bigr) \frac{\partial x_i}{\partial \theta} , $$ (eq-bptt)
@@ -318,7 +319,7 @@ pd.Series(first, name="before the first step").round(2).to_frame()
 #
 # $$ g \leftarrow \max(-1,\, \min(1,\, g)) , $$ (eq-clip)
 #
-# and the learning rate runs through one cycle of straight lines [@smith2019, fig. 1] over $N$ steps: up from a
+# and the learning rate runs through one cycle of straight lines [@smith2019, on the one-cycle policy] over $N$ steps: up from a
 # twentieth in the first $p$ of them, then down to nearly nothing,
 #
 # $$ \eta_t = \eta \cdot \begin{cases}
@@ -357,7 +358,7 @@ for p, colour, look in ((0.005, plots.BLUE, "-"), (0.1, plots.ORANGE, "--")):
 _ = ax.set(xlabel="share of the run", ylabel="learning rate / maximum")
 _ = ax.legend(frameon=False)
 _ = plots.save(fig, workspace.figures / "schedule.png")
-print("learning rate by batch:", {b: f"{learning_rate_for(b):.1e}" for b in (2, 8, 16, 64)})
+print("learning rate:", in_words({f"batch {b}": f"{learning_rate_for(b):.1e}" for b in (2, 8, 16, 64)}))
 
 # %% [markdown]
 # The settings of this profile, and those of the released code on both sets, which are the same for the small and the
@@ -464,7 +465,7 @@ falls = {
     m: float(read_metrics(workspace.run(m))["train/loss"].dropna().diff().sum()) < 0
     for m in workspace.profile.variants
 }
-print("the loss fell from the first step to the last:", falls)
+print("the loss fell from the first step to the last:", in_words(falls))
 
 # %% [markdown]
 # Each validation also leaves a picture: ground truth solid, detections above a score of 0.3 dashed, and the curves
@@ -520,7 +521,7 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 # - Values may cross the seam between chunks, gradients do not; {eq}`eq-share` says what a chunk can teach about a
 #   mode.
 # - Streams and burn-in show training the states that use will show; random chunks alone start from zero.
-# - The first loss is predictable ({eq}`eq-first-loss`).
+# - The first loss is predictable {eq}`eq-first-loss`.
 # - A checkpoint serves another sensor and other classes with one new layer.
 #
 # ## Exercises

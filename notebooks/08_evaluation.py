@@ -51,7 +51,16 @@ from ssmbook.evaluation.average_precision import RECALL
 from ssmbook.evaluation.protocol import prophesee_filter
 from ssmbook.events import BOX_DTYPE
 from ssmbook.events.simulate import DEMO_SCENE, SimulatedSequence
-from ssmbook.study import Workspace, ap_by_precision, evaluate_checkpoint, score_table, write_table
+from ssmbook.study import (
+    Workspace,
+    answers,
+    ap_by_precision,
+    evaluate_checkpoint,
+    in_words,
+    read_arms,
+    score_table,
+    write_table,
+)
 
 plots.style()
 workspace = Workspace(profile, data_dir, representation=representation)
@@ -151,7 +160,7 @@ example.round(2)
 # ## Average precision
 #
 # Lower the score at which one stops, and recall rises while precision mostly falls. AP is the area under that curve,
-# made monotone and read at 101 places [@lin2014; `pycocotools`]:
+# made monotone and read at 101 places [@lin2014], as `pycocotools` does:
 #
 # $$ p(\rho) = \max_{\text{recall} \ge \rho} \text{precision}, \qquad
 #    \mathrm{AP}_t = \frac{1}{101} \sum_{i=0}^{100} p\Bigl(\frac{i}{100}\Bigr) , $$ (eq-ap-threshold)
@@ -293,15 +302,16 @@ print(
 #
 # ## The detectors of this profile
 #
-# S5 is evaluated with both carries: `exact` hands the state from chunk to chunk, `published` starts each from zero
-# ([](13_released_code.ipynb)). The table is written with its provenance. Scores of the smoke profile, whose networks
-# have seen a dozen batches, are not shown, since they are not results.
+# A model is evaluated with both carries: `exact` hands the state from chunk to chunk, `published` starts each from zero
+# ([](13_released_code.ipynb)). The tables are written with their provenance. Scores of the smoke profile, whose networks
+# have seen a dozen batches, are not shown, since they are not results; the committed pages show those of the study
+# instead, whose simulated streets are described in [](10_memory.ipynb).
 
 # %%
 files = (
     {Path(checkpoint).stem: checkpoint}
     if checkpoint
-    else {n: workspace.train(n) for n in workspace.profile.variants}
+    else {n: workspace.train(n) for n in workspace.profile.variants[:4]}
 )
 camera = "" if checkpoint else sensor
 results = {}
@@ -315,7 +325,10 @@ _ = write_table(workspace.tables / "evaluation.csv", table, **given)
 print(f"{len(results)} evaluations:", *(f"{name}, {carry} carry" for name, carry in results), sep="\n  ")
 
 # %%
-drawings.shown(table, "evaluation", profile)
+#| label: tbl-evaluation
+#| tbl-cap: AP × 100 at 20 Hz by the protocol, ranked by the product score. On these pages the study's models, means over the seeds.
+study = Workspace("study")
+drawings.shown(table, answers.at_training_rate(read_arms(study)), profile)
 
 # %% [markdown]
 # ## What ranks
@@ -334,7 +347,7 @@ drawings.shown(table, "evaluation", profile)
 first = next(iter(files))
 costs = ap_by_precision(files[first], workspace.preprocessed(), sensor=camera, score=score, progress=False)
 _ = write_table(workspace.tables / "precision.csv", costs, **given)
-drawings.shown(costs, "precision", profile)
+drawings.shown(costs, answers.read_if_there(study, "precision.csv"), profile)
 
 # %% [markdown]
 # ## Size, class, and time at rest
@@ -344,7 +357,7 @@ drawings.shown(costs, "precision", profile)
 # telling here is a kind that frames do not have: how long an object has been at rest. Let $c(t)$ be the centre of its
 # box; it has moved when it is a pixel or more from where it was when it last moved, and
 #
-# $$ \tau(t) = t - t_{moved}, \qquad t_{moved} = \max\{\, t' \le t : \lVert c(t') - c(t'_{moved}) \rVert \ge 1\ \text{px} \,\} , $$ (eq-rest)
+# $$ \tau(t) = t - t_{moved}, \quad t_{moved} = \max\{ t' \le t : \lVert c(t') - c(t'_{moved}) \rVert \ge 1\ \text{px} \}, $$ (eq-rest)
 #
 # counts the seconds since. An object with $\tau = 0$ makes events; one with $\tau = 2$ s has made none for two
 # seconds, and only a state knows of it. The AP of a kind ignores the boxes of other kinds, but not detections that
@@ -362,17 +375,22 @@ result = drawings.as_evaluation(truth, made, sequences, sensor)
 edges = [float(np.hypot(*sensor.frame_size)) * share for share in (0, 0.1, 0.2, 0.3, 1)]
 fig = drawings.kinds(ap_by_size(result, edges), by_rest)
 _ = plots.save(fig, workspace.figures / "kinds.png")
-by_class = {name: round(100 * value, 1) for name, value in result.scores.per_class.items() if value >= 0}
-print("AP × 100 by class:", by_class)
+by_class = {name: f"{100 * value:.1f}" for name, value in result.scores.per_class.items() if value >= 0}
+print("AP × 100 by class:", in_words(by_class))
+
+# %% [markdown]
+# The same breakdown of trained detectors. What a row loses from left to right is what its memory cannot hold.
 
 # %%
+#| label: tbl-kinds
+#| tbl-cap: AP50 × 100 by seconds at rest. On these pages the study's models at 20 Hz, means over the seeds.
 kinds = {
     f"{n}, {c}": ap_by_rest(r, [0, 0.1, 0.3, np.inf]).set_index(["from", "to"])["AP_50"]
     for (n, c), r in results.items()
 }
 kinds_table = pd.DataFrame(kinds).where(lambda v: v >= 0) * 100
 _ = write_table(workspace.tables / "kinds.csv", kinds_table, **given)
-drawings.shown(kinds_table, "kinds", profile)
+drawings.shown(kinds_table, answers.by_time_at_rest(read_arms(study, "rest.csv")), profile)
 
 # %% [markdown]
 # ## How sure is the number?
@@ -420,7 +438,7 @@ pd.Series(bootstrap, name="made detector").round(1).to_frame()
 # ## When is it known?
 #
 # AP compares a frame's boxes with what was there at the end of its window, as if they were known at once and as if
-# nothing were asked between frames. [@li2020, eq. 1] ask at any moment $t$ what is known by then: the newest boxes
+# nothing were asked between frames. @li2020 ask at any moment $t$ what is known by then: the newest boxes
 # whose computation has ended,
 #
 # $$ \hat{b}(t) = b_{j(t)}, \qquad j(t) = \max\{\, j : e_j + \text{latency} \le t \,\} , $$ (eq-streaming)

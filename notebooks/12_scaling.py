@@ -18,6 +18,7 @@
 #
 # - preprocess a set on a Dask cluster, and say how long the slowest worker takes;
 # - train on several GPUs and nodes with the loss of a single one, and set the learning rate for the batch;
+# - share a study out to processes, a Dask cluster or a SLURM job array, and watch it;
 # - submit a job under SLURM that goes on where it was stopped, and choose how often it saves;
 # - estimate node-hours before you ask for them.
 #
@@ -34,11 +35,16 @@ cores_per_node: int = 32  # CPU cores of a node, for preprocessing
 link_gb_per_s: float = 20.0  # between nodes, for the exchange of gradients; assumed
 
 # %%
+import contextlib
 import json
 import math
+import subprocess
+import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import torch
@@ -46,7 +52,11 @@ import torch
 from ssmbook import plots
 from ssmbook.dataset import find_sequences, preprocess
 from ssmbook.drawings import scaling
-from ssmbook.study import Workspace, get_profile, sizes_table
+from ssmbook.study import Workspace, get_profile, run_arms, sizes_table
+from ssmbook.study.arms import MAIN
+from ssmbook.study.forecast import Nodes, forecast
+from ssmbook.study.profiles import main_arms
+from ssmbook.study.sweep import status
 from ssmbook.study.workspace import book_root
 from ssmbook.training import learning_rate_for
 
@@ -74,7 +84,8 @@ per_second = {s: b["programs"]["ours"]["seconds"] / b["seconds"] for s, b in ben
 work["core-seconds a minute (measured)"] = [60 * per_second[s] for s in work.index]
 work["core-hours"] = work.iloc[:, 0] * [per_second[s] for s in work.index]
 megabytes = {s: b["programs"]["ours"]["written_mb"] / b["seconds"] for s, b in benchmark.items()}
-work["GB written"] = [3.6 * hours[s] * megabytes[s] for s in work.index]
+grid_hz = {"gen1": 8, "gen4": 20}  # windows a second on the published grid, which the benchmark uses
+work["GB written"] = [3.6 * hours[s] * megabytes[s] * 20 / grid_hz[s] for s in work.index]
 work.rename_axis("set").round(1)
 
 # %% [markdown]
@@ -82,7 +93,7 @@ work.rename_axis("set").round(1)
 #
 # Recordings know nothing of each other, so that $m$ workers can take one each until none is left. The time until the
 # last one is done cannot be shorter than the longest recording, nor than an equal share, and when the longest are
-# given out first it is not much longer [@graham1969, theorem 2]:
+# given out first it is not much longer [@graham1969, on decreasing order]:
 #
 # $$ \max\Bigl(p_{max},\; \frac1m \sum_i p_i\Bigr) \;\le\; T_m \;\le\; \Bigl(\frac43 - \frac{1}{3m}\Bigr)\, T_m^{*} , $$ (eq-makespan)
 #
@@ -210,7 +221,7 @@ pd.Series(
 # The test `tests/training/test_distributed.py` holds the whole detector to this: two processes end with the weights of
 # one.
 #
-# Exchanging gradients costs time. In a ring, each of $W$ processes sends and receives [@patarasuk2009, theorem 1]
+# Exchanging gradients costs time. In a ring, each of $W$ processes sends and receives [@patarasuk2009, on the lower bound]
 #
 # $$ t_{ring} = \frac{2 (W - 1)}{W} \cdot \frac{4\,N}{\beta} $$ (eq-ring)
 #
@@ -271,7 +282,7 @@ for preset, batch in (("gen1-base", 8), ("gen4-base", 12)):
 # $$ \text{lr}(b) = 2 \cdot 10^{-4} \sqrt{b / 8} , $$ (eq-sqrt-rule)
 #
 # which keeps the variance of a weight's change per step where it was: gradients of $b$ chunks have a variance of $1/b$
-# [@krizhevsky2014, §5]. How well it holds far from eight is not known for this network. With as many chunks in all, a
+# [@krizhevsky2014, on the batch size]. How well it holds far from eight is not known for this network. With as many chunks in all, a
 # larger batch takes fewer steps.
 
 # %%
@@ -325,20 +336,111 @@ feeding.round(0).astype(int).rename("windows a second").to_frame()
 #
 # The cheapest way to use many GPUs is not to share a run at all. A study trains several models with several seeds, and
 # these know nothing of each other: eight recurrences with three seeds are twenty-four jobs of one GPU each, with the
-# published batch, the published learning rate, and no exchange of gradients. A job array does it in four lines,
-#
-# ```bash
-# #SBATCH --array=0-23 --gpus=1
-# models=(s5 s5-held s5-h2 s5-selective s4d s4 convlstm none)
-# srun ssmbook train --profile gen1-base --data-dir "$data" \
-#     --recurrence "${models[SLURM_ARRAY_TASK_ID / 3]}" --seed $((SLURM_ARRAY_TASK_ID % 3))
-# ```
-#
-# and each of its tasks goes on by itself when it is submitted again. By {eq}`eq-step-time` this is also the only
+# published batch, the published learning rate, and no exchange of gradients. By {eq}`eq-step-time` this is also the only
 # arrangement that loses nothing: sharing a run buys time to the first result, not results per GPU-hour. Share one when
 # the first result is urgent, or when a chunk does not fit into one GPU; otherwise run seeds side by side, which a
 # comparison needs in any case ([](07_training.ipynb)).
 #
+# `ssmbook sweep` shares a profile's models out, one at a time, each with all of its evaluations:
+#
+# ```bash
+# ssmbook sweep study --workers 8                                      # processes of this machine
+# ssmbook sweep study --executor dask --scheduler tcp://node1:8786     # a Dask cluster, e.g. dask-jobqueue's
+# export SBATCH_PARTITION=gpu SBATCH_TIMELIMIT=24:00:00
+# ssmbook sweep gen1-base --data-dir "$data" --executor slurm          # a job array, a task for each model
+# ssmbook sweep gen1-base --data-dir "$data" --status --watch          # which are done, where the others run, how far
+# ```
+#
+# All who take part share one data folder, and each model has a lock in it. A lock is a file that its holder touches every
+# hundred seconds. On its own machine it is free as soon as its process is dead; elsewhere, when it has not been touched
+# for five minutes. So a node that dies costs no more than what its model has not saved, the same command again does what
+# is missing, and it may be given on several machines at once. Where the disk is not shared, each machine has a folder of its own, and
+# `--collect FOLDER …` makes the tables of all of them.
+#
+# The experiment itself is a file of a few lines. This one has two variants, three seeds and two rates: six models,
+# twelve rows.
+
+# %%
+experiment = """
+base: smoke
+seeds: [0, 1, 2]
+training: {steps: 2, validate_every: 2}
+arms:
+  - {variant: s5, mode: sliding, follow: true, rates_hz: [20, 40]}
+  - {variant: none, mode: sliding, rates_hz: [20, 40]}
+"""
+temporary = tempfile.TemporaryDirectory()
+smoke = Workspace("smoke", data_dir if profile == "smoke" else "")
+shared = {"raw": smoke.raw(), "sets": smoke.preprocessed().parent}  # simulated once, for all three
+places = {way: Path(temporary.name) / way for way in ("sweep", "papermill", "JupyterLab")}
+for place in places.values():
+    (place / "data" / "mine").mkdir(parents=True)
+    (place / "myst.yml").touch()  # a book of its own, in which the tables lie
+    (place / "mine.yaml").write_text(experiment)
+    for name, folder in shared.items():
+        (place / "data" / "mine" / name).symlink_to(folder.resolve())
+
+# %% [markdown]
+# It is run in three ways. First as a sweep by two processes, as one would on a cluster:
+
+# %%
+words = [sys.executable, "-m", "ssmbook", "sweep", "mine.yaml", "--device", "cpu", "--workers", "2"]
+_ = subprocess.run(words, cwd=places["sweep"], check=True, capture_output=True)
+with contextlib.chdir(places["sweep"]):
+    table = status(Workspace("mine.yaml"))
+table[["unit", "state", "step", "steps", "cells", "of"]].set_index("unit")
+
+# %% [markdown]
+# Then by papermill, as a notebook whose parameters cell names the file. Any chapter is run so
+# (`ssmbook reproduce 09 --profile mine.yaml` does it for [](09_rates.ipynb)); here it is a notebook of two cells.
+
+# %%
+cell = nbformat.v4.new_code_cell
+notebook = nbformat.v4.new_notebook(
+    cells=[
+        cell('profile: str = "smoke"', metadata={"tags": ["parameters"]}),
+        cell(
+            "from ssmbook.study import Workspace, run_arms\n"
+            'run_arms(Workspace(profile), device="cpu", progress=False)'
+        ),
+    ]
+)
+place = places["papermill"]
+nbformat.write(notebook, place / "mine.ipynb")
+words = ["mine.ipynb", "done.ipynb", "-k", "python3", "--language", "python", "-p", "profile", "mine.yaml"]
+_ = subprocess.run([sys.executable, "-m", "papermill", *words], cwd=place, check=True, capture_output=True)
+
+# %% [markdown]
+# And here, as in JupyterLab, where the second of these cells is run by hand:
+
+# %%
+with contextlib.chdir(places["JupyterLab"]):
+    run_arms(Workspace("mine.yaml"), device="cpu", progress=False)
+csv = {way: (place / "data" / "tables" / "mine" / "rates.csv").read_text() for way, place in places.items()}
+print(csv["sweep"].count("\n") - 1, "rows; equal:", len(set(csv.values())) == 1)
+temporary.cleanup()
+
+# %% [markdown]
+# What two processes gain over one on one machine of two cores is **measured** by `benchmarks/scaling.py`, each command
+# from its start to its end. By {eq}`eq-amdahl`, importing and starting are the serial share; a sweep has least of it, for
+# its processes start once and then need nothing of each other.
+
+# %% tags=["nbval-ignore-output"]
+#| label: tbl-processes
+#| tbl-cap: Preprocessing, one training run and a sweep, by one process and by two, of one thread each. Measured.
+if (measured / "scaling_cpu.json").exists():
+    rows = pd.DataFrame(json.loads((measured / "scaling_cpu.json").read_text())["rows"])
+    processes = rows.pivot(index="part", columns="processes", values="seconds").loc[
+        list(rows["part"].unique())
+    ]
+    processes.columns = [f"s by {n}" for n in processes.columns]
+    processes["times as fast"] = rows[rows["processes"] == 2].set_index("part")["times"]
+    shown = processes.round(2)
+else:
+    shown = "not measured here yet: python benchmarks/scaling.py"
+shown
+
+# %% [markdown]
 # ## SLURM, and being stopped
 #
 # The script of the examples trains on two nodes; `srun` starts one process a GPU, and Lightning's Fabric finds the
@@ -353,7 +455,7 @@ feeding.round(0).astype(int).rename("windows a second").to_frame()
 # those of an uninterrupted run (`tests/training/test_train.py` stops one and compares, bit for bit on a CPU).
 #
 # Nodes also fail without a word. What is lost then is the time since the last saved state, half an interval on
-# average. With a cost $C$ of saving and a mean time $M$ between failures, the best interval is [@young1974, eq. 9]
+# average. With a cost $C$ of saving and a mean time $M$ between failures, the best interval is [@young1974]
 #
 # $$ T_{opt} = \sqrt{2\,C\,M} , \qquad \text{lost share} \approx \frac{C}{T} + \frac{T}{2M} . $$ (eq-young)
 
@@ -388,7 +490,7 @@ print(
 # %% [markdown]
 # ## One node, eight, sixty-four
 #
-# All together, with the parameters at the top of the chapter. Training keeps the number of chunks; two chunks are on a
+# All together for one network, with the parameters at the top of the chapter. Training keeps the number of chunks; two chunks are on a
 # GPU at any time. Evaluation is one pass over the test split (an eighth of the recordings, assumed) at 20 Hz, batched,
 # by {eq}`eq-step-time` without its backward part.
 
@@ -424,7 +526,31 @@ fig = scaling.node_hours(everything)
 _ = plots.save(fig, workspace.figures / "nodes.png")
 
 # %% [markdown]
-# The table is as good as its assumptions, and one of them decides: the utilisation. At 0.3 of the float32 peak the
+# A study has many models, of which each has a GPU of its own. {numref}`tbl-study-nodes` is that of the four networks of
+# the book's main table, with three seeds each, at 5 to 200 Hz, as `ssmbook sweep PROFILE --dry-run` computes it: with the
+# files of a set it counts their windows and bytes, without them it uses the published lengths, as here. Twelve models
+# keep three nodes of four GPUs busy and no more; on sixty-four the rest waits for the slowest model.
+
+# %%
+#| label: tbl-study-nodes
+#| tbl-cap: Twelve models on 1, 8 and 64 nodes. Computed from published lengths and the assumptions of this chapter, not measured.
+assumed = Nodes(gpus_per_node, cores_per_node, gpu_tflops, utilisation)
+arms = tuple(arm for variant in MAIN for arm in main_arms(variant, "sliding"))
+studies, memory = {}, {}
+for name in ("gen1-base", "gen4-base"):
+    found = forecast(Workspace(replace(get_profile(name), arms=arms, seeds=(0, 1, 2))), nodes=assumed)
+    studies[name], memory[name] = found.table, (found.gpu_gb, found.disk_gb, found.size.raw_gb)
+pd.concat(studies, names=["profile"]).round(1)
+
+# %% [markdown]
+# Each GPU needs memory for weights, gradients, two moments, and the activations of a batch, which are counted on a chunk
+# of one and of two windows:
+
+# %%
+pd.DataFrame(memory, index=["GB of each GPU", "GB of sets and runs", "GB raw"]).T.round(0).astype(int)
+
+# %% [markdown]
+# These tables are as good as their assumptions, and one of them decides: the utilisation. At 0.3 of the float32 peak the
 # published training of the base network takes a node of four GPUs a day or two. Measure yours before you ask for
 # hours: `python benchmarks/gpu.py` times a training step, and `utilisation` is a parameter of this chapter. What no
 # parameter covers is whether the network learns as well with a batch sixty-four times as large; the table's last rows
@@ -433,9 +559,10 @@ _ = plots.save(fig, workspace.figures / "nodes.png")
 # ## What was learnt
 #
 # - Preprocessing and evaluation are parallel over recordings and end with the longest.
-# - Data-parallel training needs the number of foreground anchors of all processes in each loss ({eq}`eq-ddp-loss`).
+# - Data-parallel training needs the number of foreground anchors of all processes in each loss {eq}`eq-ddp-loss`.
 # - The exchange of gradients is small for a network of this size; the batch is what limits the number of GPUs.
 # - A run that is stopped goes on as if it had not been.
+# - Models of a study share nothing but a folder: they are the pieces to give to nodes.
 #
 # ## Exercises
 #

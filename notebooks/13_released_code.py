@@ -88,7 +88,7 @@ else:
 # %% [markdown]
 # ## The state that is handed on has no effect
 #
-# A scan combines pairs $(a_i, b_i)$ by the associative operator of [@blelloch1990, §1.4; @smith2023s5, §2.2],
+# A scan combines pairs $(a_i, b_i)$ by the associative operator of [@blelloch1990, on recurrences; @smith2023s5, on parallel scans, and app. H],
 #
 # $$ (a_i, b_i) \bullet (a_j, b_j) = (a_j a_i,\; a_j b_i + b_j) , $$ (eq-released-scan)
 #

@@ -14,12 +14,13 @@ import gpu
 import measuring
 import pytest
 import realism
+import scaling
 import scan
 import simulate
 import torch
 from training_set import SENSOR, TRAINING, make_set
 
-from ssmbook.study import Arm, Profile
+from ssmbook.study import Arm, Profile, get_profile
 
 SETTINGS = replace(gpu.TINY, device="cpu")
 
@@ -172,3 +173,26 @@ def test_a_simulated_street_is_measured():
     assert row["rate_hz"] > 0
     assert row["lorenz"][0] == 0
     assert row["lorenz"][-1] == 1
+
+
+def test_scaling_gives_commands_of_the_book(tmp_path, monkeypatch):
+    from ssmbook.cli import make_parser
+
+    commands = []
+
+    def seconds_of(words, folder):
+        options = make_parser().parse_args(words)
+        commands.append(words[0])
+        return 3.0 if 1 in (getattr(options, "workers", None), getattr(options, "devices", None)) else 2.0
+
+    monkeypatch.setattr(scaling, "seconds_of", seconds_of)
+    rows = scaling.measure(tmp_path, "smoke", 2, 2)
+    assert [(row["part"], row["processes"], row["seconds"], row["times"]) for row in rows] == [
+        (part, n, seconds, 3 / seconds)
+        for part in ("preprocessing", "training", "sweep")
+        for n, seconds in ((1, 3.0), (2, 2.0))
+    ]
+    assert commands[0] == "sweep"  # makes the sets
+    assert len(commands) == 1 + 2 * 3 * 2
+    profile = get_profile(str(tmp_path / "scaling.yaml"))
+    assert (profile.training.steps, profile.seeds, len(profile.arms)) == (2, (0, 1), 2)

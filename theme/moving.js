@@ -1,4 +1,4 @@
-// Figures that recompute: `:class: moving window` and `:class: moving response` on a figure. Their data is made by
+// Figures that recompute: `:class: moving window`, `moving response` and `moving stop` on a figure. Their data is made by
 // pages/moving.py; without this script the picture stays.
 const moving = {
   times: (a, b) => [a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]],
@@ -42,6 +42,23 @@ const moving = {
     const period = 1000 / hz;
     return { stride: mode === "held" ? 50 : period, length: mode === "sliding" ? 50 : period };
   },
+  // One mode at every pixel after all steps up to a time, given sliding windows of 50 ms: x ← λ̄ x + (1 − λ̄) frame.
+  states({ width, height, t, x, y }, hz, s, tau, now) {
+    const kept = Math.exp((-s * 50) / tau), state = new Float64Array(width * height);
+    let from = 0, to = 0;
+    for (let k = 1; (1000 * k) / hz <= now + 1e-9; k++) {
+      const end = 1e6 * k / hz;
+      while (to < t.length && t[to] < end) to++;
+      while (from < to && t[from] < end - 50000) from++;
+      for (let i = 0; i < state.length; i++) state[i] *= kept;
+      for (let i = from; i < to; i++) state[y[i] * width + x[i]] += 1 - kept;
+    }
+    return state;
+  },
+  events(recording) {
+    const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    return { ...recording, t: new Uint32Array(bytes(recording.t).buffer), x: bytes(recording.x), y: bytes(recording.y), p: bytes(recording.p) };
+  },
 };
 window.moving = moving;
 
@@ -82,8 +99,7 @@ function paint(canvas, width, height) {
 }
 
 function windowFigure(figure, { recording }) {
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const t = new Uint32Array(bytes(recording.t).buffer), x = bytes(recording.x), y = bytes(recording.y), p = bytes(recording.p);
+  const { t, x, y, p } = moving.events(recording);
   const first = (us) => { let low = 0, high = t.length; while (low < high) { const m = (low + high) >> 1; if (t[m] < us) low = m + 1; else high = m; } return low; };
   const total = recording.duration_us / 1000;
   const { inputs, canvas, say } = controls(figure, [
@@ -178,7 +194,7 @@ function responseFigure(figure, { layer, base_hz: base }) {
     const pen = paint(canvas, wide, narrow ? 500 : 250);
     const left = { left: 12, top: 22, width: each, height: 180 };
     const right = narrow ? { ...left, top: 275 } : { ...left, left: each + 42 };
-    const grey = { strokeStyle: colour("--soft"), lineWidth: 3, globalAlpha: 0.55 }, blue = { strokeStyle: colour("--off"), lineWidth: 1.6, globalAlpha: 1 };
+    const grey = { strokeStyle: colour("--soft"), lineWidth: 3, globalAlpha: 0.55 }, blue = { strokeStyle: colour("--on"), lineWidth: 1.6, globalAlpha: 1 };
     const kernels = [[reference, base, grey], [modes, hz, blue]].map(([m, rate, look]) => [moving.kernel(m, SECONDS * rate).map((k) => (k * rate) / base), rate, look]);
     const size = Math.max(...kernels[0][0].map(Math.abs));
     for (const [values, rate, look] of kernels) curve(pen, left, values.map((v, k) => [k / rate / SECONDS, 0.5 + (0.42 * v) / size]), look);
@@ -193,7 +209,56 @@ function responseFigure(figure, { layer, base_hz: base }) {
   return [inputs, draw];
 }
 
-for (const [name, build] of [["window", windowFigure], ["response", responseFigure]]) {
+function stopFigure(figure, { stop }) {
+  const recording = moving.events(stop), { width, height, t, x, y, p, at_ms: at } = recording, total = recording.duration_us / 1000;
+  const { inputs, canvas, say } = controls(figure, [
+    ["follow", "step_scale", [["yes", "follows the rate: 20 Hz / rate"], ["no", "stays 1"]]],
+    ["hz", "Rate", { min: 0, max: RATES.length - 1, value: 1 }],
+    ["tau", "Time constant", { min: 0.2, max: 4, step: 0.2, value: 1 }],
+    ["time", "Time", { min: 0, max: total, step: 50, value: at + 1000 }],
+  ]);
+  const boxAt = (ms) => recording.boxes[Math.min(Math.round(ms / recording.box_ms), recording.boxes.length - 1)];
+  const inBox = (state, [bx, by, w, h]) => {
+    let sum = 0;
+    for (let j = Math.floor(by); j < by + h; j++) for (let i = Math.floor(bx); i < bx + w; i++) sum += state[j * width + i] || 0;
+    return sum;
+  };
+
+  function draw() {
+    const hz = RATES[inputs.hz.value], s = inputs.follow.value === "yes" ? 20 / hz : 1, tau = 1000 * inputs.tau.value, now = +inputs.time.value;
+    say("hz", `${hz} Hz`);
+    say("tau", `${(+inputs.tau.value).toFixed(1)} s`);
+    say("time", `${now - at > 0 ? "+" : ""}${now - at} ms`);
+    const wide = Math.max(canvas.clientWidth, 280), narrow = wide < 520, each = narrow ? wide : (wide - 16) / 2, big = each / width, high = height * big;
+    const pen = paint(canvas, wide, (narrow ? 2 * high + 66 : high + 44)), box = boxAt(now);
+    const state = moving.states(recording, hz, s, tau, now), reference = moving.states(recording, 20, 1, tau, at).sort();
+    const most = reference[Math.floor(0.995 * reference.length)] || 1; // a few pixels are hot
+    const place = [[0, 20], narrow ? [0, high + 46] : [each + 16, 20]];
+    pen.fillText("events of the last 50 ms", 0, 14);
+    pen.fillText("state of a mode at each pixel", place[1][0], place[1][1] - 6);
+    for (const [left, top] of place) { pen.fillStyle = colour("--paper"); pen.fillRect(left, top, each, high); pen.strokeRect(left, top, each, high); }
+    for (let i = 0; i < t.length && t[i] < 1000 * now; i++) if (t[i] >= 1000 * (now - 50)) {
+      pen.fillStyle = p[i] ? colour("--on") : colour("--off");
+      pen.fillRect(x[i] * big, 20 + y[i] * big, big, big);
+    }
+    pen.fillStyle = colour("--ink");
+    for (let i = 0; i < state.length; i++) if (state[i] > 0.01 * most) {
+      pen.globalAlpha = Math.min(1, state[i] / most);
+      pen.fillRect(place[1][0] + (i % width) * big, place[1][1] + Math.floor(i / width) * big, big + 0.3, big + 0.3);
+    }
+    pen.globalAlpha = 1;
+    pen.strokeStyle = colour("--accent");
+    pen.lineWidth = 2;
+    pen.setLineDash([5, 3]);
+    if (box.every(Number.isFinite)) for (const [left, top] of place) pen.strokeRect(left + box[0] * big, top + box[1] * big, box[2] * big, box[3] * big);
+    const before = inBox(moving.states(recording, hz, s, tau, at), boxAt(at)), share = before ? inBox(state, box) / before : 0;
+    pen.fillStyle = colour("--soft");
+    if (now >= at) pen.fillText(`in the box: ${(100 * share).toFixed(0)} % of the state at the stop`, place[1][0], place[1][1] + high + 16);
+  }
+  return [inputs, draw];
+}
+
+for (const [name, build] of [["window", windowFigure], ["response", responseFigure], ["stop", stopFigure]]) {
   for (const figure of document.querySelectorAll(`figure.moving.${name}`)) {
     load("MOVING", "moving-data.js").then((data) => {
       const [inputs, draw] = build(figure, data);

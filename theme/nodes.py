@@ -210,16 +210,7 @@ class Page:
         if number and not node.get("parentEnumerator"):
             label = f"{node['kind'].capitalize()} {self.number(number, self.slug)}. "
             number["children"] = [{"type": "strong", "children": [{"type": "text", "value": label}]}]
-            self.captions.append(
-                (
-                    node["html_id"],
-                    html.escape(
-                        text_of(caption).split(". ", 2)[0]
-                        + ". "
-                        + ". ".join(text_of(caption).split(". ", 2)[1:2])
-                    ),
-                )
-            )
+            self.captions.append((node["html_id"], ". ".join(self.words(caption).split(". ", 2)[:2])))
         self.alt = node.get("alt") or (text_of(caption) if caption else "")
         code = "".join(self.node(c) for c in node["children"] if c["type"] == "code")
         body = "".join(self.node(c) for c in node["children"] if c["type"] not in ("code", "caption"))
@@ -228,6 +219,16 @@ class Page:
         return code + tag(
             "figure", figure, id=node.get("html_id"), class_=f"{node['kind']} {node.get('class', '')}".strip()
         )
+
+    def words(self, node: dict) -> str:
+        """A node's text and formulas, without links."""
+        if node["type"] == "inlineMath":
+            return self.on_inlineMath(node)
+        if node["type"] in ("crossReference", "cite"):
+            return re.sub(r"</?a\b[^>]*>", "", self.node(node))
+        if "children" in node:  # a role's value is its source
+            return "".join(self.words(child) for child in node["children"])
+        return html.escape(node.get("value", ""), quote=False)
 
     def on_outputs(self, node: dict) -> str:
         return "" if node.get("visibility") == "remove" else self.children(node)

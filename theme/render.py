@@ -75,16 +75,22 @@ class Book:
 
     def listed(self, pages: dict[str, Page], what: str) -> tuple[str, str]:
         """The place of the list of all figures or references, and the list."""
-        place, items = f'<div class="all-{what}">', {}
-        for slug, page in pages.items():
-            for key, words in (
-                page.captions if what == "figures" else ((k, c["html"]) for k, c in page.cited.items())
-            ):
-                items.setdefault(
-                    key, tag("li", tag("a", words, href=f"{slug}.html#{key}") if what == "figures" else words)
-                )
-        ordered = items.values() if what == "figures" else sorted(items.values())
-        return place, f"{place}<ul>{''.join(ordered)}</ul></div><div hidden>"
+        place = f'<div class="all-{what}">'
+        if what == "figures":
+            inside = "".join(self.listed_figures(slug, page.captions) for slug, page in pages.items())
+        else:
+            cited = {key: entry["html"] for page in pages.values() for key, entry in page.cited.items()}
+            inside = tag("ul", "".join(tag("li", words) for words in sorted(cited.values())))
+        return place, f"{place}{inside}</div><div hidden>"
+
+    def listed_figures(self, slug: str, captions: list[tuple[str, str]]) -> str:
+        """One page's figures, then its tables, under its title."""
+        found = dict(captions)
+        ordered = sorted(found.items(), key=lambda caption: caption[1].startswith("Table"))
+        items = "".join(tag("li", tag("a", words, href=f"{slug}.html#{key}")) for key, words in ordered)
+        title = html.escape(self.titles[slug])
+        number = f"{self.numbers[slug]} " if slug in self.numbers else ""
+        return tag("h2", tag("a", number + title, href=f"{slug}.html")) + tag("ul", items) if items else ""
 
     def sources(self, page: Page) -> str:
         """Downloads, and the places that open a notebook."""

@@ -30,6 +30,22 @@ slow, fast, k = 0.999, 0.5, 10
 assert math.isclose(after(slow, k, 1 / k), after(slow, 1, 1), rel_tol=0.01)  # slow: the amounts add up
 assert after(fast, k, 1 / k) < 0.25  # fast: it decays k times in 50 ms, and most of the amount is gone
 
+# %% ex-break-even
+# At the true rate: following gives w/W = 1/k at all times; not following gives 1/k · filled · exp(−(k − 1) t/τ).
+k = 10
+filled = (1 - math.exp(-k)) / (1 - math.exp(-1))
+
+
+def not_following(rest_s: float) -> float:
+    return filled / k * math.exp(-(k - 1) * rest_s)
+
+
+equal = math.log(filled) / (k - 1)  # where the second is 1/k again: before, it is nearer to 1
+assert math.isclose(not_following(equal), 1 / k)
+assert math.isclose(equal, 0.051, abs_tol=1e-3)  # a single window of training
+assert not_following(0.0) > 1 / k > not_following(0.1)
+# From a twentieth of a second at rest on, following is nearer: it wins on sets whose labelled objects stop.
+
 # %% ex-yaml
 import tempfile
 from pathlib import Path

@@ -24,6 +24,18 @@ torch.testing.assert_close(twice, once)
 kept = (once.norm() / state.norm()).item()
 assert 0.9 < kept < 1.0
 
+
+# %% ex-from-zero
+def filled(windows: int, tau_s: float = 2.0) -> float:
+    """Share of its level that a mode reaches from zero under a constant input."""
+    return 1 - math.exp(-0.05 * windows / tau_s)
+
+
+assert math.isclose(filled(10), 0.221, abs_tol=1e-3)
+assert math.isclose(filled(21), 0.408, abs_tol=1e-3)
+windows = math.log(10) * 2.0 / 0.05  # e^(−n/T) = 0.1
+assert math.isclose(windows, 92.1, abs_tol=0.1)  # 4.6 s
+
 # %% ex-capacity
 from ssmbook.study import get_profile
 

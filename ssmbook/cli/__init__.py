@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ssmbook.cli import chapters, data, detect, live, play, recordings, simulate, site, training, view
+from ssmbook.cli import chapters, data, detect, live, play, recordings, simulate, site, sweep, training, view
 from ssmbook.errors import InputError
 
 EXIT_CODES = """exit codes: 0 done; 1 an input that cannot be used, one line on stderr says why, or a part that failed;
@@ -44,6 +44,6 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for part in (chapters, data, recordings, simulate, training, view, detect, play, live, site):
+    for part in (chapters, sweep, data, recordings, simulate, training, view, detect, play, live, site):
         part.add(commands)
     return parser

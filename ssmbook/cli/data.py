@@ -7,12 +7,13 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ssmbook.cli.values import listed
+from ssmbook.cli.values import listed, print_facts
 from ssmbook.errors import InputError
 from ssmbook.events.representations import REPRESENTATIONS
 
 if TYPE_CHECKING:
     from ssmbook.dataset import Sensor
+    from ssmbook.dataset.labels import LabelCounts
 
 
 def add(commands: Any) -> None:
@@ -36,6 +37,7 @@ def _add_download(commands: Any) -> None:
     command.add_argument(
         "--to", default=None, help="folder (default: data/gen1, data/gen4, data/checkpoints)"
     )
+    command.add_argument("--json", action="store_true", help="print the folders as JSON")
     command.set_defaults(run=_download)
 
 
@@ -92,6 +94,7 @@ def _add_preprocess(commands: Any) -> None:
     command.add_argument(
         "--dry-run", action="store_true", help="say what it would read and write, and do nothing"
     )
+    command.add_argument("--json", action="store_true", help="print counts, labels and failures as JSON")
     command.set_defaults(run=_preprocess)
 
 
@@ -105,12 +108,19 @@ def _download(options: argparse.Namespace) -> None:
     if options.what == "checkpoints":
         if options.raw or options.preprocessed or options.split:
             raise InputError("--raw, --preprocessed and --split choose parts of a set, not checkpoints")
-        for path, crc32 in download_checkpoints(folder).values():
-            print(f"{path}: crc32 {crc32:08x} (its authors state none; later runs compare with this one)")
+        fetched = download_checkpoints(folder)
+        print_facts(
+            options.json,
+            {str(path): f"{crc32:08x}" for path, crc32 in fetched.values()},
+            *(
+                f"{path}: crc32 {crc32:08x} (its authors state none; later runs compare with this one)"
+                for path, crc32 in fetched.values()
+            ),
+        )
         return
     splits = options.split or ("train", "val", "test")
-    for path in download_set(options.what, folder, options.raw, splits):
-        print(path)
+    paths = [str(path) for path in download_set(options.what, folder, options.raw, splits)]
+    print_facts(options.json, paths, *paths)
 
 
 def _list_of(kind: type) -> Any:
@@ -151,12 +161,19 @@ def _preprocess(options: argparse.Namespace) -> int:
             summary = preprocess_sets(options.raw, sets, sensor, workers=options.workers, client=client)
         except SequencesFailed as error:
             failed, summary = error.failures, error.summary
-    print(
+    print_facts(
+        options.json,
+        {
+            "made": len(summary.done),
+            "there": len(summary.skipped),
+            "without_labels": len(summary.without_labels),
+            "labels": {str(out): _counted(counts) for out, counts in summary.labels.items()},
+            "failed": failed,
+        },
         f"{len(summary.done)} sequences made, {len(summary.skipped)} were there, "
-        f"{len(summary.without_labels)} have no label that counts: {', '.join(map(str, sets))}"
+        f"{len(summary.without_labels)} have no label that counts: {', '.join(map(str, sets))}",
+        *(f"{out}: {counts}" for out, counts in summary.labels.items()),
     )
-    for out, counts in summary.labels.items():
-        print(f"{out}: {counts}")
     for line in summary.warnings(sensor):
         print(f"warning: {line}", file=sys.stderr)
     _print_failures(failed)
@@ -213,18 +230,25 @@ def _dry_run(options: argparse.Namespace, sets: dict[str, dict[str, Any]], senso
     from ssmbook.dataset import estimate
 
     failures: dict[str, str] = {}
+    facts, lines = {}, []
     for out, found in estimate(options.raw, sets, sensor).items():
-        print(
+        facts[str(out)] = {**vars(found), "labels": _counted(found.labels)}
+        lines += [
             f"{out}: {found.sequences:,} sequences to make, {found.hours:.2f} h up to their last labels, "
-            f"{found.windows:,} windows; {found.bytes_in / 1e9:.3f} GB in, about {found.bytes_out / 1e9:.3f} GB out"
-        )
-        print(f"{out}: {found.labels}")
+            f"{found.windows:,} windows; {found.bytes_in / 1e9:.3f} GB in, about {found.bytes_out / 1e9:.3f} GB out",
+            f"{out}: {found.labels}",
+        ]
         if warning := found.labels.warning(sensor):
             print(f"warning: {out}: {warning}", file=sys.stderr)
         failures |= found.failures
-    print("Bytes out: windows × the mean size of the first 8 of 5 sequences. Nothing was written.")
+    lines.append("Bytes out: windows × the mean size of the first 8 of 5 sequences. Nothing was written.")
+    print_facts(options.json, facts, *lines)
     _print_failures(failures)
     return 1 if failures else 0
+
+
+def _counted(labels: LabelCounts) -> dict[str, Any]:
+    return {"read": labels.read, "kept": labels.kept, "dropped": dict(labels.dropped)}
 
 
 def _print_failures(failures: dict[str, str]) -> None:

@@ -9,8 +9,17 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ssmbook.cli.detection import make_stream, of_size, open_outputs, sensor_of
-from ssmbook.cli.values import address, check_paths, print_facts, size, time_us
+from ssmbook.cli.detection import (
+    choose_rate,
+    describe_default,
+    familiar,
+    make_stream,
+    of_size,
+    open_outputs,
+    sensor_of,
+    use_default,
+)
+from ssmbook.cli.values import address, check_paths, print_facts, size, stamp, time_us
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,11 +28,12 @@ if TYPE_CHECKING:
     from ssmbook.live.realtime import LiveStats
 
 _EPILOG = """examples:
-  ssmbook detect drive.raw model.ckpt --video boxes.gif --slow 4 --start 2s --stop 12s
+  ssmbook detect drive.raw
+  ssmbook detect drive.raw model.ckpt --video boxes.gif --slow 4 --start +2s --stop +12s
   ssmbook detect drive.raw model.ckpt --out boxes.csv --yolo labels --truth drive_bbox.npy --video boxes.mp4
 live, from a pipe or over UDP, with a page in the browser:
   ssmbook play drive.raw --to - | ssmbook detect --live - model.ckpt --out boxes.csv
-  ssmbook detect --live udp://127.0.0.1:9000 model.ckpt --page
+  ssmbook detect --live udp://127.0.0.1:9000 --page
   mkfifo events; ssmbook detect --live events model.ckpt --page 8766
 
 A live stream is binary, or text of a line for each event (t x y p); python -c 'import ssmbook.live.wire as w; help(w)'
@@ -44,7 +54,12 @@ def add(commands: Any) -> None:
         help="a file of any format that is read, see ssmbook info; with --live: - (standard input), udp://HOST:PORT, "
         "or a named pipe",
     )
-    command.add_argument("checkpoint", help="ours, or one released by S5-ViT or RVT")
+    command.add_argument(
+        "checkpoint",
+        nargs="?",
+        help="ours, or one released by S5-ViT or RVT (default: the network that comes along, trained on simulated "
+        "streets)",
+    )
     command.add_argument("--live", action="store_true", help="detect in events as they come from a camera")
     command.add_argument(
         "--page",
@@ -63,7 +78,12 @@ def add(commands: Any) -> None:
 
 def _add_outputs(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--out", metavar="FILE", help="the boxes: *_bbox.npy, Prophesee's; *_bbox.json, COCO's; or *.csv")
+    add(
+        "--out",
+        metavar="FILE",
+        help="the boxes: *_bbox.npy, Prophesee's; *_bbox.json, COCO's; or *.csv (default, if no output is named: "
+        "RECORDING_boxes.csv and a video, here)",
+    )
     add("--yolo", metavar="DIR", help="the boxes as a new folder of YOLO txt files and classes.txt")
     add(
         "--video", metavar="FILE", help="events and boxes: *.mp4, which needs ffmpeg and is smaller, or *.gif"
@@ -98,14 +118,25 @@ def _add_recording(command: argparse.ArgumentParser) -> None:
         metavar="WxH",
         help="the camera, for recordings and streams that do not say it: 640x480",
     )
-    add("--start", type=time_us, help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it")
+    add(
+        "--start",
+        type=time_us,
+        help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event",
+    )
     add("--stop", type=time_us, help="time to stop before")
 
 
 def _add_network(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--preset", help="sizes of a released checkpoint's network (default: those that fit its weights)")
-    add("--rate", type=float, default=20.0, help="windows a second (default: 20)")
+    add("--rate", type=float, help="windows a second (default: 20; one for all of a recording under 50 ms)")
+    add(
+        "--shrink",
+        type=int,
+        metavar="N",
+        help="frames N times smaller than the camera: of its pixels every N-th of every N-th row (default: 1; with the "
+        "network that comes along 1, 2, 4, …, until they have at most three times the pixels of its training)",
+    )
     add(
         "--mode",
         default="sliding",
@@ -113,7 +144,11 @@ def _add_network(command: argparse.ArgumentParser) -> None:
         help="to run faster than 20 Hz: sliding, true or held (default: sliding)",
     )
     add("--keep-step", action="store_true", help="leave step_scale at 1; else it is 20 / rate")
-    add("--confidence", type=float, default=0.1, help="minimum score (default: 0.1)")
+    add(
+        "--confidence",
+        type=float,
+        help="minimum score (default: 0.1; with the network that comes along, the best of its validation)",
+    )
     add("--device", choices=["cpu", "cuda"], default="cpu", help="cpu or cuda (default: cpu)")
     add(
         "--runtime",
@@ -126,22 +161,43 @@ def _add_network(command: argparse.ArgumentParser) -> None:
 
 def _detect(options: argparse.Namespace) -> int:
     """Run a detector over a recording as it would run live, and write the boxes of all windows, a video of events
-    and boxes, or both. The network takes the recording's size, whatever it was trained on. A box's time is the end of
-    its window in µs on the recording's clock; x, y, w, h are pixels of the frame (halved on 1 Mpx); boxes of one object
-    have one track id. The video shows the time since the recording's first event. Outputs are written as they come."""
+    and boxes, or both. Without a checkpoint it is the network that comes along. The network takes the recording's size,
+    whatever it was trained on. A box's time is the end of its window in µs on the recording's clock; x, y, w, h are
+    pixels of the camera (halved on 1 Mpx by the sensor gen4); boxes of one object have one track id. The video shows
+    the time since the recording's first event. Outputs are written as they come."""
+    options.is_default = use_default(options)
     _check(options)
-    if options.live:
-        return _detect_live(options)
+    if options.is_default:
+        _tell(describe_default())
+    return _detect_live(options) if options.live else _detect_recording(options)
+
+
+def _tell(line: str) -> None:
+    print(f"ssmbook: {line}", file=sys.stderr, flush=True)
+
+
+def _detect_recording(options: argparse.Namespace) -> int:
     from ssmbook.events import open_events
     from ssmbook.live import Tracker, detect_recording
 
     sensor = sensor_of(options)
     with open_events(options.recording, *(options.size or (None, None))) as recording:
-        sensor = of_size(sensor, recording.width, recording.height)
+        size = recording.width, recording.height
+        if None in size and options.is_default and not options.sensor:
+            size = recording.smallest_size()
+            _tell(
+                f"{options.recording}: does not state its size; {size[0]}x{size[1]} holds its events, or give --size"
+            )
+        sensor = of_size(sensor, *size)
+        options.start = stamp(options.start, lambda: recording.start_us)
+        options.stop = stamp(options.stop, lambda: recording.start_us)
+        choose_rate(options, recording, _tell)
     stream, tracker = make_stream(options, sensor), Tracker()
     windows = boxes = 0
     with open_events(options.recording, sensor.width, sensor.height) as recording:
         with open_outputs(options, stream, recording.start_us) as shows:
+            seen = familiar(options, stream)
+            shows += [seen] if seen is not None else []
             began = time.monotonic()
             for frame, (t_us, found) in detect_recording(
                 stream, recording, start_us=options.start, stop_us=options.stop, tracker=tracker
@@ -152,47 +208,50 @@ def _detect(options: argparse.Namespace) -> int:
         seconds = time.monotonic() - began
         if str(recording.faults):
             print(f"{options.recording}: {recording.faults}", file=sys.stderr)
-    _print_detected(options, tracker.count, windows, boxes, windows * stream.windows.stride_us / 1e6, seconds)
+    if seen is not None and str(seen):
+        _tell(f"{options.recording}: {seen}")
+    facts = {"windows": windows, "boxes": boxes, "tracks": tracker.count, "shrink": stream.shrink}
+    facts |= {} if seen is None else {"windows_unlike_training": seen.unlike}
+    smaller = f" of {stream.sensor.width} × {stream.sensor.height} px" if stream.shrink > 1 else ""
+    words = f"{boxes} boxes of {tracker.count} tracks in {windows} {'windows' if windows > 1 else 'window'}{smaller}"
+    _print_detected(options, facts, words, windows * stream.windows.stride_us / 1e6, seconds)
     return 0
 
 
 def _print_detected(
-    options: argparse.Namespace, tracks: int, windows: int, boxes: int, recording_s: float, seconds: float
+    options: argparse.Namespace, facts: dict[str, int], words: str, recording_s: float, seconds: float
 ) -> None:
     written, factor = _written(options), recording_s / max(seconds, 1e-9)
-    facts = {
-        "written": written,
-        "windows": windows,
-        "boxes": boxes,
-        "tracks": tracks,
+    times = {
         "recording_s": round(recording_s, 6),
         "seconds": round(seconds, 3),
         "real_time_factor": round(factor, 4),
     }
     print_facts(
         options.json,
-        facts,
-        f"{' and '.join(written)}: {boxes} boxes of {tracks} tracks in {windows} windows; "
-        f"{recording_s:.2f} s of recording in {seconds:.2f} s ({factor:.2g} × real time)",
+        {"written": written, **facts, **times},
+        f"{' and '.join(written)}: {words}; {recording_s:.2f} s of recording in {seconds:.2f} s "
+        f"({factor:.2g} × real time)",
     )
 
 
 def _detect_live(options: argparse.Namespace) -> int:
-    """As ``_detect``, in events as they come."""
+    """As ``_detect_recording``, in events as they come."""
     from ssmbook.live import Tracker
     from ssmbook.live.realtime import LiveStats, detect_live
     from ssmbook.live.transport import open_source
 
     stats, tracker, page, interrupted = LiveStats(), Tracker(), None, False
+    options.rate = options.rate or 20.0
 
     def tell(line: str) -> None:
-        print(f"ssmbook: {line}", file=sys.stderr, flush=True)
+        _tell(line)
         if page is not None:
             page.note(line)
 
-    # With a size the network is ready before the first event; else that one says the size.
-    stream = make_stream(options, of_size(sensor_of(options), *options.size)) if options.size else None
     with open_source(options.recording, tell) as messages:
+        # With a size the network is ready before the first event; else that one says the size.
+        stream = make_stream(options, of_size(sensor_of(options), *options.size)) if options.size else None
         first = next(messages, None)
         if first is None:
             raise InputError(f"{options.recording}: ended before the first event; start the sender again")
@@ -201,6 +260,8 @@ def _detect_live(options: argparse.Namespace) -> int:
         zero = int(first.events.t[0]) if len(first.events) else 0
         with ExitStack() as stack:
             shows = stack.enter_context(open_outputs(options, stream, zero))
+            seen = familiar(options, stream)
+            shows += [seen] if seen is not None else []
             if options.page:
                 page = _page(options, stream, zero)
                 stack.callback(page.close)
@@ -219,6 +280,8 @@ def _detect_live(options: argparse.Namespace) -> int:
                 raise InputError(
                     f"{options.recording}: ended before the first window; {stats.events} events came"
                 )
+        if seen is not None and str(seen):
+            tell(str(seen))
     print_facts(
         options.json,
         {"written": _written(options), "tracks": tracker.count, **stats.facts()},
@@ -251,12 +314,11 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(
             "--page is for --live; ssmbook view shows a recording, --video writes what was detected"
         )
-    if options.start is not None and options.stop is not None and options.stop <= options.start:
+    same_kind = type(options.start) is type(options.stop) and options.start is not None
+    if same_kind and options.stop <= options.start:
         raise InputError(f"--stop {options.stop} µs is not after --start {options.start} µs")
     if not _written(options) and not options.live:
-        raise InputError(
-            "nothing to write: give --out for the boxes, --yolo for a folder of them, --video for a video"
-        )
+        _name_outputs(options)
     if options.out and not options.out.lower().endswith((".npy", ".json", ".csv")):
         raise InputError(
             f"{options.out}: boxes are written as .npy, .json or .csv; give one of these endings"
@@ -267,3 +329,17 @@ def _check(options: argparse.Namespace) -> None:
         if not options.slow > 0:
             raise InputError(f"--slow {options.slow}; give a number above 0")
         options.speed = 1 / options.slow
+
+
+def _name_outputs(options: argparse.Namespace) -> None:
+    """Where nothing was named: boxes and a video in this folder, an mp4 where there is ffmpeg."""
+    from pathlib import Path
+
+    from ssmbook.live.video import find_ffmpeg
+
+    stem = f"{Path(options.recording).stem}_boxes"
+    options.out, options.video = f"{stem}.csv", f"{stem}.mp4"
+    try:
+        find_ffmpeg(Path(options.video))
+    except InputError:
+        options.video = f"{stem}.gif"

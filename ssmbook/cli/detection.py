@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ssmbook.dataset import Sensor
+    from ssmbook.events import Recording
     from ssmbook.live import StreamingDetector
+    from ssmbook.live.default import Familiar
     from ssmbook.live.stream import Show
+
+
+WINDOW_US = 50_000  # of the base rate
+
+
+def use_default(options: argparse.Namespace) -> bool:
+    """Where no checkpoint was given, take the one that comes along; whether that was so."""
+    if options.checkpoint is not None:
+        return False
+    from ssmbook.live.default import DEFAULT
+
+    options.checkpoint = str(DEFAULT)
+    return True
+
+
+def describe_default() -> str:
+    """One line on the network that comes along, and on what it can be trusted with."""
+    from ssmbook.live.default import default_record
+
+    record = default_record()
+    return (
+        f"the network is the one that comes along, {record['recurrence']} for {' and '.join(record['classes'])}, "
+        f"trained on {record['minutes']:.2g} minutes of simulated streets and nothing else (AP "
+        f"{record['validation']['AP']:.0f} there): on real recordings its boxes are hints, which chapter 11 counts"
+    )
 
 
 def make_stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetector:
@@ -18,11 +47,17 @@ def make_stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetecto
     from ssmbook.cli.live import checked_device
     from ssmbook.detector import input_sizes, load_checkpoint
     from ssmbook.live import StreamingDetector
+    from ssmbook.live.default import default_record, shrink_for
+    from ssmbook.live.stream import shrunk_sensor
 
-    runtime = options.runtime
+    runtime, shrink, confidence = options.runtime, options.shrink or 1, options.confidence
     if runtime == "auto" and not options.live:
         runtime = "torch"
-    sizes = input_sizes(*sensor.frame_size)
+    if options.is_default and options.shrink is None:
+        shrink = shrink_for(sensor.width, sensor.height, tuple(default_record()["frame_hw"]))
+    if confidence is None:
+        confidence = default_record()["confidence"] if options.is_default else 0.1
+    sizes = input_sizes(*shrunk_sensor(sensor, shrink).frame_size)
     model = load_checkpoint(options.checkpoint, options.preset, **sizes).to(checked_device(options.device))
     return StreamingDetector(
         model,
@@ -30,9 +65,37 @@ def make_stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetecto
         rate_hz=options.rate,
         mode=options.mode,
         follow=not options.keep_step,
-        confidence=options.confidence,
+        confidence=confidence,
+        shrink=shrink,
         runtime=runtime,
     )
+
+
+def familiar(options: argparse.Namespace, stream: StreamingDetector) -> Familiar | None:
+    """What compares windows with those of training; None where these are not known."""
+    from ssmbook.live.default import Familiar, default_record
+
+    return Familiar(default_record()["highest"], stream.represent) if options.is_default else None
+
+
+def choose_rate(options: argparse.Namespace, recording: Recording, tell: Callable[[str], None]) -> None:
+    """20 windows a second where no rate was given; of a recording shorter than such a window one as long as it is."""
+    if options.rate is not None:
+        return
+    options.rate, first = 20.0, None
+    for block in recording.between(options.start, options.stop):
+        if len(block) == 0:
+            continue
+        first = int(block.t[0]) if first is None else first
+        last = int(block.t[-1])
+        if last - first >= WINDOW_US:
+            return
+    if first is not None and last > first:
+        options.rate, options.mode = min(1e6 / (last - first), 10_000.0), "true"
+        tell(
+            f"{(last - first) / 1000:g} ms of events are shorter than a window of {WINDOW_US / 1000:g} ms: one window "
+            f"of all, as with --rate {options.rate:.6g} --mode true"
+        )
 
 
 @contextmanager
@@ -44,11 +107,12 @@ def open_outputs(
     from ssmbook.live.video import box_video
 
     sensor, shows = stream.sensor, []
+    camera_hw = tuple(stream.shrink * size for size in sensor.frame_size)
     with ExitStack() as stack:
-        if options.out:
-            shows.append(stack.enter_context(box_output(options.out, sensor.classes, sensor.frame_size)))
-        if options.yolo:
-            shows.append(stack.enter_context(yolo_output(options.yolo, sensor.classes, sensor.frame_size)))
+        for path, output in ((options.out, box_output), (options.yolo, yolo_output)):
+            if path:
+                show = stack.enter_context(output(path, sensor.classes, camera_hw))
+                shows.append(_in_camera_pixels(show, stream.shrink))
         if options.video:
             video = box_video(
                 options.video,
@@ -60,13 +124,25 @@ def open_outputs(
                 fps=options.fps,
                 bitrate=options.bitrate,
                 palette=options.palette,
-                truth=read_truth(options.truth, sensor),
+                truth=read_truth(options.truth, stream),
             )
             shows.append(stack.enter_context(video))
         yield shows
 
 
-def read_truth(path: str | None, sensor: Sensor) -> Any:
+def _in_camera_pixels(show: Show, shrink: int) -> Show:
+    """The same for boxes of frames that are so many times smaller than the camera's."""
+
+    def scaled(frame: np.ndarray, t_us: int, boxes: np.ndarray) -> None:
+        boxes = boxes.copy()
+        for name in "xywh":
+            boxes[name] *= shrink
+        show(frame, t_us, boxes)
+
+    return show if shrink == 1 else scaled
+
+
+def read_truth(path: str | None, stream: StreamingDetector) -> Any:
     """The labels to draw, in pixels of the frame."""
     from pathlib import Path
 
@@ -75,10 +151,10 @@ def read_truth(path: str | None, sensor: Sensor) -> Any:
 
     if path is None:
         return None
+    sensor = stream.camera
     boxes = read_labels(Path(path), sensor)
-    if sensor.downsample:
-        for name in "xywh":
-            boxes[name] /= 2
+    for name in "xywh":
+        boxes[name] /= (2 if sensor.downsample else 1) * stream.shrink
     return GroundTruth(boxes[boxes["class_id"] < len(sensor.classes)])
 
 

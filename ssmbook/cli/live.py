@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ssmbook.cli.detection import use_default
 from ssmbook.cli.values import check_paths, literal, print_facts
 from ssmbook.errors import InputError
 
@@ -35,7 +36,7 @@ def _add_time(commands: Any) -> None:
         "--runtime",
         default="all",
         choices=["all", "torch", "onnxruntime", "openvino"],
-        help="all: side by side, those that are installed and compute what torch does (default: all)",
+        help="all: side by side, those that are installed, on a CPU also with products in bf16 (default: all)",
     )
     command.add_argument("--json", action="store_true", help="print the table as JSON")
     command.set_defaults(run=_time)
@@ -64,7 +65,11 @@ def _add_export(commands: Any) -> None:
 
 
 def _add_checkpoint(command: argparse.ArgumentParser) -> None:
-    command.add_argument("checkpoint", help="ours, or one released by S5-ViT or RVT")
+    command.add_argument(
+        "checkpoint",
+        nargs="?",
+        help="ours, or one released by S5-ViT or RVT (default: the network that comes along)",
+    )
     command.add_argument(
         "--preset",
         help="sizes of a released checkpoint's network (default: those that fit its weights)",
@@ -74,7 +79,9 @@ def _add_checkpoint(command: argparse.ArgumentParser) -> None:
 def _time(options: argparse.Namespace) -> None:
     """Time a detector by the paper's protocol: batch 1, windows of 50 ms, one after another. "network" is a frame
     of counts in the device's memory to predictions there; "network and post-processing" goes on to boxes in the
-    host's memory. Median, 5 % and 95 % quantile."""
+    host's memory. Median, 5 % and 95 % quantile; score_off is the largest difference of a score from the first row's.
+    What bf16 costs in AP says ssmbook evaluate --precision bf16."""
+    use_default(options)
     check_paths(options.checkpoint, options.recording)
     from ssmbook.detector import load_checkpoint
     from ssmbook.events import open_events
@@ -88,7 +95,7 @@ def _time(options: argparse.Namespace) -> None:
         with open_events(options.recording) as recording:
             frames = recorded_frames(recording.windows(50_000), model, _sensor(options))
             table = time_detector(model, frames, options.windows, runtimes=runtimes)
-    where = f"{_device_name(options.device)}, batch 1, float32"
+    where = f"{_device_name(options.device)}, batch 1, float32 unless the row says bf16"
     print_facts(
         options.json,
         {"where": where, "rows": table.round(4).to_dict("records")},
@@ -98,16 +105,17 @@ def _time(options: argparse.Namespace) -> None:
 
 
 def _runtimes(options: argparse.Namespace) -> list[str]:
-    from ssmbook.live.runtimes import RUNTIMES, installed
+    from ssmbook.live.runtimes import WITH_BF16, installed
 
     if options.runtime != "all":
         return [options.runtime]
-    return [name for name in RUNTIMES if name == "torch" or (options.device == "cpu" and installed(name))]
+    return [name for name in WITH_BF16 if name == "torch" or (options.device == "cpu" and installed(name))]
 
 
 def _export(options: argparse.Namespace) -> None:
     """Write one step of a detector as ONNX: a frame (uint8; int8 for a mixed-density stack) and the states
     go in, predictions and new states come out. The states start as zeros. It needs: pip install 'ssmbook[export]'."""
+    use_default(options)
     check_paths(options.checkpoint)
     from ssmbook.detector import load_checkpoint
     from ssmbook.live.export import export_onnx

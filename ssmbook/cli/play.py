@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from ssmbook.cli.values import check_paths, print_facts, size, time_us
+from ssmbook.cli.values import check_paths, print_facts, size, stamp, time_us
 from ssmbook.errors import InputError
 
 _EPILOG = """examples:
@@ -30,7 +30,11 @@ def add(commands: Any) -> None:
     add("--speed", type=float, default=1.0, help="2 plays twice as fast as recorded (default: 1)")
     add("--text", action="store_true", help="lines of t x y p instead of the binary stream")
     add("--size", type=size, metavar="WxH", help="the camera, for recordings that do not say it: 640x480")
-    add("--start", type=time_us, help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it")
+    add(
+        "--start",
+        type=time_us,
+        help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event",
+    )
     add("--stop", type=time_us, help="time to stop before")
     add("--json", action="store_true", help="print what was sent as JSON, on stderr")
     command.set_defaults(run=_play)
@@ -47,7 +51,8 @@ def _play(options: argparse.Namespace) -> None:
     with open_events(options.recording, *(options.size or (None, None))) as recording:
         try:
             with open_target(options.to, options.text) as send:
-                sent = play(recording, send, options.speed, options.start, options.stop)
+                start, stop = (stamp(t, lambda: recording.start_us) for t in (options.start, options.stop))
+                sent = play(recording, send, options.speed, start, stop)
         except BrokenPipeError:
             raise InputError(f"{options.to}: the receiver has closed it; start it again first") from None
     facts = {"events": sent.events, "seconds": round(sent.seconds, 3), "behind_s": round(sent.behind_s, 3)}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ssmbook.cli.values import print_facts, size, time_us
+from ssmbook.cli.values import print_facts, size, stamp, time_us
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _lines(path: str, found: Summary) -> Iterator[str]:
         smallest = f"{found.x_max + 1}x{found.y_max + 1}"
         yield f"  next       ssmbook convert RECORDING OUT.h5 --size {smallest} (or the true size, if larger)"
     else:
-        yield "  next       ssmbook detect RECORDING CHECKPOINT --video OUT.gif; with boxes, ssmbook preprocess"
+        yield "  next       ssmbook view RECORDING, ssmbook detect RECORDING; with boxes, ssmbook preprocess"
 
 
 def _rate(per_s: float) -> str:
@@ -161,10 +161,10 @@ def _convert(options: argparse.Namespace) -> None:
 
     if os.path.exists(options.out) and os.path.samefile(options.recording, options.out):
         raise InputError(f"{options.out}: is the recording itself; give another name")
-    start, stop = options.start, options.stop
-    if start is not None and stop is not None and stop <= start:
-        raise InputError(f"--stop {stop} µs is not after --start {start} µs")
     with open_events(options.recording, *(options.size or (None, None))) as recording:
+        start, stop = (stamp(t, lambda: recording.start_us) for t in (options.start, options.stop))
+        if start is not None and stop is not None and stop <= start:
+            raise InputError(f"--stop {stop} µs is not after --start {start} µs")
         blocks = _cut(recording, start, stop, options.from_zero)
         count = write_events(options.out, blocks, recording.width, recording.height, options.to)
         if count == 0 and recording.start_us:

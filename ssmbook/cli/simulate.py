@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssmbook.cli.values import size
+from ssmbook.cli.values import print_facts, size
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def add(commands: Any) -> None:
     command.add_argument("--size", type=size, metavar="WxH", help="scale the video's frames, as 346x260")
     command.add_argument("--fps", type=float, help="frames per second at which the video was filmed")
     command.add_argument("--workers", type=int, default=2, help="processes that simulate a set (default: 2)")
+    command.add_argument("--json", action="store_true", help="print what was written as JSON")
     command.set_defaults(run=_simulate)
 
 
@@ -117,10 +118,13 @@ def _set(options: argparse.Namespace) -> None:
         simulation = replace(simulation, seed=options.seed)
     simulate_set(options.out, simulation, options.workers)
     counts = ", ".join(f"{count} {split}" for split, count in simulation.sequences.items())
-    print(
+    print_facts(
+        options.json,
+        {"written": options.out, "sequences": dict(simulation.sequences), "seed": simulation.seed},
         f"{options.out}: sequences: {counts}; {simulation.scene.width} × {simulation.scene.height} px, "
         f"{simulation.scene.duration_s:g} s each\n"
-        f"  next: ssmbook preprocess {options.out} OUT --sensor SENSOR.yaml (width, height, classes: [car, pedestrian])"
+        f"  next: ssmbook preprocess {options.out} OUT --sensor SENSOR.yaml "
+        "(width, height, classes: [car, pedestrian])",
     )
 
 
@@ -137,7 +141,9 @@ def _video(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     rate = result.events / max(result.seconds, 1e-6)
-    print(
+    print_facts(
+        options.json,
+        {"written": options.out, **asdict(result)},
         f"{options.out}: {result.events:,} events in {result.seconds:.3f} s ({rate:,.0f} per second), "
-        f"{result.width} × {result.height} px, from {result.frames} frames at {result.fps:g} per second"
+        f"{result.width} × {result.height} px, from {result.frames} frames at {result.fps:g} per second",
     )

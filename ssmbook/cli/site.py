@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ssmbook.cli.values import print_facts
 from ssmbook.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--root", type=Path, default=ROOT, help="folder of myst.yml (default: the checkout of this package)"
     )
+    command.add_argument("--json", action="store_true", help="print the path of what was built as JSON")
     command.set_defaults(run=_site)
 
 
@@ -48,7 +50,7 @@ def _site(options: argparse.Namespace) -> None:
         )
     myst = _tools()
     made = build_pdf(root, myst) if options.pdf else build_html(root, myst)
-    print(made)
+    print_facts(options.json, {"built": str(made)}, str(made))
 
 
 def build_html(root: Path, myst: str) -> Path:

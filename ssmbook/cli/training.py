@@ -97,6 +97,7 @@ def _add_train(commands: Any) -> None:
     )
     for name, kind, words in _SETTINGS:
         add(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"{words} (default: the profile's)")
+    add("--json", action="store_true", help="print the checkpoint, the steps and AP as JSON")
     command.set_defaults(run=_train)
 
 
@@ -161,6 +162,7 @@ def _train(options: argparse.Namespace) -> None:
     from ssmbook.study.checkpoints import check_counted
     from ssmbook.study.workspace import Workspace
     from ssmbook.training.run_folder import existing_run
+    from ssmbook.training.runs import describe_run
 
     changed = _changed(options, profile.training)
     name = options.name or _run_name(options, changed, profile.training)
@@ -169,7 +171,9 @@ def _train(options: argparse.Namespace) -> None:
     profile = replace(profile, training=replace(profile.training, **changed))
     if options.sensor:
         profile = replace(profile, sensor=options.sensor)
-    workspace = Workspace(profile, options.data_dir, representation=options.representation)
+    workspace = Workspace(
+        profile, options.data_dir, representation=options.representation, logger=options.logger
+    )
     if options.extend:
         existing_run(workspace.folder / "runs" / name)
     sets = workspace.preprocessed()
@@ -181,12 +185,14 @@ def _train(options: argparse.Namespace) -> None:
         options.accelerator,
         options.devices,
         options.nodes,
-        options.logger,
         options.init,
         name,
         "extend" if options.extend else "refuse" if options.name else "aside",
     )
-    print(path)
+    if getattr(rank_zero_only, "rank", 0):
+        return
+    run = describe_run(path.parent)
+    print_facts(options.json, {"checkpoint": str(path), **(run.row() if run else {})}, str(path))
 
 
 def _changed(options: argparse.Namespace, own: Training) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import ast
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 from ssmbook.errors import InputError
@@ -28,12 +28,28 @@ def literal(text: str) -> Any:
         return text
 
 
+START_HELP = "first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event"
+
+
+class SinceStart(int):
+    """µs after a recording's first event, in place of a stamp."""
+
+
 def time_us(text: str) -> int:
-    """A time in µs: 2500000, 2500ms or 2.5s."""
-    match = re.fullmatch(r"(-?\d{1,19}(?:\.\d{1,9})?)(us|ms|s|)", text.strip())
+    """A time in µs: 2500000, 2500ms or 2.5s on the recording's clock, or +2.5s after its first event."""
+    match = re.fullmatch(r"([+-]?)(\d{1,19}(?:\.\d{1,9})?)(us|ms|s|)", text.strip())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2500000 (µs), 2500ms or 2.5s")
-    return round(float(match[1]) * _UNITS[match[2]]) if "." in match[1] else int(match[1]) * _UNITS[match[2]]
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; write 2500000 (µs), 2500ms or 2.5s, or +2.5s after the first event"
+        )
+    sign, number, unit = match.groups()
+    value = round(float(number) * _UNITS[unit]) if "." in number else int(number) * _UNITS[unit]
+    return SinceStart(value) if sign == "+" else -value if sign else value
+
+
+def stamp(time: int | None, start_us: Callable[[], int]) -> int | None:
+    """A time of ``time_us`` on the recording's clock; ``start_us`` is asked for its first stamp where that counts."""
+    return start_us() + time if isinstance(time, SinceStart) else time
 
 
 def size(text: str) -> tuple[int, int]:

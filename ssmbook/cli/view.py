@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ssmbook.cli.values import check_paths, print_facts, size, time_us
+from ssmbook.cli.values import check_paths, print_facts, size, stamp, time_us
 from ssmbook.errors import InputError
 
 _EPILOG = """examples:
@@ -41,7 +41,11 @@ def add(commands: Any) -> None:
     speed.add_argument("--slow", type=float, metavar="N", help="slow motion: the video takes N times as long")
     add("--fps", type=float, help="pictures per second of a video (default: one per window, at most 50)")
     add("--size", type=size, metavar="WxH", help="the camera, for recordings that do not say it: 640x480")
-    add("--start", type=time_us, help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it")
+    add(
+        "--start",
+        type=time_us,
+        help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event",
+    )
     add("--stop", type=time_us, help="time to stop before")
     add("--json", action="store_true", help="print what was written as JSON")
     command.set_defaults(run=_view)
@@ -64,9 +68,8 @@ def _view(options: argparse.Namespace) -> None:
     with open_events(options.recording, *(options.size or (None, None))) as recording:
         if len(recording) == 0:
             raise InputError(f"{options.recording}: has no events to look at")
-        view = View(
-            recording, options.window, options.boxes or "", options.start, options.stop, options.palette
-        )
+        start, stop = (stamp(t, lambda: recording.start_us) for t in (options.start, options.stop))
+        view = View(recording, options.window, options.boxes or "", start, stop, options.palette)
         out = Path(options.out) if options.out else _temporary(recording.path)
         if ending == ".html":
             count, what = view.write_page(out), "events"

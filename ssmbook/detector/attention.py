@@ -1,6 +1,6 @@
 """Window and grid attention: a linear cost in the pixels, local and global by turns.
 
-Source: MaxViT (arXiv 2204.01697), section 3.2, as RVT (arXiv 2212.05598) uses it:
+Source: MaxViT (arXiv 2204.01697), multi-axis attention, as RVT (arXiv 2212.05598) uses it:
 
     x ← x + γ₁ · Attn(n₁(x)),    x ← x + γ₂ · MLP(n₂(x)).
 

@@ -111,7 +111,7 @@ def downsample(x: Tensor, p: Parameters, stride: int) -> Tensor:
 
 
 def attention_block(x: Tensor, p: Parameters, config: Config, partition: str) -> Tensor:
-    """x ← x + γ₁ Attn(n₁(x)), x ← x + γ₂ MLP(n₂(x)), x [N, H, W, C] (MaxViT, arXiv 2204.01697, section 3.2).
+    """x ← x + γ₁ Attn(n₁(x)), x ← x + γ₂ MLP(n₂(x)), x [N, H, W, C] (MaxViT, arXiv 2204.01697).
 
     ``partition`` says which tokens attend to each other: those of a p_h × p_w tile (window), or p_h × p_w tokens
     spread evenly over the whole image (grid). The window's input is normalised already, so its n₁ is the identity.

@@ -16,7 +16,6 @@ from ssmbook.evaluation.protocol import prophesee_filter, score_boxes
 from ssmbook.evaluation.streaming import Evaluation
 from ssmbook.events import BOX_DTYPE
 from ssmbook.events.simulate import DEMO_SCENE
-from ssmbook.study.workspace import book_root
 
 Corners = Sequence[tuple[float, float, float, float]]
 
@@ -70,18 +69,20 @@ def as_evaluation(
     return Evaluation(scores, truth, found, sequences, *sensor.frame_size, sensor)
 
 
-def shown(table: pd.DataFrame, name: str, profile: str) -> pd.DataFrame | None:
-    """A table of this profile; for ``smoke``, which has no results, the study's, or a line on how to get one."""
+def shown(table: pd.DataFrame, committed: pd.DataFrame, profile: str) -> pd.DataFrame | None:
+    """A table of this profile; for ``smoke``, whose networks are untrained, the study's, or a line on how to get one.
+
+    Args:
+        table: computed by this profile.
+        committed: the study's answer to the same question; empty where it has none.
+        profile: its name.
+    """
     if profile != "smoke":
         return table.round(1)
-    path = book_root() / "data" / "tables" / "study" / f"{name}.csv"
-    if path.exists():
-        return pd.read_csv(path).round(1)
+    if len(committed):
+        return committed.round(1)
     columns = ", ".join(str(column) for column in table.columns)
-    print(f"{name}.csv: {len(table)} rows of {columns}.")
-    print(
-        "The smoke profile's networks are untrained; `ssmbook reproduce` fills this table with trained ones."
-    )
+    print(f"a table of {columns};\nthe smoke profile's networks are untrained: ssmbook reproduce 08 fills it")
     return None
 
 

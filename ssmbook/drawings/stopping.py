@@ -15,12 +15,13 @@ from torch import Tensor
 from ssmbook import plots
 from ssmbook.dataset import EvaluationStreams, find_sequences
 from ssmbook.dataset.grid import BASE_HZ, BASE_MS
-from ssmbook.drawings.study import MODEL_NAMES, film_strip
+from ssmbook.drawings.study import film_strip
 from ssmbook.errors import InputError
 from ssmbook.evaluation.breakdown import time_at_rest
 from ssmbook.evaluation.moments import boxes_at, newest, read_truth
 from ssmbook.evaluation.streaming import Steps, evaluate
 from ssmbook.ssm.selective import SelectiveS5
+from ssmbook.study.answers import MODEL_NAMES
 from ssmbook.study.workspace import Workspace
 
 TIMES_MS = (-250.0, 250.0, 750.0, 1250.0, 1750.0, 2250.0)  # from the moment at which the object stops

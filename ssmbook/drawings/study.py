@@ -11,18 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ssmbook.drawings.diagrams import DATA, FIXED, TIME, arrow, box, canvas, note, operator
 from ssmbook.plots import GREY, MODEL_COLOURS, WIDTH_IN, show_boxes, show_image
+from ssmbook.study.answers import MODEL_NAMES
 
-#: How models are called in figures.
-MODEL_NAMES = {
-    "s5": "S5",
-    "s5-selective": "selective S5",
-    "mamba": "Mamba's form",
-    "s4d": "S4D",
-    "s4": "S4",
-    "convlstm": "ConvLSTM",
-    "none": "no recurrence",
-}
 ANSWER = ("s5-selective", "s5", "convlstm", "none")
 
 
@@ -97,6 +89,66 @@ def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
     ax.set(xlabel="at rest for (s)", ylim=(0, None))
     styles = [Line2D([], [], color=GREY, ls=ls) for ls in ("-", ":")]
     ax.legend(styles, ["state carried", "each chunk from zero"], frameon=False, fontsize=7, loc="upper right")
+
+
+States = tuple[Sequence[float], float]
+
+
+def worked_example(curves: Mapping[str, Mapping[str, States]], trained: States, moving_s: float) -> Figure:
+    """One mode's state over time, a panel for each mode of running, relative to the level of training at the stop.
+
+    Args:
+        curves: mode → step_scale, "1/k" or "1" → states from time 0 on, and the seconds between them.
+        trained: states and seconds of training.
+        moving_s: until when the object moves.
+    """
+    fig, axes = plt.subplots(1, len(curves), figsize=(WIDTH_IN, 2.4), sharey=True, layout="constrained")
+    states, stride = trained
+    level = states[round(moving_s / stride)]
+    for ax, (mode, own) in zip(axes, curves.items(), strict=True):
+        ax.axvspan(0, moving_s, color=GREY, alpha=0.15, lw=0)
+        for scale, look in (("1/k", "-"), ("1", "--")):
+            values, apart = own[scale]
+            times = apart * np.arange(len(values))
+            ax.plot(
+                times,
+                np.asarray(values) / level,
+                look,
+                color=MODEL_COLOURS["s5"],
+                label=f"step_scale {scale}",
+            )
+        ax.plot(
+            stride * np.arange(len(states)),
+            np.asarray(states) / level,
+            color="black",
+            lw=0.8,
+            label="training",
+        )
+        ax.set_title(mode)
+        ax.set(xlabel="time (s)", ylim=(0, 1.75))
+    axes[0].set_ylabel("state, 1 at the stop in training")
+    axes[1].legend(frameon=False, fontsize=7)
+    return fig
+
+
+def rate_paths() -> Figure:
+    """The paths from a frame to the output of a stage: through the state, through the skip, and straight on."""
+    fig, ax = canvas(12, 3.6)
+    box(ax, (1.1, 1.8), (1.8, 0.9), "frame $a_k$", DATA)
+    box(ax, (5.6, 2.9), (3.4, 0.9), r"state $x_k = \bar\Lambda x_{k-1} + \bar B a_k$, $C$", TIME)
+    box(ax, (5.6, 1.8), (1.6, 0.8), "skip $D$", FIXED)
+    box(ax, (9.0, 2.35), (1.2, 0.8), "GELU", FIXED)
+    operator(ax, (10.6, 1.8), "+")
+    arrow(ax, [(2.0, 1.95), (3.9, 2.9)], colour=TIME)
+    arrow(ax, [(2.0, 1.8), (4.8, 1.8)], colour=FIXED)
+    arrow(ax, [(7.3, 2.9), (8.4, 2.5)], colour=TIME)
+    arrow(ax, [(6.4, 1.8), (8.4, 2.2)], colour=FIXED)
+    arrow(ax, [(9.6, 2.3), (10.4, 1.93)])
+    arrow(ax, [(1.1, 1.35), (1.1, 0.6), (10.6, 0.6), (10.6, 1.58)], colour=FIXED)
+    arrow(ax, [(10.82, 1.8), (11.5, 1.8)])
+    note(ax, (11.75, 1.8), "$z_k$")
+    note(ax, (5.6, 0.3), "direct path: the present frame, whatever the step is", colour=FIXED)
+    return fig
 
 
 def film_strip(

@@ -1,6 +1,6 @@
 """Streaming AP: at any moment, what is known by then is scored against what is there then.
 
-Source: Li, Wang and Ramanan, Towards Streaming Perception (ECCV 2020, arXiv 2005.10420), eq. 1: the detections that
+Source: Li, Wang and Ramanan, Towards Streaming Perception (ECCV 2020, arXiv 2005.10420): the detections that
 are scored at time t are the newest whose computation has ended by t. A detector that runs more often knows newer ones,
 and pays for a latency in the same coin. Detections are not moved to the moment at which they are scored.
 """
@@ -126,9 +126,9 @@ def streaming_evaluation(
             in: nothing is known.
         sensor: whose protocol; moments of the first ``eval_skip_us`` do not count.
         latency_ms, compute_ms: see ``known_us``; arrays by sequence where they were measured step by step.
-        every_ms: score at this interval in ms from a sequence's first label to its last, boxes interpolated,
-            see ``boxes_at``; None: at each label time. Moments that coincide with all steps of a fast detector flatter
-            it by half a step: choose one that divides no stride, e.g. 7.
+        every_ms: score at this interval in ms from a sequence's first label to its last, boxes interpolated between
+            labels, see ``boxes_at``; None: at each label time. Moments that coincide with all steps of a fast detector
+            flatter it by half a step: choose one that divides no stride, e.g. 7.
 
     Raises:
         InputError: steps of a sequence that has no truth, or a time below 0.

@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections import deque
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 from ssmbook import plots
 from ssmbook.errors import InputError
 from ssmbook.events import Representation
+from ssmbook.live.html import page_text
 
 if TYPE_CHECKING:
     from ssmbook.live.stream import Detections  # which imports torch
@@ -162,7 +162,7 @@ class _Handler(RequestHandler):
 class _Home(_Handler):
     def get(self) -> None:
         self.set_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline' data:")
-        self.write(files("ssmbook.live").joinpath("page.html").read_text(encoding="utf-8"))
+        self.write(page_text("page.html"))
 
 
 class _Windows(_Handler):

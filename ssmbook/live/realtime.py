@@ -1,8 +1,8 @@
 """Detection in events as they come, in a memory that does not grow.
 
 One thread takes messages, cuts windows and makes their frames; the caller's runs the network. Between them wait at most
-a few frames: where the network is slower than the windows come, the oldest are dropped and counted. A network with a
-state then sees the next window later than it is used to.
+a few frames: where the network is slower than the windows come, the oldest are dropped and counted. The next step of a
+stream whose time scale follows is then as long as the time that has passed.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class _Feed(threading.Thread):
         Raises:
             InputError: they are many.
         """
-        sensor, stats = self.stream.sensor, self.stats
+        sensor, stats = self.stream.camera, self.stats
         inside = (events.x < sensor.width) & (events.y < sensor.height)
         if inside.all():
             return events
@@ -236,7 +236,7 @@ def detect_live(
         if waiting is not None:
             if waiting.life != life:
                 life = waiting.life
-                stream.step.reset()
+                stream.reset_state()
             found = stream.push_frame(waiting.frame, waiting.end_us)
             if tracker is not None:
                 found = Detections(found.t_us, tracker.update(found.boxes, found.t_us))

@@ -1,7 +1,8 @@
 """The runtimes that a detector's step can go through: PyTorch, or its exported form in onnxruntime or OpenVINO.
 
 The last two are extras (``pip install 'ssmbook[export]'``, ``'ssmbook[openvino]'``) and run on the CPU. The export is
-checked against PyTorch before it is used: eight frames with the state carried must give equal predictions.
+checked against PyTorch before it is used: eight frames with the state carried must give equal predictions, the last
+two after a gap.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from ssmbook.detector.model import Detector
+from ssmbook.detector.precision import autocast
 from ssmbook.errors import InputError
 from ssmbook.live.export import ExportedStep, export_onnx
 from ssmbook.live.step import NetworkStep
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")
+BF16 = " bf16"  # after a runtime's name: products in bfloat16, which is not checked against float32
+WITH_BF16 = ("torch", f"torch{BF16}", "onnxruntime", "openvino", f"openvino{BF16}")  # to be timed
 TOLERANCE = 1e-3  # relative, and absolute in px and of scores
 CHECKED = 8  # frames
 _EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}
@@ -35,11 +39,20 @@ class Step(Protocol):
     frame: torch.Tensor  # [1, 1, C, H, W], for its shape and type
     device: torch.device
 
-    def __call__(self, frame: torch.Tensor) -> torch.Tensor:
-        """Counts [C, H, W] → predictions [A, 5 + classes]."""
+    def __call__(self, frame: torch.Tensor, gap: float = 1.0) -> torch.Tensor:
+        """Counts [C, H, W] → predictions [A, 5 + classes], ``gap`` usual times after the frame before."""
 
     def reset(self) -> None:
         """Forget the past: the next frame is the first."""
+
+
+class BFloat16Step(NetworkStep):
+    """A step whose products are computed in bfloat16, as with ``--precision bf16`` of ``ssmbook evaluate``."""
+
+    def run(self, frame: torch.Tensor, states: Any, gap: float = 1.0) -> tuple[torch.Tensor, Any]:
+        with autocast(self.device, "bf16"):
+            predictions, states = super().run(frame, states, gap)
+        return predictions.float(), states
 
 
 class ExportedRun:
@@ -49,19 +62,27 @@ class ExportedRun:
         run: inputs by name → outputs by name.
         exported: for the states' names and shapes.
         frame: a frame [1, 1, C, H, W], for its shape and type.
+        step_scale: of a step without a gap.
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, run: Callable[[Arrays], Arrays], exported: ExportedStep, frame: torch.Tensor) -> None:
-        self.frame, self._run = frame, run
+    def __init__(
+        self,
+        run: Callable[[Arrays], Arrays],
+        exported: ExportedStep,
+        frame: torch.Tensor,
+        step_scale: float = 1.0,
+    ) -> None:
+        self.frame, self._run, self.step_scale = frame, run, step_scale
         self._start = {
             name: state.numpy() for name, state in zip(exported.names(), exported.start(), strict=True)
         }
         self._states = dict(self._start)
 
-    def __call__(self, frame: torch.Tensor) -> torch.Tensor:
-        out = self._run({"frame": frame.numpy()[None], **self._states})
+    def __call__(self, frame: torch.Tensor, gap: float = 1.0) -> torch.Tensor:
+        scale = np.array(self.step_scale * gap, np.float32)
+        out = self._run({"frame": frame.numpy()[None], "step_scale": scale, **self._states})
         self._states = {name: out[f"new_{name}"] for name in self._start}
         return torch.from_numpy(out["predictions"][0])
 
@@ -76,7 +97,7 @@ def installed(runtime: str) -> bool:
         "onnxruntime": ("onnxruntime", "onnxscript"),
         "openvino": ("openvino", "onnxscript"),
     }
-    return all(importlib.util.find_spec(name) is not None for name in needs[runtime])
+    return all(importlib.util.find_spec(name) is not None for name in needs[runtime.removesuffix(BF16)])
 
 
 def make_steps(
@@ -89,7 +110,7 @@ def make_steps(
     """Steps by runtime; the model is exported once for all that need it.
 
     Args:
-        runtimes: names of ``RUNTIMES``.
+        runtimes: names of ``WITH_BF16``.
         model, frame_hw, step_scale, dtype: as of ``NetworkStep``.
 
     Raises:
@@ -97,13 +118,17 @@ def make_steps(
             is not what PyTorch does.
     """
     plain = NetworkStep(model, frame_hw, step_scale, dtype)
-    steps: dict[str, Step] = {"torch": plain} if "torch" in runtimes else {}
-    others = [name for name in runtimes if name != "torch"]
+    steps: dict[str, Step] = {"torch": plain}
+    if f"torch{BF16}" in runtimes:
+        steps[f"torch{BF16}"] = BFloat16Step(model, frame_hw, step_scale, dtype)
+    others = [name for name in runtimes if name not in steps]
     for name in others:
-        if name not in RUNTIMES:
+        if name not in WITH_BF16:
             raise InputError(f"there is no runtime {name!r}; they are {', '.join(RUNTIMES)}")
         if not installed(name):
-            raise InputError(f"{name} is not installed: pip install 'ssmbook[{_EXTRAS[name]}]'; or use torch")
+            raise InputError(
+                f"{name} is not installed: pip install 'ssmbook[{_EXTRAS[name.removesuffix(BF16)]}]'; or use torch"
+            )
         if plain.device.type != "cpu":
             raise InputError(f"{name} runs on the CPU here, and the model is on {plain.device}; use torch")
     for name, step in _exported_steps(others, model, plain, step_scale).items():
@@ -120,13 +145,14 @@ def _exported_steps(
     if not names:
         return {}
     found: dict[str, Step | InputError] = {}
-    exported, frame_hw = ExportedStep(model, step_scale), (plain.frame.shape[3], plain.frame.shape[4])
+    exported, frame_hw = ExportedStep(model, None), (plain.frame.shape[3], plain.frame.shape[4])
     with tempfile.TemporaryDirectory() as folder:
-        path = export_onnx(model, Path(folder) / "step.onnx", frame_hw, step_scale=step_scale)
+        path = export_onnx(model, Path(folder) / "step.onnx", frame_hw, step_scale=None)
         for name in names:
-            step = ExportedRun(_LOADERS[name](path), exported, plain.frame)
+            step = ExportedRun(_LOADERS[name](path), exported, plain.frame, step_scale)
             try:
-                _check_equal(name, step, plain)
+                if not name.endswith(BF16):
+                    _check_equal(name, step, plain)
                 found[name] = step
             except InputError as error:
                 found[name] = error
@@ -159,8 +185,9 @@ def fastest_step(
 
 
 def _check_equal(name: str, step: Step, plain: NetworkStep) -> None:
-    for frame in _frames(plain.frame, CHECKED):
-        found, wanted = step(frame), plain(frame)
+    for k, frame in enumerate(_frames(plain.frame, CHECKED)):
+        gap = 3.0 if k >= CHECKED - 2 else 1.0
+        found, wanted = step(frame, gap), plain(frame, gap)
         if not torch.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE):
             most = float((found - wanted).abs().max())
             raise InputError(f"{name} computes other predictions than torch, by up to {most:g}; use torch")
@@ -185,11 +212,11 @@ def _load_onnxruntime(path: Path) -> Callable[[Arrays], Arrays]:
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def _load_openvino(path: Path) -> Callable[[Arrays], Arrays]:
+def _load_openvino(path: Path, precision: str = "f32") -> Callable[[Arrays], Arrays]:
     import openvino
 
     core = openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": precision}
     compiled = core.compile_model(core.read_model(path), "CPU", settings)
     request = compiled.create_infer_request()
     # An output may have names of its node beside the one that the export gave it.
@@ -203,4 +230,8 @@ def _load_openvino(path: Path) -> Callable[[Arrays], Arrays]:
     return run
 
 
-_LOADERS = {"onnxruntime": _load_onnxruntime, "openvino": _load_openvino}
+_LOADERS = {
+    "onnxruntime": _load_onnxruntime,
+    "openvino": _load_openvino,
+    f"openvino{BF16}": lambda path: _load_openvino(path, "bf16"),
+}

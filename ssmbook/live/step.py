@@ -23,7 +23,7 @@ class NetworkStep:
     Args:
         model: the detector; its device and precision are kept.
         frame_hw: (height, width) of the frames.
-        step_scale: see ``Detector.features``.
+        step_scale: see ``Detector.features``; a step after a gap is so many times as long.
         dtype: of the frames.
     """
 
@@ -44,22 +44,32 @@ class NetworkStep:
             self._capture()
 
     @torch.no_grad()
-    def __call__(self, frame: torch.Tensor) -> torch.Tensor:
-        """Counts [C, H, W] → predictions [A, 5 + classes]; on a GPU they are overwritten by the next call."""
+    def __call__(self, frame: torch.Tensor, gap: float = 1.0) -> torch.Tensor:
+        """Counts [C, H, W] → predictions [A, 5 + classes]; on a GPU they are overwritten by the next call.
+
+        Args:
+            frame: the next one.
+            gap: time since the frame before, in units of the usual one.
+        """
         if self._graph is None or self._predictions is None:
-            predictions, self.states = self.run(frame[None, None].to(self.device), self.states)
+            predictions, self.states = self.run(frame[None, None].to(self.device), self.states, gap)
             return predictions
         self.frame[0, 0].copy_(frame)
-        self._graph.replay()
+        if gap == 1.0:
+            self._graph.replay()
+        else:  # the graph's scale is a constant
+            predictions, states = self.run(self.frame, self.states, gap)
+            self._keep(states)
+            self._predictions.copy_(predictions)
         return self._predictions
 
     def reset(self) -> None:
         """Forget the past: the next frame is the first."""
         self.states = map_states(torch.Tensor.zero_, self.states)
 
-    def run(self, frame: torch.Tensor, states: Any) -> tuple[torch.Tensor, Any]:
+    def run(self, frame: torch.Tensor, states: Any, gap: float = 1.0) -> tuple[torch.Tensor, Any]:
         """What the graph does, operation by operation: a frame [1, 1, C, H, W] → predictions, new states."""
-        features, states = self.model.features(frame, states, self.step_scale)
+        features, states = self.model.features(frame, states, self.step_scale * gap)
         return self.model.predict(features)[0, 0], states
 
     @torch.no_grad()
@@ -68,11 +78,15 @@ class NetworkStep:
 
         def step() -> None:
             self._predictions, states = self.run(self.frame, self.states)
-            for old, new in zip(tensors_of(self.states), tensors_of(states), strict=True):
-                old.copy_(new)
+            self._keep(states)
 
         self._graph = record_graph(step, self.device)
         self.reset()
+
+    def _keep(self, states: Any) -> None:
+        """Copy states into the memory that the graph reads and writes."""
+        for old, new in zip(tensors_of(self.states), tensors_of(states), strict=True):
+            old.copy_(new)
 
 
 def record_graph(run: Callable[[], object], device: torch.device) -> torch.cuda.CUDAGraph:

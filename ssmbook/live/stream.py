@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -109,12 +110,16 @@ class EventWindows:
                 f"the stamps jump from {seen} to {max(latest)} µs; reset the stream where a recording begins"
             )
         self.stale += count - len(events)
-        if self._first is None and len(events):
-            self._first = int(events.t[0]) + (self.window_us or round(self.stride_us))
+        self.begin(events)
         if latest:
             self._clock = max([*latest, self._clock or 0])
         self._hold(events)
         return self._complete(-1 if now_us is None else int(now_us))
+
+    def begin(self, events: Events) -> None:
+        """Let the first window begin at the first of these events, unless it has begun."""
+        if self._first is None and len(events):
+            self._first = int(events.t[0]) + (self.window_us or round(self.stride_us))
 
     def _sorted(self, events: Events) -> Events:
         if len(events) == 0:
@@ -174,17 +179,21 @@ class StreamingDetector:
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
         rate_hz: windows a second ("held": what the windows are short for; they still come 20 a second).
         mode: ``"held"``, ``"true"`` or ``"sliding"``.
-        follow: ``step_scale`` is 20 / rate_hz; else it is 1.
+        follow: ``step_scale`` is 20 / rate_hz, times the strides since the window before where some were left out;
+            else it is 1.
         representation: a name of ``REPRESENTATIONS``; if not given, what the model was trained on, by its checkpoint.
             One without windows is read at the rate, and ``mode`` is without effect.
         confidence, iou: of the non-maximum suppression.
         score: what becomes the boxes' confidence, see ``to_boxes``.
         first_end_us: the end of the first window; None: one window after the first event.
+        shrink: frames are so many times smaller than the camera, see ``shrunk``.
         runtime: ``"torch"``, ``"onnxruntime"`` or ``"openvino"``, see ``runtimes``; ``"auto"``: the fastest of those
             that are installed and compute what torch does.
 
     Attributes:
         runtime: the one that is used.
+        camera: the sensor as given, whose events are taken.
+        sensor: the same as it is seen after ``shrink``; boxes are in pixels of its frames.
 
     Raises:
         InputError: an argument is out of range, the sensor's frames or classes do not fit the model, or the runtime is
@@ -204,11 +213,13 @@ class StreamingDetector:
         iou: float = 0.45,
         score: str = "product",
         first_end_us: int | None = None,
+        shrink: int = 1,
         runtime: str = "torch",
     ) -> None:
         if not 0 < rate_hz <= 10_000:
             raise InputError(f"rate_hz is {rate_hz}; it must be above 0 and at most 10,000")
-        self.sensor = get_sensor(sensor)
+        self.camera, self.shrink = get_sensor(sensor), shrink
+        self.sensor = shrunk_sensor(self.camera, shrink)
         self.represent = model_representation(model, self.sensor, representation)
         frame_hw, classes = self.sensor.frame_size, self.sensor.classes
         if model.num_classes != len(classes):
@@ -233,6 +244,7 @@ class StreamingDetector:
         else:
             self.runtime, self.step = _exported_step(runtime, model, frame_hw, scale, dtype)
         self.confidence, self.iou, self.score = confidence, iou, score
+        self._follows, self._last_us = follow, -1  # the end of the window before; -1: there is none
 
     def push(self, events: Events | np.ndarray | Any, now_us: int | None = None) -> list[Detections]:
         """Take the next events; detect in every window that is complete then.
@@ -254,17 +266,24 @@ class StreamingDetector:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """The windows that the next events complete, each as its end and its frame; arguments as of ``push``."""
         events = as_events(events)
-        for values, size, name in ((events.x, self.sensor.width, "x"), (events.y, self.sensor.height, "y")):
+        for values, size, name in ((events.x, self.camera.width, "x"), (events.y, self.camera.height, "y")):
             if len(events) and values.max() >= size:
                 i = int(np.argmax(values >= size))
                 raise InputError(f"event {i} has {name} = {values[i]}, outside the sensor's {size} px")
+        if self.shrink > 1:
+            self.windows.begin(events)
+            events = shrunk(events, self.shrink)
         for end, window in self.windows.push(events, now_us):
             frame = np.empty(self.represent.shape, self.represent.dtype)
             self.represent.write_frame([window], end, frame)
             yield end, frame
 
     def push_frame(self, frame: np.ndarray | torch.Tensor, t_us: int) -> Detections:
-        """Detect in the next frame [channels, height, width] of a representation, whose window ends at t_us."""
+        """Detect in the next frame [channels, height, width] of a representation, whose window ends at t_us.
+
+        Where the time scale follows, it follows t_us: after windows that were left out the step is as long as the time
+        that has passed.
+        """
         frame = torch.as_tensor(frame)
         wanted = tuple(self.step.frame.shape[2:])
         if tuple(frame.shape) != wanted:
@@ -274,20 +293,57 @@ class StreamingDetector:
                 f"the frame of the window that ends at {t_us} µs holds NaN or infinity; leave it out"
             )
         try:
-            rows = nms(self.step(frame), self.confidence, self.iou)[0]
+            rows = nms(self.step(frame, self._gap(t_us)), self.confidence, self.iou)[0]
         except InputError as error:
             raise InputError(f"in the window that ends at {t_us} µs {error}") from None
+        self._last_us = t_us
         return Detections(t_us, to_boxes([rows.cpu()], [t_us], self.score)[0])
+
+    def _gap(self, t_us: int) -> float:
+        """Strides since the window before; 1 for the first one, and where the time scale does not follow."""
+        passed = (t_us - self._last_us) / self.windows.stride_us
+        on_time = abs(passed - 1) * self.windows.stride_us <= 1  # ends are whole µs, strides need not be
+        return passed if self._follows and self._last_us >= 0 and passed > 0 and not on_time else 1.0
 
     def reset(self) -> None:
         """Forget events and state: another recording begins."""
         self.reset_events()
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        """Forget the network's state, and when its last window ended."""
         self.step.reset()
+        self._last_us = -1
 
     def reset_events(self) -> None:
         """Forget the events, but not the network's state."""
         self.windows = EventWindows(*self._times)
         self.represent.reset()
+
+
+def shrunk(events: Events, factor: int) -> Events:
+    """Events as a camera of 1/factor the resolution sees them: of its pixels, every factor-th of every factor-th row.
+
+    Summing the events of factor × factor pixels would make a pixel fire factor² times as often as those that a network
+    was trained on.
+    """
+    if factor == 1 or len(events) == 0:
+        return events
+    kept = (events.x % factor == factor // 2) & (events.y % factor == factor // 2)
+    return Events(events.t[kept], events.x[kept] // factor, events.y[kept] // factor, events.p[kept])
+
+
+def shrunk_sensor(sensor: Sensor, factor: int) -> Sensor:
+    """The sensor of ``shrunk`` events.
+
+    Raises:
+        InputError: factor is not a whole number from 1, or leaves nothing.
+    """
+    if not 1 <= factor <= min(sensor.width, sensor.height) // 2:
+        raise InputError(
+            f"frames cannot be {factor} times smaller than {sensor.width} × {sensor.height} px; give 1 or more"
+        )
+    return replace(sensor, width=-(-sensor.width // factor), height=-(-sensor.height // factor))
 
 
 def _exported_step(

@@ -67,11 +67,11 @@ def time_detector(
         frames: [channels, height, width] each, all of one size; the first ten are not counted.
         count: how many to time; fewer if there are fewer.
         confidence, iou: of the non-maximum suppression; by default those of the evaluation.
-        runtimes: names of ``RUNTIMES``; each frame goes through one after the other.
+        runtimes: names of ``runtimes.WITH_BF16``; each frame goes through one after the other.
 
     Returns:
-        For each runtime two rows, "network" and "network and post-processing", in ms: median, p5, p95, and the number
-        of windows.
+        For each runtime two rows, "network" and "network and post-processing", in ms: median, p5, p95; the number of
+        windows; and score_off, the largest difference of a score from that of the first runtime.
 
     Raises:
         InputError: fewer than eleven frames, count < 1, or a runtime cannot be used.
@@ -80,21 +80,26 @@ def time_detector(
         raise InputError(f"count is {count}; it must be at least 1")
     steps: dict[str, Step] = {}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runtimes}
+    off = dict.fromkeys(runtimes, 0.0)
     some = itertools.islice(frames, WARM_UP + count)
     for k, frame in enumerate(progress_bar(some, desc="time", unit="window", show=progress, leave=False)):
         if not steps:
             dtype = torch.from_numpy(frame).dtype
             steps = make_steps(tuple(runtimes), model, (frame.shape[1], frame.shape[2]), 1.0, dtype)
+        first: torch.Tensor | None = None
         for name, step in steps.items():
-            times = _time_one(step, torch.from_numpy(frame).to(step.device), k, confidence, iou)
+            *times, scores = _time_one(step, torch.from_numpy(frame).to(step.device), k, confidence, iou)
+            first = scores if first is None else first
+            off[name] = max(off[name], float((scores - first).abs().max()))
             if k >= WARM_UP:
-                taken[name].append(times)
+                taken[name].append((times[0], times[1]))
     if not all(taken.values()):
         raise InputError(f"there are too few windows: {WARM_UP} warm up, and at least one must follow")
     rows = []
     for name, times_of in taken.items():
         network, whole = 1e3 * np.array(times_of).T
-        rows += [_row(name, "network", network), _row(name, "network and post-processing", whole)]
+        for timed, ms in (("network", network), ("network and post-processing", whole)):
+            rows.append(_row(name, timed, ms) | {"score_off": off[name]})
     return pd.DataFrame(rows)
 
 
@@ -109,15 +114,17 @@ def _row(runtime: str, timed: str, ms: np.ndarray) -> dict[str, object]:
     }
 
 
-def _time_one(step: Step, frame: torch.Tensor, k: int, confidence: float, iou: float) -> tuple[float, float]:
-    """Seconds until the predictions are there, and until the boxes are."""
+def _time_one(
+    step: Step, frame: torch.Tensor, k: int, confidence: float, iou: float
+) -> tuple[float, float, torch.Tensor]:
+    """Seconds until the predictions are there, and until the boxes are; and the scores [A, 1 + classes]."""
     _wait(step.device)
     start = time.perf_counter()
     predictions = step(frame)
     _wait(step.device)
     predicted = time.perf_counter()
     to_boxes([rows.cpu() for rows in nms(predictions, confidence, iou)], [k])
-    return predicted - start, time.perf_counter() - start
+    return predicted - start, time.perf_counter() - start, predictions[:, 4:].cpu().clone()
 
 
 def _wait(device: torch.device) -> None:

@@ -7,6 +7,8 @@ import re
 import socket
 import stat
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -15,6 +17,7 @@ from ssmbook.events import Events
 from ssmbook.live.wire import DATAGRAM_EVENTS, END_US, Message, decode, encode, encode_text, read_messages
 
 BUFFER = 1 << 23  # bytes that the system is asked to hold for a socket; Linux gives up to net.core.rmem_max
+HELD = 1 << 26  # bytes of datagrams that wait for the detector
 _UDP = re.compile(r"udp://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 
 
@@ -23,15 +26,22 @@ def open_source(name: str, tell: Callable[[str], None]) -> Iterator[Iterator[Mes
     """The messages that come from somewhere, until the sender ends or closes it.
 
     Args:
-        name: ``"-"``: standard input; ``"udp://HOST:PORT"``: datagrams to this address; else a named pipe.
-        tell: is told of datagrams that are no messages.
+        name: ``"-"``: standard input; ``"udp://HOST:PORT"``: datagrams to this address, which are taken from now on,
+            read or not; else a named pipe.
+        tell: is told of datagrams that are no messages, and of those that were dropped.
 
     Raises:
         InputError: the address cannot be listened at, or the name leads to nothing.
     """
     if name.startswith("udp:"):
         with _socket(name, socket.socket.bind) as listener:
-            yield _datagrams(listener, tell)
+            inbox = _Inbox(listener, tell)
+            inbox.start()
+            try:
+                yield _datagrams(inbox, tell)
+            finally:
+                inbox.closed = True
+                inbox.join()
     elif name == "-":
         yield read_messages(lambda count: os.read(sys.stdin.fileno(), count))
     else:
@@ -39,11 +49,62 @@ def open_source(name: str, tell: Callable[[str], None]) -> Iterator[Iterator[Mes
             yield read_messages(file.read)
 
 
-def _datagrams(listener: socket.socket, tell: Callable[[str], None]) -> Iterator[Message]:
+class _Inbox(threading.Thread):
+    """Takes datagrams from the system as they come, for whoever has something else to do, such as to load a network.
+
+    The system's own buffer holds milliseconds of a busy camera; here 64 MB are held, and then the oldest dropped.
+    """
+
+    def __init__(self, listener: socket.socket, tell: Callable[[str], None]) -> None:
+        super().__init__(daemon=True, name="datagrams")
+        self.listener, self.tell = listener, tell
+        self.held: deque[bytes] = deque()
+        self.bytes = self.dropped = 0
+        self.changed = threading.Condition()
+        self.closed = False
+        self.error: OSError | None = None
+        listener.settimeout(0.2)
+
+    def run(self) -> None:
+        while not self.closed:
+            try:
+                data = self.listener.recv(1 << 16)
+            except TimeoutError:
+                continue
+            except OSError as error:
+                self.error = error
+            with self.changed:
+                if self.error is None:
+                    self._hold(data)
+                self.changed.notify()
+            if self.error is not None:
+                return
+
+    def _hold(self, data: bytes) -> None:
+        self.held.append(data)
+        self.bytes += len(data)
+        while self.bytes > HELD:
+            self.bytes -= len(self.held.popleft())
+            self.dropped += 1
+            if self.dropped & (self.dropped - 1) == 0:  # the 1st, 2nd, 4th, … of them
+                self.tell(f"{self.dropped} datagrams dropped, for {HELD >> 20} MB of them wait already")
+
+    def next(self) -> bytes:
+        """The next datagram, once it is there."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.held or self.error is not None)
+            if not self.held:
+                raise self.error or OSError
+            data = self.held.popleft()
+            self.bytes -= len(data)
+            return data
+
+
+def _datagrams(inbox: _Inbox, tell: Callable[[str], None]) -> Iterator[Message]:
     bad = 0
     while True:
         try:
-            message = decode(listener.recv(1 << 16))
+            message = decode(inbox.next())
         except InputError as error:
             bad += 1
             if bad & (bad - 1) == 0:  # the 1st, 2nd, 4th, … of them

@@ -13,7 +13,6 @@ import platform
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from ssmbook.events.box_folders import is_voc, voc_boxes, yolo_boxes
 from ssmbook.events.box_formats import coco_boxes
 from ssmbook.files import atomic_write
 from ssmbook.live.drawing import GroundTruth, draw_window
+from ssmbook.live.html import page_text
 from ssmbook.live.video import box_video
 from ssmbook.progress import progress_bar
 
@@ -65,9 +65,7 @@ class View:
         self.stop_us = stop_us
         width, height = recording.width, recording.height
         if width is None or height is None:
-            width, height = 1, 1
-            for block in recording.blocks():
-                width, height = max(width, int(block.x.max()) + 1), max(height, int(block.y.max()) + 1)
+            width, height = recording.smallest_size()
         self.width, self.height = width, height
         self.truth: GroundTruth | None = None
         self.names: Sequence[str] = ()
@@ -170,7 +168,7 @@ class View:
             },
             "boxes": self._boxes(),
         }
-        page = files("ssmbook.live").joinpath("view.html").read_text(encoding="utf-8")
+        page = page_text("view.html")
         text = json.dumps(content).replace("<", "\\u003c")  # a name cannot end the script
         page = page.replace('"EVENTS"', f'"{packed(events, self.start_us)}"').replace('"CONTENT"', text, 1)
         with atomic_write(out) as file:

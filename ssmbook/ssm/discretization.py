@@ -12,7 +12,7 @@ Discretization = Literal["bilinear", "zoh"]
 
 
 def discretize(Lambda: Tensor, step: Tensor, method: Discretization = "bilinear") -> tuple[Tensor, Tensor]:
-    """Λ̄ and the factor Δ̄ of B̄ = Δ̄ ∘ B, for modes Λ [P] and steps Δ [..., P] (arXiv 2208.04933, §2 and eq. 6).
+    """Λ̄ and the factor Δ̄ of B̄ = Δ̄ ∘ B, for modes Λ [P] and steps Δ [..., P] (arXiv 2208.04933, §3).
 
     bilinear: Λ̄ = (1 + ΔΛ/2) / (1 − ΔΛ/2), Δ̄ = Δ / (1 − ΔΛ/2);  zoh: Λ̄ = exp(ΔΛ), Δ̄ = (Λ̄ − 1) / Λ, which is Δ
     at Λ = 0.

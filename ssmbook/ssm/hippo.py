@@ -46,7 +46,7 @@ def legs_spectrum(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def s4d_spectrum(size: int, start: Literal["inv", "lin"]) -> tuple[np.ndarray, np.ndarray]:
-    """The starts of S4D (arXiv 2206.11893, eq. 8 and 9) as conjugate pairs: Λ [P] and unitary V [P, P].
+    """The starts of S4D (arXiv 2206.11893, §4) as conjugate pairs: Λ [P] and unitary V [P, P].
 
     lin: λ_n = −½ + iπn;  inv: λ_n = −½ + i (P/π) (P/(2n+1) − 1);  n = 0 … P/2 − 1, conjugates first, as in
     `legs_spectrum`. V Λ Vᴴ is real: [[Re, −Im], [Im, Re]] of each λ.

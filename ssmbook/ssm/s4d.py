@@ -1,6 +1,6 @@
 """S4D: a diagonal state-space model for each feature (Gu et al. 2022, arXiv 2206.11893).
 
-K_l = 2 Re Σ_n C_n B̄_n exp(ΔA_n)^l,   B̄ = (exp(ΔA) − 1)/A ∘ B             (eq. 4 and 6, zoh; B = 1)
+K_l = 2 Re Σ_n C_n B̄_n exp(ΔA_n)^l,   B̄ = (exp(ΔA) − 1)/A ∘ B             (zoh; B = 1)
 """
 
 import math

@@ -1,6 +1,6 @@
 """S5: one diagonal, multi-input multi-output state-space layer (Smith et al. 2023, arXiv 2208.04933).
 
-    dx/dt = Λ x + B u,   y = Re(C x) + D ∘ u                                  (eq. 1, diagonalised: eq. 4)
+    dx/dt = Λ x + B u,   y = Re(C x) + D ∘ u                                  (eq. 1, diagonalised: §3)
     x_k = Λ̄ x_{k−1} + B̄ u_k,   y_k = Re(C x_k) + D ∘ u_k                     (eq. 2, discretised)
 
 The state goes in and comes out, so that a sequence may arrive in chunks or step by step. In the code

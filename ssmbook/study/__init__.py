@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from ssmbook.study.plan import plan_study as plan_study
     from ssmbook.study.profiles import PROFILES as PROFILES
     from ssmbook.study.profiles import get_profile as get_profile
-    from ssmbook.study.rates import collect_arms as collect_arms
     from ssmbook.study.rates import pivot as pivot
     from ssmbook.study.rates import read_arms as read_arms
-    from ssmbook.study.rates import run_arms as run_arms
     from ssmbook.study.rates import step_scale as step_scale
-    from ssmbook.study.rates import train_models as train_models
     from ssmbook.study.sizes import sizes_table as sizes_table
+    from ssmbook.study.sweep import collect_arms as collect_arms
+    from ssmbook.study.sweep import run_arms as run_arms
+    from ssmbook.study.sweep import train_models as train_models
     from ssmbook.study.tables import PAPER_TABLE_1 as PAPER_TABLE_1
+    from ssmbook.study.tables import QUOTED_RATES as QUOTED_RATES
+    from ssmbook.study.tables import in_words as in_words
     from ssmbook.study.tables import write_table as write_table
     from ssmbook.study.workspace import Workspace as Workspace
 
@@ -33,23 +35,25 @@ _HOMES = {
     "PAPER_TABLE_1": "tables",
     "PROFILES": "profiles",
     "Profile": "arms",
+    "QUOTED_RATES": "tables",
     "RATES_HZ": "arms",
     "VARIANTS": "arms",
     "Variant": "arms",
     "Workspace": "workspace",
     "ap_by_precision": "checkpoints",
     "checkpoint_sensor": "checkpoints",
-    "collect_arms": "rates",
+    "collect_arms": "sweep",
     "evaluate_checkpoint": "checkpoints",
     "get_profile": "profiles",
+    "in_words": "tables",
     "pivot": "rates",
     "plan_study": "plan",
     "read_arms": "rates",
-    "run_arms": "rates",
+    "run_arms": "sweep",
     "score_table": "checkpoints",
     "sizes_table": "sizes",
     "step_scale": "rates",
-    "train_models": "rates",
+    "train_models": "sweep",
     "write_table": "tables",
 }
 

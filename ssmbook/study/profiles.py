@@ -6,6 +6,7 @@ profile    data                  for
 smoke      tiny simulated set    the committed notebooks, and their test
 demo       simulated set         ``ssmbook reproduce``: what a newcomer runs
 study      simulated set         the tables that the book shows: a set on which memory counts, all variants, three seeds
+camera     simulated set         the network that ``ssmbook detect`` runs by default: all kinds of sensors and motions
 gen1-*     Gen1, as distributed  GPU nodes, with papermill or the command line
 gen4-*     1 Mpx ("gen4")        GPU nodes, with papermill or the command line
 ========== ===================== ==========================================================
@@ -19,7 +20,7 @@ from dataclasses import replace
 from ssmbook.dataset import Sensor
 from ssmbook.dataset.grid import BASE_HZ
 from ssmbook.errors import InputError, shown
-from ssmbook.events.simulate import DEMO_SCENE, MEMORY_SET, Simulation
+from ssmbook.events.simulate import DEMO_SCENE, DETECTOR_SET, MEMORY_SET, Simulation
 from ssmbook.study.arms import MAIN, VARIANTS, Arm, LongRange, Profile
 from ssmbook.study.profile_files import read_profile
 from ssmbook.training.settings import Training
@@ -114,6 +115,18 @@ _DEMO = Training(
 # Chunks that begin in the middle of a sequence's past teach what to remember.
 _MEMORY = replace(_DEMO, steps=600, validate_every=300, burn_in=40)
 
+# Streams among the chunks teach a state that is carried, and flips and zooms more objects than the set holds.
+_CAMERA = replace(
+    _DEMO,
+    steps=2400,
+    sequence_length=8,
+    learning_rate=5e-3,
+    augment=True,
+    sampling="mixed",
+    validate_every=800,
+    save_every=100,
+)
+
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -147,6 +160,14 @@ PROFILES = {
             seeds=(0, 1, 2),
             simulation=MEMORY_SET,
             data="memory",
+        ),
+        Profile(
+            name="camera",
+            sensor=Sensor.simulated(width=160, height=128),
+            model="sim-tiny",
+            training=_CAMERA,
+            arms=(Arm("s5-selective", "sliding", follow=True, rates_hz=(20.0, 200.0)),),
+            simulation=DETECTOR_SET,
         ),
         Profile(name="gen1-small", sensor="gen1", model="gen1-small", training=_GEN1, arms=ALL_ARMS),
         Profile(name="gen1-base", sensor="gen1", model="gen1-base", training=_GEN1, arms=ALL_ARMS),

@@ -7,6 +7,7 @@ table                     question
 ``streaming.csv``         what is known at any moment, by rate and latency: streaming AP, of fast objects too
 ``delays.csv``            how long until an object is known, from its entry and from its start after rest
 ``causes.csv``            AP with input or state replaced: held at 20 Hz, empty, another sequence's, cut stage by stage
+``memory.csv``            how long the layers remember, from their weights: ``time_constants``
 ========================  ===================================================================================
 """
 
@@ -35,6 +36,7 @@ from ssmbook.evaluation.interventions import (
 from ssmbook.evaluation.moments import read_truth, streaming_evaluation
 from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.files import read_json, write_json
+from ssmbook.study.answers import time_constants
 from ssmbook.study.rates import REST_S
 from ssmbook.study.tables import read_table, write_table
 from ssmbook.study.workspace import Workspace
@@ -102,6 +104,19 @@ def cause_rows(place: Workspace, variant: str, rate_hz: float, name: str) -> dic
     return {"causes": [row | dict(zip(words, rest["AP"], strict=True))]}
 
 
+def ask_weights(workspace: Workspace) -> None:
+    """``memory.csv``'s rows of all models of a profile that are here; none is trained for them."""
+    for seed in workspace.seeds:
+        place = workspace.with_seed(seed)
+        for variant in workspace.profile.variants:
+            if (place.run(variant) / MODEL).exists():
+                _kept(place, variant, ("memory",), partial(_memory_rows, place, variant))
+
+
+def _memory_rows(place: Workspace, variant: str) -> dict[str, list[dict[str, Any]]]:
+    return {"memory": time_constants(place.model(variant)).to_dict("records")}
+
+
 def ask(
     place: Workspace, variant: str, rates_hz: Iterable[float] = STREAMING_HZ, causes: Iterable[str] = ()
 ) -> None:
@@ -140,7 +155,11 @@ def collect_answers(workspace: Workspace) -> dict[str, pd.DataFrame]:
     found = {}
     for name, rows in tables.items():
         table = pd.DataFrame(rows)
-        keys = [key for key in ("model", "seed", "rate_hz", "latency_ms", "kind", "replaced") if key in table]
+        keys = [
+            key
+            for key in ("model", "seed", "rate_hz", "latency_ms", "kind", "replaced", "stage")
+            if key in table
+        ]
         path = workspace.tables / f"{name}.csv"
         if path.exists():  # those of other machines
             table = pd.concat([read_table(path), table]).drop_duplicates(keys, keep="last")

@@ -40,7 +40,6 @@ from ssmbook.evaluation.breakdown import ap_by_rest
 from ssmbook.evaluation.protocol import METRICS, score_boxes
 from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.files import read_json, write_json
-from ssmbook.processes import run_calls
 from ssmbook.progress import progress_bar
 from ssmbook.study.arms import Arm
 from ssmbook.study.tables import read_table, write_table
@@ -121,6 +120,16 @@ class Trained:
     variant: str
     cells: tuple[Cell, ...]
 
+    @property
+    def folder(self) -> Path:
+        """Of its training run."""
+        return self.workspace.run(self.variant)
+
+    @property
+    def sets(self) -> set[tuple[float, float]]:
+        """Windows and strides in ms of its cells."""
+        return {cell.inputs for cell in self.cells}
+
     def run(self, device: str = "", progress: bool = True) -> list[dict[str, Any]]:
         """Train it where it is missing, and compute the cells that are; see ``run_arms``."""
         exact_float32()
@@ -130,10 +139,17 @@ class Trained:
         weights = hashlib.sha256(file.read_bytes()).hexdigest()
         missing = {cell.inputs for cell in self.cells if not _kept(cell, weights).exists()}
         self.workspace.prepare(sorted(missing), ("test",))
-        cells = progress_bar(
-            self.cells, desc=self.workspace.run(self.variant).name, unit="cell", show=progress
-        )
+        cells = progress_bar(self.cells, desc=self.folder.name, unit="cell", show=progress)
         return [_measure(cell, weights, device, progress) for cell in cells]
+
+    def kept(self) -> list[dict[str, Any]]:
+        """The results of the cells that were computed with the weights in its folder."""
+        file = self.folder / MODEL
+        if not file.exists():
+            return []
+        weights = hashlib.sha256(file.read_bytes()).hexdigest()
+        results = [_read_kept(_kept(cell, weights)) for cell in self.cells]
+        return [result for result in results if result is not None]
 
 
 def lowest_rate(arms: Iterable[Arm]) -> float:
@@ -177,94 +193,6 @@ def models_of(workspace: Workspace, arms: Iterable[Arm] | None = None) -> list[T
     return models
 
 
-def collect_arms(workspace: Workspace) -> pd.DataFrame:
-    """The tables of what was computed so far, here or elsewhere, written without computing anything: ``run_arms``."""
-    models = models_of(workspace)
-    found = known_results(workspace, models)
-    for number, model in enumerate(models):
-        file = model.workspace.run(model.variant) / MODEL
-        if number not in found and file.exists():
-            weights = hashlib.sha256(file.read_bytes()).hexdigest()
-            results = [_read_kept(_kept(cell, weights)) for cell in model.cells]
-            if None not in results:
-                found[number] = [result for result in results if result is not None]
-    _write(workspace, models, found)
-    return pd.DataFrame(_rows(cells_of(workspace), models, found))
-
-
-def run_arms(
-    workspace: Workspace,
-    arms: Iterable[Arm] | None = None,
-    progress: bool = True,
-    device: str = "",
-    workers: int = 1,
-) -> pd.DataFrame:
-    """Evaluate each arm of a profile at each of its rates, with each of its seeds, on the test split.
-
-    A cell that was computed before with the same weights is read from ``runs/<variant>/rates``, and a model whose cells
-    all stand in the profile's ``rates.csv`` is not trained at all; so an interrupted table goes on where it stopped,
-    on this machine or another.
-
-    Args:
-        workspace: of the profile; models that are missing are trained first.
-        arms: the profile's if not given; with those, ``rates.csv`` and ``rest.csv`` are written as models are done.
-        progress: show a bar.
-        device: of PyTorch; a GPU where there is one.
-        workers: processes that train and evaluate, a model each at a time; they share this machine's threads.
-
-    Returns:
-        One row per seed, arm and rate: set, model, input, mode, step_scale ("1/k" or "1"), carry, rate_hz, window_ms,
-        stride_ms, seed, score (what ranks detections), the metrics in 0..1, AP_common (on the label frames that all
-        rates have), weights (the hash of the model) and cell (the fingerprint of what decides the row).
-
-    Raises:
-        InputError: a model was trained on another grid, e.g. that of a set with windows every 125 ms: then 20 Hz is not
-            its rate, and k not how much faster it runs.
-    """
-    models = models_of(workspace, arms)
-    found = known_results(workspace, models) if arms is None else {}
-    todo = [i for i in range(len(models)) if i not in found]
-    _prepare(workspace, [models[i] for i in todo])
-    calls = [(models[i], device, progress and workers == 1, workers) for i in todo]
-    bar = progress_bar(
-        run_calls(_run, calls, workers, None), desc="models", unit="model", show=progress, total=len(todo)
-    )
-    for number, result in bar:
-        if isinstance(result, BaseException):
-            raise result
-        found[todo[number]] = result
-        if arms is None:
-            _write(workspace, models, found)
-    return pd.DataFrame(_rows(cells_of(workspace, arms), models, found))
-
-
-def train_models(workspace: Workspace, workers: int = 1, progress: bool = True) -> dict[str, Path]:
-    """The checkpoints of a profile's models with its first seed, trained where they are missing, side by side.
-
-    Args:
-        workers: processes, a model each at a time; they share this machine's threads.
-    """
-    place = workspace.with_seed(workspace.seeds[0])
-    names = place.profile.variants
-    place.prepare([(BASE_MS, BASE_MS)])
-    files: dict[str, Path] = {}
-    for number, result in run_calls(_train, [(place, name, workers) for name in names], workers, None):
-        if isinstance(result, BaseException):
-            raise result
-        files[names[number]] = result
-    return {name: files[name] for name in names}
-
-
-def _train(place: Workspace, variant: str, workers: int) -> Path:
-    _share_threads(workers)
-    return place.train(variant)
-
-
-def _share_threads(workers: int) -> None:
-    if workers > 1:  # in a process of its own, which this sets up for good
-        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-
-
 def read_arms(workspace: Workspace, name: str = RATES_CSV) -> pd.DataFrame:
     """A table of ``run_arms`` that was computed before; an InputError that says what makes it."""
     path = workspace.tables / name
@@ -273,19 +201,6 @@ def read_arms(workspace: Workspace, name: str = RATES_CSV) -> pd.DataFrame:
             f"{path}: nothing was computed yet; run ssmbook reproduce --profile {workspace.profile.name}"
         )
     return read_table(path)
-
-
-def _run(model: Trained, device: str, progress: bool, workers: int) -> list[dict[str, Any]]:
-    _share_threads(workers)
-    return model.run(device, progress)
-
-
-def _prepare(workspace: Workspace, models: list[Trained]) -> None:
-    """Make the sets that models need, each representation's from one reading of the raw set."""
-    places = {model.workspace.profile.representation: model.workspace for model in models}
-    for name, place in places.items():
-        own = [model for model in models if model.workspace.profile.representation == name]
-        place.prepare(sorted({cell.inputs for model in own for cell in model.cells}), ("test",))
 
 
 def known_results(workspace: Workspace, models: list[Trained]) -> dict[int, list[dict[str, Any]]]:
@@ -318,7 +233,9 @@ def known_results(workspace: Workspace, models: list[Trained]) -> dict[int, list
     return known
 
 
-def _rows(cells: list[Cell], models: list[Trained], found: dict[int, list[dict]]) -> Iterator[dict[str, Any]]:
+def rows_of(
+    cells: list[Cell], models: list[Trained], found: dict[int, list[dict]]
+) -> Iterator[dict[str, Any]]:
     """The rows of the cells whose models are done, in the order of the cells."""
     results = {
         tuple(cell.row().values()): result
@@ -330,9 +247,9 @@ def _rows(cells: list[Cell], models: list[Trained], found: dict[int, list[dict]]
             yield {**cell.row(), **result["metrics"], "weights": result["weights"], "cell": cell.fingerprint}
 
 
-def _write(workspace: Workspace, models: list[Trained], found: dict[int, list[dict]]) -> None:
+def write_tables(workspace: Workspace, models: list[Trained], found: dict[int, list[dict]]) -> None:
     """The tables, of the models that are done."""
-    rows = list(_rows(cells_of(workspace), models, found))
+    rows = list(rows_of(cells_of(workspace), models, found))
     if not rows:  # what other settings gave stays as it is
         return
     write_table(workspace.tables / RATES_CSV, pd.DataFrame(rows), profile=workspace.profile.name)

@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -45,9 +46,13 @@ from ssmbook.files import existing_folder
 from ssmbook.progress import tell
 from ssmbook.study.arms import Profile
 from ssmbook.study.profiles import get_profile
+from ssmbook.training.loggers import check_logger
 from ssmbook.training.run import train
 from ssmbook.training.run_folder import Older
 from ssmbook.training.settings import Training
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 SPLITS = ("train", "val", "test")
 
@@ -76,6 +81,10 @@ class Workspace:
             folder that holds ``raw/{train,val,test}``, or the preprocessed set itself.
         workers: processes that simulate and preprocess.
         representation: of the events, instead of the profile's.
+        logger: where the metrics of its runs go besides ``metrics.csv``, see ``ssmbook.training.run``.
+
+    Raises:
+        InputError: there is no such profile, representation or logger.
     """
 
     def __init__(
@@ -84,7 +93,10 @@ class Workspace:
         data_dir: str | Path = "",
         workers: int = 2,
         representation: str = "",
+        logger: str = "csv",
     ) -> None:
+        check_logger(logger)
+        self.logger = logger
         self.profile: Profile = get_profile(profile)
         if representation:
             self.profile = replace(self.profile, representation=representation)
@@ -92,7 +104,7 @@ class Workspace:
         root = book_root()
         name = self.profile.name
         own = root / "data" / name
-        self.folder = Path(data_dir) if data_dir else own
+        self.folder = Path(data_dir).absolute() if data_dir else own
         self.given = bool(data_dir) and self.folder.resolve() != own
         if self.given:  # data of another place has tables of its own
             place = self.folder.resolve()
@@ -123,6 +135,12 @@ class Workspace:
         own.profile = replace(self.profile, training=training, seeds=())
         return own
 
+    def at(self, data_dir: str | Path) -> Workspace:
+        """The same profile and folders of tables, with data and runs in another folder."""
+        own = copy.copy(self)
+        own.folder = Path(data_dir).absolute()
+        return own
+
     def with_representation(self, representation: str) -> Workspace:
         """The same data and folders of tables, with models of another representation's frames."""
         own = copy.copy(self)
@@ -148,9 +166,14 @@ class Workspace:
         self.prepare([(window_ms, stride_ms)], splits)
         return self._set_folder(window_ms, stride_ms)
 
-    def prepare(self, settings: Iterable[tuple[float, float]], splits: tuple[str, ...] = SPLITS) -> None:
+    def prepare(
+        self,
+        settings: Iterable[tuple[float, float]],
+        splits: tuple[str, ...] = SPLITS,
+        client: Client | None = None,
+    ) -> None:
         """Make the sets of several windows and strides in ms, those that are missing, from one reading of the
-        raw set."""
+        raw set; on a Dask cluster where its client is given."""
         sets = {
             folder: {
                 "representation": self.kind.name,
@@ -162,9 +185,9 @@ class Workspace:
         }
         # Of several processes the first makes them; the others wait for it before they train.
         if sets and not getattr(rank_zero_only, "rank", 0):
-            self._preprocess(sets, splits)
+            self._preprocess(sets, splits, client)
 
-    def _preprocess(self, sets: dict[Path, dict], splits: tuple[str, ...]) -> None:
+    def _preprocess(self, sets: dict[Path, dict], splits: tuple[str, ...], client: Client | None) -> None:
         """Make sets, those together that have the same label frames.
 
         Slower than labels come, a set has every n-th label frame: else its grid would have a window at each of them.
@@ -179,7 +202,7 @@ class Workspace:
             with warnings.catch_warnings():
                 if self.profile.simulation is not None:  # its labels may come more often, by intent
                     warnings.filterwarnings("ignore", ".* off the grid")
-                preprocess_sets(raw, some, sensor, splits, self.workers)
+                preprocess_sets(raw, some, sensor, splits, self.workers, client)
 
     def _set_folder(self, window_ms: float, stride_ms: float) -> Path:
         if (window_ms, stride_ms) == (BASE_MS, BASE_MS) and (self.folder / "train").is_dir():
@@ -281,7 +304,6 @@ class Workspace:
         accelerator: str = "auto",
         devices: int = 1,
         nodes: int = 1,
-        logger: str = "csv",
         init: str | Path = "",
         name: str = "",
         older: Older = "aside",
@@ -290,7 +312,7 @@ class Workspace:
 
         Args:
             variant, init: see ``new_model``.
-            accelerator, devices, nodes, logger, older: see ``ssmbook.training.run``.
+            accelerator, devices, nodes, older: see ``ssmbook.training.run``.
             name: of the run's folder; see ``run`` for the default.
         """
         begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
@@ -304,7 +326,7 @@ class Workspace:
             accelerator=accelerator,
             devices=devices,
             nodes=nodes,
-            logger=logger,
+            logger=self.logger,
             older=older,
             parameters={"profile": self.profile.name, **begun, **given},
             trained_on=TrainedOn(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from training_set import make_set
 
 from ssmbook.cli import main, make_parser
 from ssmbook.detector import save_checkpoint
@@ -102,6 +103,45 @@ def test_json(files, capsys):
         assert keys <= set(found[0] if isinstance(found, list) else found)
 
 
+def test_json_of_what_is_made(tmp_path, monkeypatch, capsys):
+    from ssmbook.cli import site
+    from ssmbook.dataset import published
+    from ssmbook.events import simulate
+    from ssmbook.study import chapters
+
+    sensor = f"width: {SIZE}\nheight: {SIZE}\nclasses: [car, pedestrian]\nlabel_interval_ms: 50\n"
+    (tmp_path / "sensor.yaml").write_text(sensor)
+    (tmp_path / "myst.yml").write_text("")
+    make_set(tmp_path)
+    chapter = tmp_path / "01_events.ipynb"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(published, "download_set", lambda name, folder, *rest: [Path(folder) / "raw" / "val"])
+    monkeypatch.setattr(simulate, "simulate_set", lambda *arguments: None)
+    for name in ("refresh", "reproduce"):
+        monkeypatch.setattr(chapters, name, lambda *arguments: [chapter])
+    monkeypatch.setattr(site, "build_html", lambda root, myst: root / "index.html")
+    monkeypatch.setattr(site, "_tools", lambda: "myst")
+    preprocess = ["preprocess", "raw", "out", "--sensor", "sensor.yaml", "--workers", "1"]
+    for command, found in (
+        (["download", "gen1", "--raw", "--split", "val"], ["data/gen1/raw/val"]),
+        ([*preprocess, "--dry-run"], {"sequences": 5, "without_labels": 0}),
+        (preprocess, {"made": 5, "failed": {}}),
+        (preprocess, {"made": 0, "there": 5}),
+        (["simulate", "smoke", "--out", "simulated"], {"written": "simulated", "seed": 0}),
+        (
+            ["reproduce", "01", "--profile", "smoke"],
+            {"chapters": [str(chapter)], "outputs": [], "answer": ""},
+        ),
+        (["refresh", "01"], [str(chapter)]),
+        (["site", "--root", "."], {"built": str(tmp_path / "index.html")}),
+    ):
+        assert main([*command, "--json"]) == 0
+        written = json.loads(capsys.readouterr().out)
+        if "--dry-run" in command:
+            (written,) = written.values()
+        assert written == found if isinstance(found, list) else written.items() >= found.items()
+
+
 def test_exit_codes(files, capsys):
     assert main(["info", "drive.raw"]) == 0
     assert main(["info", "missing"]) == 1
@@ -129,6 +169,7 @@ def test_wrong_names_are_refused_before_torch_is_imported(files):
         ["train", "--profile", "missing"],
         ["train", "--recurrence", "missing"],
         ["reproduce", "--profile", "missing"],
+        ["sweep", "missing"],
         ["time", "missing.ckpt"],
         ["export", "missing.ckpt", "a.onnx"],
         ["view", "missing.raw"],
@@ -142,7 +183,14 @@ def test_wrong_names_are_refused_before_torch_is_imported(files):
 
 def test_the_shell_completes_commands_and_options(tmp_path):
     pytest.importorskip("argcomplete")
-    lines = {"ssmbook det": "detect", "ssmbook detect --pal": "--palette", "ssmbook view --palette d": "dark"}
+    lines = {
+        "ssmbook det": "detect",
+        "ssmbook detect --pal": "--palette",
+        "ssmbook view --palette d": "dark",
+        "ssmbook sw": "sweep",
+        "ssmbook sweep smoke --executor s": "slurm",
+        "ssmbook ru": "runs",
+    }
     for line, wanted in lines.items():
         environment = {
             **os.environ,

@@ -7,13 +7,14 @@ import socket
 import threading
 import time
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from ssmbook.errors import InputError
 from ssmbook.events import DatWriter, Events, open_events
-from ssmbook.live import StreamingDetector, Tracker, realtime
+from ssmbook.live import StreamingDetector, Tracker, realtime, transport
 from ssmbook.live.page import LivePage
 from ssmbook.live.play import PACKET_US, play
 from ssmbook.live.realtime import LiveStats, detect_live
@@ -28,7 +29,7 @@ class FakeNetwork:
     def __init__(self, stream, seconds=0.0):
         self.frames, self.resets = [], 0
         stream.push_frame = lambda frame, end: self.run(frame, end, seconds)
-        stream.step.reset = self.reset
+        stream.reset_state = self.reset
 
     def run(self, frame, end, seconds):
         from ssmbook.events import BOX_DTYPE
@@ -90,6 +91,24 @@ def test_a_slow_network_drops_the_oldest_windows_and_says_how_many(stream):
     assert network.frames[-1][0] >= 350_000  # the newest is never dropped
     assert any("windows dropped so far" in line for line in told)
     assert f"{stats.dropped:,} windows dropped" in str(stats)
+
+
+def test_after_dropped_windows_the_step_is_as_long_as_the_time_that_passed():
+    stream = StreamingDetector(model_of().float(), SENSOR, follow=True)
+    step, gaps = stream.step, []
+
+    def slow(frame, gap):
+        time.sleep(0.05)
+        gaps.append(gap)
+        return step(frame, gap)
+
+    slow.frame = step.frame
+    stream.step = slow
+    windows, stats, _ = run(stream, packets(random_events(), 400_000))
+    ends = np.array([window.found.t_us for window in windows])
+    assert stats.dropped >= 2
+    assert gaps == [1.0, *(np.diff(ends) / 50_000)]
+    assert max(gaps) > 1
 
 
 def test_memory_does_not_grow(stream):
@@ -211,6 +230,30 @@ def test_what_is_sent_arrives(way, tmp_path):
         assert [m.number for m in found] == list(range(len(found)))
         assert found[-1].now_us == END_US
     assert len(told) == (way == "udp")
+
+
+@pytest.mark.parametrize("held", [1 << 26, 50_000])
+def test_what_comes_by_udp_while_the_network_loads_is_kept_or_told(held, monkeypatch):
+    """Ten times as much as the system's buffer holds, sent before the first message is read."""
+    monkeypatch.setattr(transport, "HELD", held)
+    monkeypatch.setattr(transport, "BUFFER", 1 << 15)
+    name, told = f"udp://127.0.0.1:{free_port()}", []
+    events = random_events(20_000)
+    with open_source(name, told.append) as messages:
+        with open_target(name) as target:
+            for k in range(0, 20_000, 500):
+                target(Message(events[k : k + 500]))
+                time.sleep(0.005)
+        time.sleep(0.3)
+        found = list(messages)
+    lost = sum(b.number - a.number - 1 for a, b in pairwise(found))
+    if held == 1 << 26:
+        assert sum(len(message.events) for message in found) == 20_000
+        assert (told, lost) == ([], 0)
+    else:
+        assert sum(len(message.events) for message in found) < 20_000
+        assert any("datagrams dropped" in line for line in told)
+        assert found[-1].is_end
 
 
 def spoil(name):

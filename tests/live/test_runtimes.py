@@ -9,7 +9,7 @@ import torch
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE
 from ssmbook.live import StreamingDetector, runtimes, time_detector
-from ssmbook.live.runtimes import RUNTIMES, fastest_step, make_steps
+from ssmbook.live.runtimes import BF16, RUNTIMES, WITH_BF16, fastest_step, installed, make_steps
 from ssmbook.live.step import NetworkStep
 from tests.detector.test_model import counts
 from tests.live.test_stream import SENSOR, SIZE, model_of, random_events
@@ -25,14 +25,21 @@ def model():
 
 def test_steps_equal_torch_over_100_carried_states(model):
     assert OTHERS
-    steps = make_steps(("torch", *OTHERS), model, (SIZE, SIZE), 1.0, torch.uint8)
+    steps = make_steps(("torch", *OTHERS), model, (SIZE, SIZE), 0.5, torch.uint8)
     for length in (100, 5):
-        for frame in counts(length, 1, SIZE, SIZE)[:, 0]:
-            wanted = steps["torch"](frame)
+        for k, frame in enumerate(counts(length, 1, SIZE, SIZE)[:, 0]):
+            gap = 1.0 if k % 10 else 2.5  # windows were left out
+            wanted = steps["torch"](frame, gap)
             for name in OTHERS:
-                torch.testing.assert_close(steps[name](frame), wanted, rtol=1e-4, atol=1e-3, msg=name)
+                torch.testing.assert_close(steps[name](frame, gap), wanted, rtol=1e-4, atol=1e-3, msg=name)
         for step in steps.values():
             step.reset()
+
+
+@pytest.mark.parametrize("recurrence", ["s5-selective", "convlstm"])
+def test_other_recurrences_take_the_scale_too(recurrence):
+    model = model_of(recurrence).float()
+    assert list(make_steps(tuple(OTHERS), model, (SIZE, SIZE), 1.0, torch.uint8)) == OTHERS
 
 
 @pytest.mark.parametrize("runtime", OTHERS)
@@ -72,7 +79,12 @@ def test_what_differs_or_is_missing_is_refused(model, monkeypatch):
 
 def test_the_table_has_two_rows_for_each_runtime(model):
     frames = list(counts(13, 1, SIZE, SIZE)[:, 0].numpy())
-    table = time_detector(model, frames, 3, progress=False, runtimes=("torch", "onnxruntime"))
-    assert table["runtime"].tolist() == ["torch"] * 2 + ["onnxruntime"] * 2
-    assert table["windows"].tolist() == [3] * 4
+    names = [name for name in WITH_BF16 if installed(name)]
+    table = time_detector(model, frames, 3, progress=False, runtimes=names)
+    assert table["runtime"].tolist() == [name for name in names for _ in range(2)]
+    assert (table["windows"] == 3).all()
     assert (table["median_ms"] > 0).all()
+    off = table.groupby("runtime")["score_off"].max()
+    assert off["torch"] == 0
+    assert (off[[name for name in names if not name.endswith(BF16)]] < 1e-3).all()
+    assert 1e-6 < off[f"torch{BF16}"] < 0.1

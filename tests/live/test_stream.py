@@ -101,6 +101,29 @@ def test_streaming_equals_the_evaluation_of_the_recording(raw, tmp_path, mode, r
             np.testing.assert_allclose(mine[name], boxes[name], rtol=1e-5, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize("rate_hz", [20, 100])
+@pytest.mark.parametrize("recurrence", ["s5", "s5-selective", "convlstm"])
+def test_after_windows_that_were_left_out_a_step_is_as_long_as_the_time_that_passed(recurrence, rate_hz):
+    model, strides = model_of(recurrence), np.array([1, 2, 6, 7, 11])
+    frames = torch.randint(0, 4, (5, 20, SIZE, SIZE), dtype=torch.uint8)
+    scale = torch.tensor([1.0, 1, 4, 1, 4], dtype=torch.float64)[:, None] * 20 / rate_hz
+    with torch.no_grad():
+        expected = model.predict(model.features(frames[:, None], step_scale=scale)[0])[:, 0]
+    for follow in (True, False):
+        stream, found = StreamingDetector(model, SENSOR, rate_hz=rate_hz, mode="sliding", follow=follow), []
+        run = stream.step.run
+        stream.step.run = lambda *given, run=run, found=found: found.append(run(*given)) or found[-1]
+        for _ in range(2):  # the second time after a reset
+            for frame, k in zip(frames, strides, strict=True):
+                stream.push_frame(frame, int(k) * 1_000_000 // rate_hz)
+            stream.reset()
+        for (got, _), wanted in zip(found, [*expected, *expected], strict=True):
+            if follow:
+                torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+        if not follow and recurrence != "convlstm":
+            assert (found[2][0] - expected[2]).abs().max() > 1e-7
+
+
 def test_folding_leaves_the_model_and_its_predictions():
     model = model_of().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -123,7 +123,6 @@ def test_detect_takes_the_recordings_size_and_a_part_of_it(files, tmp_path):
     ("arguments", "message"),
     [
         (["time", "{}/none.ckpt"], "no such file"),
-        (["detect", "{}/a_td.dat", "{}/model.ckpt"], "--out for the boxes, --yolo"),
         (["detect", "{}/a_td.dat", "{}/model.ckpt", "--out", "{}/o.txt"], ".npy, .json or .csv"),
         (["export", "{}/model.ckpt", "{}/x.onnx", "--step-scale", "fast"], "a number or 'input'"),
         (["export", "{}/model.ckpt", "{}/x.onnx"], "does not say for which sensor"),

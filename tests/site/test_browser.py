@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import importlib.util
 import json
 import math
 import re
@@ -9,11 +10,13 @@ import shutil
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ssmbook.cli import main
 from ssmbook.cli.site import BROWSERS, ROOT
+from ssmbook.events import Events
 from ssmbook.ssm import S5, frequency_response
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -22,7 +25,7 @@ CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and shutil.which("node") and shutil.which("myst")), reason="needs Chromium, Node and mystmd"
 )
-SIZES = {"desk": {"width": 1360, "height": 900}, "phone": {"width": 390, "height": 844}}
+SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 # What a page shows once it is laid out; pictures are waited for, since they load when scrolled to.
 LOOK = """async () => {
   const pictures = [...document.images].filter((image) => !image.closest('.moving'));
@@ -38,6 +41,9 @@ LOOK = """async () => {
     wide: document.documentElement.scrollWidth - innerWidth,
     title: document.querySelectorAll('h1').length,
     silent: pictures.filter((image) => !image.alt).map((image) => image.src),
+    unset: [...document.querySelectorAll('article merror, article .katex-error')].length,
+    source: [...document.querySelectorAll('article :is(p, figcaption, td, dd, h2)')].map((e) => e.innerText)
+      .filter((words) => /[{](eq|numref|term)[}]|\\\\(frac|bar|lambda)/.test(words)),
   };
 }"""
 
@@ -96,7 +102,8 @@ def test_every_page_shows_its_figures_math_and_tables(open_page, size):
     page = open_page("index.html", size)
     for name in names():
         page.goto(page.url.rsplit("/", 1)[0] + f"/{name}")
-        assert page.evaluate(LOOK) == {"blank": [], "flat": [], "wide": 0, "title": 1, "silent": []}, name
+        seen = {"blank": [], "flat": [], "wide": 0, "title": 1, "silent": [], "unset": 0, "source": []}
+        assert page.evaluate(LOOK) == seen, name
 
 
 def violations(page) -> list:
@@ -212,6 +219,24 @@ class TestMovingFigures:
         shown = page.evaluate(f"{omega.tolist()}.map((w) => moving.gain({modes}, w))")
         assert shown == pytest.approx(gain.tolist(), rel=1e-6, abs=1e-9)
 
+    @pytest.mark.parametrize(("hz", "scale"), [(20, 1.0), (200, 0.1), (200, 1.0)])
+    def test_hold_a_stopping_car_as_the_recurrence_does(self, open_page, hz, scale):
+        spec = importlib.util.spec_from_file_location("moving_data", ROOT / "pages" / "moving.py")
+        made = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(made)
+        page = open_page("moving.html")
+        page.wait_for_function("window.MOVING")
+        columns = page.evaluate(
+            "(({ t, x, y, p }) => [t, x, y, p].map((c) => Array.from(c)))(moving.events(MOVING.stop))"
+        )
+        kinds = np.int64, np.uint16, np.uint16, np.uint8
+        events = Events(*(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)))
+        state = made.states(events, hz, scale, tau_s=1.0, until_us=1_200_000)
+        shown = page.evaluate(
+            f"Array.from(moving.states(moving.events(MOVING.stop), {hz}, {scale}, 1000, 1200))"
+        )
+        np.testing.assert_allclose(shown, state.flatten(), rtol=1e-9, atol=1e-12)
+
     def test_move(self, open_page):
         page = open_page("moving.html")
         for figure in page.locator("figure.moving").all():
@@ -227,7 +252,7 @@ class TestMovingFigures:
         page = context.new_page()
         page.goto(f"{address}/moving.html")
         pictures = page.locator("figure.moving img")
-        assert pictures.count() == 2
+        assert pictures.count() == 3
         assert all(picture.is_visible() for picture in pictures.all())
         context.close()
 

@@ -233,6 +233,22 @@ class TestTheBook:
         assert links["ssmbook.ssm.S5"] == "api-ssm.html#ssmbook-ssm-s5"
         assert links["the scan"] == "api-ssm.html#ssmbook-ssm-diagonal-scan"
 
+    def test_lists_every_figure_and_table_by_chapter(self, site):
+        listed = bs4.BeautifulSoup((site / "figures.html").read_text(), "html.parser").find(
+            class_="all-figures"
+        )
+        shown = {
+            f"{path.name}#{figure['id']}"
+            for path in site.glob("*.html")
+            for figure in bs4.BeautifulSoup(path.read_text(), "html.parser").select(
+                "figure[id]:has(figcaption)"
+            )
+        }
+        assert {link["href"] for link in listed.select("li a")} == shown
+        assert any(heading.text == "1 Events" for heading in listed("h2"))
+        kinds = [item.text.split()[0] for item in listed("ul")[0]("li")]
+        assert kinds == sorted(kinds)  # figures before tables
+
     def test_lists_every_work_that_is_cited(self, site):
         listed = bs4.BeautifulSoup((site / "bibliography.html").read_text(), "html.parser").find(
             class_="all-references"

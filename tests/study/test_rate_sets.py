@@ -11,7 +11,7 @@ from ssmbook.dataset import find_sequences
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events
 from ssmbook.events.formats.dat import DatRecording
-from ssmbook.study import Arm, Workspace, rates
+from ssmbook.study import Arm, Workspace, rates, sweep
 
 MODES = {"true": 40.0, "sliding": 100.0}
 
@@ -71,9 +71,9 @@ def test_rates_read_the_recordings_once_and_only_for_what_is_not_known(book, ope
     monkeypatch.setattr(rates, "ap_by_rest", lambda result, edges: pd.DataFrame())
     monkeypatch.setattr(rates, "evaluate", evaluate)
     arms = [Arm("s5", mode, follow=True, carry="exact", rates_hz=(rate,)) for mode, rate in MODES.items()]
-    table = rates.run_arms(book, arms, progress=False)
+    table = sweep.run_arms(book, arms, progress=False)
     assert (len(table), len(evaluated), len(opened)) == (2, 2, 1)
-    rates.run_arms(
+    sweep.run_arms(
         book, [*arms, Arm("s5", "held", follow=False, carry="exact", rates_hz=(200.0,))], progress=False
     )
     assert (len(evaluated), len(opened)) == (3, 2)
@@ -85,4 +85,4 @@ def test_a_model_of_another_grid_has_no_place_in_the_table(book, monkeypatch, tm
     torch.save({"state_dict": {}, "stride_us": 125_000}, tmp_path / "weights")
     monkeypatch.setattr(book, "train", lambda recurrence: tmp_path / "weights")
     with pytest.raises(InputError, match="a window every 125 ms, but rates are relative to 50 ms"):
-        rates.run_arms(book, [Arm("s5", "true")], progress=False)
+        sweep.run_arms(book, [Arm("s5", "true")], progress=False)

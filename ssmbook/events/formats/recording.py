@@ -112,6 +112,13 @@ class Recording(ABC):
             yield block
             k += 1
 
+    def smallest_size(self) -> tuple[int, int]:
+        """The smallest (width, height) that holds all events, at least (1, 1); the file is read to its end."""
+        width, height = 1, 1
+        for block in self.blocks():
+            width, height = max(width, int(block.x.max()) + 1), max(height, int(block.y.max()) + 1)
+        return width, height
+
     def between(self, start_us: int | None, stop_us: int | None) -> Iterator[Events]:
         """The events with start_us ≤ t < stop_us as blocks, which may be empty; None: no limit. Reads no further."""
         for block in self.blocks():

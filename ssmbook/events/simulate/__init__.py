@@ -4,6 +4,7 @@ from ssmbook.events.simulate.array import PixelArray
 from ssmbook.events.simulate.pixel import PIXELS, PixelModel
 from ssmbook.events.simulate.render import background, render
 from ssmbook.events.simulate.scene import (
+    CAMERA_SCENE,
     CAR,
     DEMO_SCENE,
     DRIVING_SCENE,
@@ -26,6 +27,7 @@ from ssmbook.events.simulate.sets import (
 from ssmbook.events.simulate.write import SimulatedSequence, simulate_set
 
 __all__ = [
+    "CAMERA_SCENE",
     "CAR",
     "DEMO_SCENE",
     "DEMO_SET",

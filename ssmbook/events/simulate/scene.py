@@ -130,7 +130,7 @@ OCCLUSION_SCENE = replace(
 )
 
 
-#: Streets as a car's camera sees them, at the size of ``DETECTOR_SET``.
+#: Streets as a car's camera sees them.
 DRIVING_SCENE = Scene(
     width=256,
     height=192,
@@ -145,6 +145,18 @@ DRIVING_SCENE = Scene(
     stop_s=(0.3, 1.5),
     stop_in_view=True,
     occluders=(0, 2),
+)
+
+#: The same in a smaller frame, of which an object may fill more, at the size of ``DETECTOR_SET``.
+CAMERA_SCENE = replace(
+    DRIVING_SCENE,
+    width=160,
+    height=128,
+    duration_s=2.0,
+    car_height=(16.0, 36.0),
+    car_speed=(8.0, 70.0),
+    pedestrian_height=(24.0, 52.0),
+    pedestrian_speed=(4.0, 32.0),
 )
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from ssmbook.errors import InputError
 from ssmbook.events.simulate.pixel import PixelModel
 from ssmbook.events.simulate.scene import (
+    CAMERA_SCENE,
     DEMO_SCENE,
-    DRIVING_SCENE,
     MEMORY_SCENE,
     OCCLUSION_SCENE,
     Scene,
@@ -149,15 +149,15 @@ OCCLUSION_SET = Simulation(
 #: For a detector that shall see recordings of cameras that it does not know: resolution, speed, ego-motion, contrast,
 #: thresholds, bandwidth and noise differ from sequence to sequence.
 DETECTOR_SET = Simulation(
-    scene=DRIVING_SCENE,
-    sequences={"train": 120, "val": 16, "test": 16},
+    scene=CAMERA_SCENE,
+    sequences={"train": 160, "val": 16, "test": 16},
     pixel=PixelModel(refractory_us=200, jitter_us=30.0, rate_spread=0.1),
     variation=Variation(
         resolution=(0.7, 2.0),
         speed=(0.7, 2.5),
-        ego_motion=(0.0, 120.0),
-        contrast=(0.6, 1.4),
-        threshold=(0.15, 0.45),
+        ego_motion=(0.0, 150.0),
+        contrast=(0.6, 1.6),
+        threshold=(0.1, 0.45),
         spread=(0.02, 0.15),
         noise_hz=(0.02, 5.0),
         cutoff_hz=(50.0, 1000.0),

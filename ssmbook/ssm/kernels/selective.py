@@ -3,7 +3,7 @@
     x_k = a_k x_{k−1} + Δ_k u_k B_k,   y_k = Σ_s C_k x_k,   a_k = exp(Δ_k A),      x of [H, S] for each sequence
 
 The states of one sequence at a time are all that is held of x: the adjoint runs the recurrence again, as Mamba's
-own kernel does (arXiv 2312.00752, §3.3.2). Kept between them is a, since an exponential costs more than reading it.
+own kernel does (arXiv 2312.00752, §3.3). Kept between them is a, since an exponential costs more than reading it.
 
     g_k = C_k ∂y_k + a_{k+1} g_{k+1}
     ∂Δ_k = Σ_s g_k (u_k B_k + a_k A x_{k−1}),   ∂u_k = Σ_s g_k Δ_k B_k,   ∂B_k = Σ_h g_k Δ_k u_k,   ∂C_k = Σ_h ∂y_k x_k,

@@ -16,9 +16,9 @@ from ssmbook.dataset.labels import plan_labels
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, Events, open_events, read_boxes
 from ssmbook.events.simulate import (
+    CAMERA_SCENE,
     DEMO_SCENE,
     DETECTOR_SET,
-    DRIVING_SCENE,
     MEMORY_SCENE,
     MEMORY_SET,
     OCCLUSION_SCENE,
@@ -245,14 +245,14 @@ class TestVariation:
             assert values.mean() == pytest.approx((low + high) / 2, abs=0.1 * (high - low))
 
     def test_objects_scale_and_half_of_the_cameras_stand_still(self):
-        sizes = np.array([scene.car_height[1] / DRIVING_SCENE.car_height[1] for scene, *_ in self.DRAWN])
+        sizes = np.array([scene.car_height[1] / CAMERA_SCENE.car_height[1] for scene, *_ in self.DRAWN])
         assert 0.7 <= sizes.min() < 0.75
         assert 1.9 < sizes.max() <= 2.0
         for scene, *_ in self.DRAWN:
-            size = scene.car_height[0] / DRIVING_SCENE.car_height[0]
-            assert scene.pedestrian_height[1] == pytest.approx(64 * size)
-            assert 0.69 * size <= scene.car_speed[1] / DRIVING_SCENE.car_speed[1] <= 2.51 * size
-            assert scene.background_speed <= 120 * size
+            size = scene.car_height[0] / CAMERA_SCENE.car_height[0]
+            assert scene.pedestrian_height[1] == pytest.approx(CAMERA_SCENE.pedestrian_height[1] * size)
+            assert 0.69 * size <= scene.car_speed[1] / CAMERA_SCENE.car_speed[1] <= 2.51 * size
+            assert scene.background_speed <= 150 * size
         still = np.mean([scene.background_speed == 0 for scene, *_ in self.DRAWN])
         assert 0.4 < still < 0.6
 

@@ -1,0 +1,117 @@
+"""The small tables that the chapters on rates and memory show: right on rows made by hand, and whole on any rows."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from ssmbook.detector import Detector
+from ssmbook.detector.presets import PRESETS
+from ssmbook.ssm import S5
+from ssmbook.study import answers
+
+
+def row(model, scale, rate, ap, seed=0, carry="exact", mode="sliding", **more):
+    given = {"model": model, "step_scale": scale, "rate_hz": rate, "seed": seed, "carry": carry, "mode": mode}
+    return given | {"AP": ap, "AP_common": ap, "AP_50": ap} | more
+
+
+RATES = pd.DataFrame(
+    [
+        row("s5", "1/k", 20.0, 0.40),
+        row("s5", "1/k", 200.0, 0.38),
+        row("s5", "1", 20.0, 0.40),
+        row("s5", "1", 200.0, 0.20),
+        row("s5", "1/k", 20.0, 0.60, seed=1),  # a seed that has not been run at 200 Hz
+        row("s5", "1/k", 20.0, 0.30, carry="published"),
+        row("convlstm", "1", 20.0, 0.50),
+        row("convlstm", "1", 200.0, 0.30),
+    ]
+)
+REST = pd.DataFrame(
+    [
+        row("s5", scale, rate, ap, **{"from": low, "to": high})
+        for (scale, rate, ap) in (("1/k", 20.0, 0.4), ("1/k", 200.0, 0.3), ("1", 200.0, 0.1))
+        for low, high in ((0.0, 0.5), (0.5, 60.0))
+    ]
+)
+
+
+def test_changes_are_taken_seed_by_seed():
+    table = answers.changes(RATES[RATES["carry"] == "exact"])
+    follows = table.loc[("S5", "sliding", "1/k")]
+    assert follows["20 Hz"] == pytest.approx(50)
+    assert follows["Δ 200 Hz"] == pytest.approx(-2)  # of the one seed that has both, not of the means
+    assert table.loc[("ConvLSTM", "sliding", "1"), "Δ 200 Hz"] == pytest.approx(-20)
+
+
+def test_effect_of_following():
+    table = answers.effect_of_following(RATES, REST, 200.0)
+    assert table.loc[("S5", "sliding")].to_dict() == pytest.approx({"all": 18, "moving": 20, "at rest": 20})
+
+
+def test_worth_of_the_state_needs_both_carries():
+    table = answers.worth_of_the_state(RATES)
+    assert list(table.index) == [("S5", "sliding", 20.0)]
+    assert table["difference"].item() == pytest.approx(10)
+
+
+def test_by_time_at_rest_names_the_bins():
+    table = answers.by_time_at_rest(REST)
+    assert list(table.columns) == ["moving", "> 0.5"]
+    assert table.loc[("S5", "sliding", "exact"), "> 0.5"] == pytest.approx(40)
+
+
+def test_replaced_splits_stages_from_the_rest():
+    causes = pd.DataFrame(
+        [
+            {"model": "s5", "rate_hz": 200.0, "replaced": name, "seed": 0, "AP": 0.3, "AP_rest_0.5": 0.1}
+            for name in ("as it is", "state of stage 1 from zero")
+        ]
+    )
+    assert list(answers.replaced(causes).index.get_level_values("replaced")) == ["as it is"]
+    assert list(answers.replaced(causes, stages=True).columns) == ["AP", "at rest from 0.5 s", "seeds"]
+
+
+def test_no_rows_give_empty_tables():
+    empty = RATES.iloc[:0], REST.iloc[:0]
+    for table in (
+        answers.changes(empty[0]),
+        answers.effect_of_following(*empty, 200.0),
+        answers.worth_of_the_state(empty[0]),
+        answers.by_time_at_rest(empty[1]),
+        answers.replaced(pd.DataFrame()),
+    ):
+        assert table.empty
+
+
+def test_time_constants_are_those_of_the_impulse_response():
+    torch.manual_seed(0)
+    layer = S5(4, 1)
+    layer.Lambda.data = torch.tensor([[-0.5, 0.0]])
+    layer.log_step.data = torch.tensor([math.log(0.1)])
+    found = answers.time_constants(layer).iloc[0]
+    assert found["seconds_50"] == pytest.approx(0.05 / (0.5 * 0.1), rel=1e-3)
+    impulse = torch.zeros(4, 21, 4)
+    impulse[torch.arange(4), 0, torch.arange(4)] = 1
+    with torch.no_grad():
+        answer = layer(impulse)[0] - layer.D * impulse  # [input, step, output]
+    for name, step in (("echo_50_ms", 1), ("echo_1_s", 20)):
+        assert found[name] == pytest.approx(float(answer[:, step].norm() / 2), rel=1e-4)
+
+
+@pytest.mark.parametrize(("recurrence", "stages"), [("s5-selective", 4), ("convlstm", 0)])
+def test_time_constants_have_a_row_for_each_stage_of_s5(recurrence, stages):
+    model = Detector(**{**PRESETS["sim-smoke"], "recurrence": recurrence})
+    assert len(answers.time_constants(model)) == stages
+
+
+def test_at_training_rate_leaves_out_what_no_box_has():
+    rates = RATES.assign(AP_75=RATES["AP"], AP_S=RATES["AP"], AP_M=RATES["AP"], AP_L=-1.0)
+    table = answers.at_training_rate(rates)
+    assert "AP_L" not in table
+    assert table.loc[("S5", "sliding", "exact")].to_dict() == pytest.approx(
+        {"AP": 50, "AP_50": 50, "AP_75": 50, "AP_S": 50, "AP_M": 50, "seeds": 2}
+    )
+    assert answers.at_training_rate(rates.iloc[:0]).empty
