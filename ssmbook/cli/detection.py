@@ -44,7 +44,7 @@ def describe_default() -> str:
 
 def make_stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetector:
     """The detector, its network as large as the sensor's frames need."""
-    from ssmbook.cli.live import checked_device
+    from ssmbook.cli.values import checked_device
     from ssmbook.detector import input_sizes, load_checkpoint
     from ssmbook.live import StreamingDetector
     from ssmbook.live.default import default_record, shrink_for
