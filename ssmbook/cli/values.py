@@ -88,6 +88,15 @@ def check_paths(*paths: str | None) -> None:
             raise InputError(f"{path}: no such file; mend the name")
 
 
+def checked_device(name: str) -> str:
+    """The device, if torch sees it."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("torch sees no GPU; use --device cpu")
+    return name
+
+
 def print_facts(as_json: bool, facts: Any, *lines: str, file: TextIO | None = None) -> None:
     """What a command reports: the facts as one line of JSON, or the lines for people."""
     print(json.dumps(facts, allow_nan=False) if as_json else "\n".join(lines), file=file)

@@ -73,8 +73,8 @@ def class_cost(objectness: Tensor, classes: Tensor, wanted: Tensor) -> Tensor:
 
 def take_cheapest(cost: Tensor, iou: Tensor) -> Tensor:
     """Each box's k_g cheapest candidates (finite cost), as a mask [M, G, A]; cost, iou [M, G, A]."""
-    candidates = min(MAX_ANCHORS, cost.shape[-1])
-    k = iou.topk(candidates).values.sum(-1, keepdim=True).int().clamp(min=1)  # [M, G, 1]
-    cheap, anchor = cost.topk(candidates, largest=False)  # [M, G, candidates]
-    chosen = (torch.arange(candidates, device=cost.device) < k) & cheap.isfinite()
+    limit = min(MAX_ANCHORS, cost.shape[-1])
+    k = iou.topk(limit).values.sum(-1, keepdim=True).int().clamp(min=1)  # [M, G, 1]
+    cheap, anchor = cost.topk(limit, largest=False)  # [M, G, limit]
+    chosen = (torch.arange(limit, device=cost.device) < k) & cheap.isfinite()
     return torch.zeros_like(cost, dtype=torch.bool).scatter(-1, anchor, chosen)
