@@ -26,7 +26,7 @@ from ssmbook.dataset import get_sensor
 from ssmbook.study import get_profile
 
 PROCESSES = (1, 2)
-SENSOR = "width: {width}\nheight: {height}\nclasses: [car, pedestrian]\n"
+SENSOR = "width: {width}\nheight: {height}\nclasses: [car, pedestrian]\nlabel_interval_ms: 50\n"
 PROFILE = """base: {base}
 seeds: [0, 1]
 training: {{steps: {steps}, validate_every: {steps}}}
@@ -39,7 +39,7 @@ arms:
 def preprocess(folder: Path, processes: int) -> list[str]:
     shutil.rmtree(folder / "out", ignore_errors=True)
     words = [str(folder / "data" / "raw"), str(folder / "out"), "--sensor", str(folder / "sensor.yaml")]
-    return ["preprocess", *words, "--label-times", "own", "--workers", str(processes)]
+    return ["preprocess", *words, "--workers", str(processes)]
 
 
 def training(folder: Path, processes: int) -> list[str]:

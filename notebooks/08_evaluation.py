@@ -160,7 +160,7 @@ example.round(2)
 # ## Average precision
 #
 # Lower the score at which one stops, and recall rises while precision mostly falls. AP is the area under that curve,
-# made monotone and read at 101 places [@lin2014; `pycocotools`]:
+# made monotone and read at 101 places [@lin2014], as `pycocotools` does:
 #
 # $$ p(\rho) = \max_{\text{recall} \ge \rho} \text{precision}, \qquad
 #    \mathrm{AP}_t = \frac{1}{101} \sum_{i=0}^{100} p\Bigl(\frac{i}{100}\Bigr) , $$ (eq-ap-threshold)
@@ -357,7 +357,7 @@ drawings.shown(costs, answers.read_if_there(study, "precision.csv"), profile)
 # telling here is a kind that frames do not have: how long an object has been at rest. Let $c(t)$ be the centre of its
 # box; it has moved when it is a pixel or more from where it was when it last moved, and
 #
-# $$ \tau(t) = t - t_{moved}, \qquad t_{moved} = \max\{\, t' \le t : \lVert c(t') - c(t'_{moved}) \rVert \ge 1\ \text{px} \,\} , $$ (eq-rest)
+# $$ \tau(t) = t - t_{moved}, \quad t_{moved} = \max\{ t' \le t : \lVert c(t') - c(t'_{moved}) \rVert \ge 1\ \text{px} \}, $$ (eq-rest)
 #
 # counts the seconds since. An object with $\tau = 0$ makes events; one with $\tau = 2$ s has made none for two
 # seconds, and only a state knows of it. The AP of a kind ignores the boxes of other kinds, but not detections that

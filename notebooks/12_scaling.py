@@ -47,7 +47,6 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pandas as pd
-import papermill
 import torch
 
 from ssmbook import plots
@@ -408,14 +407,8 @@ notebook = nbformat.v4.new_notebook(
 )
 place = places["papermill"]
 nbformat.write(notebook, place / "mine.ipynb")
-_ = papermill.execute_notebook(
-    place / "mine.ipynb",
-    place / "done.ipynb",
-    parameters={"profile": "mine.yaml"},
-    kernel_name="python3",
-    cwd=place,
-    progress_bar=False,
-)
+words = ["mine.ipynb", "done.ipynb", "-k", "python3", "--language", "python", "-p", "profile", "mine.yaml"]
+_ = subprocess.run([sys.executable, "-m", "papermill", *words], cwd=place, check=True, capture_output=True)
 
 # %% [markdown]
 # And here, as in JupyterLab, where the second of these cells is run by hand:

@@ -226,8 +226,9 @@ class Page:
             return self.on_inlineMath(node)
         if node["type"] in ("crossReference", "cite"):
             return re.sub(r"</?a\b[^>]*>", "", self.node(node))
-        own = html.escape(node.get("value", ""), quote=False)
-        return own + "".join(self.words(child) for child in node.get("children", []))
+        if "children" in node:  # a role's value is its source
+            return "".join(self.words(child) for child in node["children"])
+        return html.escape(node.get("value", ""), quote=False)
 
     def on_outputs(self, node: dict) -> str:
         return "" if node.get("visibility") == "remove" else self.children(node)

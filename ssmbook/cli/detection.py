@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ssmbook.cli.values import checked_device
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -44,7 +46,6 @@ def describe_default() -> str:
 
 def make_stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetector:
     """The detector, its network as large as the sensor's frames need."""
-    from ssmbook.cli.live import checked_device
     from ssmbook.detector import input_sizes, load_checkpoint
     from ssmbook.live import StreamingDetector
     from ssmbook.live.default import default_record, shrink_for
@@ -107,7 +108,8 @@ def open_outputs(
     from ssmbook.live.video import box_video
 
     sensor, shows = stream.sensor, []
-    camera_hw = tuple(stream.shrink * size for size in sensor.frame_size)
+    height, width = sensor.frame_size
+    camera_hw = stream.shrink * height, stream.shrink * width
     with ExitStack() as stack:
         for path, output in ((options.out, box_output), (options.yolo, yolo_output)):
             if path:

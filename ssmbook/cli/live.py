@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ssmbook.cli.detection import use_default
-from ssmbook.cli.values import check_paths, literal, print_facts
+from ssmbook.cli.values import check_paths, checked_device, literal, print_facts
 from ssmbook.errors import InputError
 
 
@@ -133,15 +133,6 @@ def _sensor(options: argparse.Namespace) -> Any:
     from ssmbook.study import checkpoint_sensor
 
     return checkpoint_sensor(options.checkpoint, options.preset or "", options.sensor)
-
-
-def checked_device(name: str) -> str:
-    """The device, if torch sees it."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("torch sees no GPU; use --device cpu")
-    return name
 
 
 def _device_name(device: str) -> str:

@@ -75,12 +75,11 @@ def assign(raw: Tensor, cells: Tensor, targets: Tensor) -> tuple[Tensor, Tensor,
     cost = cost - 3 * (overlap + 1e-8).log() + 1e6 * ~near  # [G, K]
     taken = torch.zeros_like(near)
     for g in range(len(targets)):
-        candidates = min(10, overlap.shape[1])
-        k = max(1, int(overlap[g].topk(candidates).values.sum()))
-        taken[g, cost[g].topk(min(k, candidates), largest=False).indices] = True
-    for a in (
-        (taken.sum(0) > 1).nonzero().squeeze(1).tolist()
-    ):  # taken by several: the cheapest of all boxes has it
+        count = min(10, overlap.shape[1])
+        k = max(1, int(overlap[g].topk(count).values.sum()))
+        taken[g, cost[g].topk(min(k, count), largest=False).indices] = True
+    # An anchor taken by several: the cheapest of all boxes has it.
+    for a in (taken.sum(0) > 1).nonzero().squeeze(1).tolist():
         taken[:, a] = False
         taken[cost[:, a].argmin(), a] = True
     rows, columns = taken.nonzero(as_tuple=True)

@@ -82,7 +82,7 @@ def shown(table: pd.DataFrame, committed: pd.DataFrame, profile: str) -> pd.Data
     if len(committed):
         return committed.round(1)
     columns = ", ".join(str(column) for column in table.columns)
-    print(f"a table of {columns}: the smoke profile's networks are untrained; ssmbook reproduce 08 fills it")
+    print(f"a table of {columns};\nthe smoke profile's networks are untrained: ssmbook reproduce 08 fills it")
     return None
 
 

@@ -154,10 +154,10 @@ def size_of(workspace: Workspace) -> SetSize:
         )
     if (folder / "train").is_dir():
         sequences = {s: find_sequences(folder / s) for s in SPLITS if (folder / s).is_dir()}
-        windows = {split: sum(map(len, each)) for split, each in sequences.items()}
+        counts = {split: sum(map(len, each)) for split, each in sequences.items()}
         total = sum(path.stat().st_size for s in sequences for path in (folder / s).rglob("*.h5"))
-        hours = {s: windows.get(s, 0) / BASE_HZ / 3600 for s in SPLITS}
-        return SetSize(hours, 0.0, total / max(1, sum(windows.values())), 0.0, f"read from {folder}", True)
+        hours = {s: counts.get(s, 0) / BASE_HZ / 3600 for s in SPLITS}
+        return SetSize(hours, 0.0, total / max(1, sum(counts.values())), 0.0, f"read from {folder}", True)
     if published is None:
         raise InputError(f"{raw}: no such folder, and no published size of this set is known; make it first")
     return published

@@ -114,7 +114,8 @@ def ask_weights(workspace: Workspace) -> None:
 
 
 def _memory_rows(place: Workspace, variant: str) -> dict[str, list[dict[str, Any]]]:
-    return {"memory": time_constants(place.model(variant)).to_dict("records")}
+    rows = time_constants(place.model(variant)).to_dict("records")
+    return {"memory": [{str(name): value for name, value in row.items()} for row in rows]}
 
 
 def ask(

@@ -98,7 +98,7 @@ def best_score(result: Evaluation, scores: Sequence[float] = SCORES, iou: float 
         boxes += len(wanted)
     hits, values = np.array(right, bool), np.array(score)
     f1 = [
-        2 * np.count_nonzero(hits & (values >= s)) / max(np.count_nonzero(values >= s) + boxes, 1)
+        2 * np.count_nonzero(hits & (values >= s)) / max(int(np.count_nonzero(values >= s)) + boxes, 1)
         for s in scores
     ]
     k = int(np.argmax(f1))

@@ -109,7 +109,8 @@ def test_json_of_what_is_made(tmp_path, monkeypatch, capsys):
     from ssmbook.events import simulate
     from ssmbook.study import chapters
 
-    (tmp_path / "sensor.yaml").write_text(f"width: {SIZE}\nheight: {SIZE}\nclasses: [car, pedestrian]\n")
+    sensor = f"width: {SIZE}\nheight: {SIZE}\nclasses: [car, pedestrian]\nlabel_interval_ms: 50\n"
+    (tmp_path / "sensor.yaml").write_text(sensor)
     (tmp_path / "myst.yml").write_text("")
     make_set(tmp_path)
     chapter = tmp_path / "01_events.ipynb"

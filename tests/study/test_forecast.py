@@ -57,9 +57,8 @@ def test_files_are_read_where_they_are(tmp_path):
     from_set = size_of(Workspace(TINY, tmp_path / "set"))
     assert from_set.made
     assert from_set.hours == pytest.approx(from_raw.hours, rel=0.1)
-    assert from_set.bytes_a_window == pytest.approx(
-        from_raw.bytes_a_window, rel=0.5
-    )  # a sample, and HDF5's own
+    # A file of a few windows is HDF5's own bytes to a good part; the sample of the raw set is of the frames alone.
+    assert 0.3 * from_set.bytes_a_window < from_raw.bytes_a_window < from_set.bytes_a_window
     found = forecast(Workspace(TINY, tmp_path / "set"), (1, 2), Nodes(gpus=1, cores=1))
     assert (found.models, found.missing) == (4, 4)
     assert found.table["hours of models"].iloc[0] == pytest.approx(found.table["GPU-hours"].iloc[0])

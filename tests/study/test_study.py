@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from ssmbook.cli import main
 from ssmbook.detector import PRESETS, Detector, load_checkpoint
 from ssmbook.detector.recurrences import get_recurrence
 from ssmbook.errors import InputError
-from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms
+from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms, workspace
 from ssmbook.study.arms import VARIANTS, Arm
 from ssmbook.study.profiles import all_arms
 from ssmbook.study.rates import cells_of
@@ -172,6 +173,22 @@ def test_a_mistyped_folder_of_data_is_refused_and_not_made(tmp_path, capsys):
     with pytest.raises(InputError, match="dtaa: no such folder"):
         Workspace("smoke", typo).raw()  # as in a chapter under papermill
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_one_place_serves_wherever_a_chapter_runs_and_is_told_first(tmp_path, monkeypatch, capfd):
+    """The book's own, from a folder outside it; else that of the book in which one is."""
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(tmp_path)
+    workspace._tell_place.cache_clear()
+    place = Workspace("smoke")
+    assert (place.folder, place.tables) == (root / "data" / "smoke", root / "data" / "tables" / "smoke")
+    Workspace("smoke")
+    told = [f"data and runs: {place.folder}", f"tables: {place.tables}", f"figures: {place.figures}"]
+    assert capfd.readouterr().err.splitlines() == told
+    (tmp_path / "myst.yml").touch()
+    assert Workspace("smoke").folder == tmp_path / "data" / "smoke"
+    assert capfd.readouterr().err.startswith(f"data and runs: {tmp_path}")
+    assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 
 def test_two_folders_of_data_have_tables_of_their_own(tmp_path):

@@ -259,6 +259,19 @@ def test_a_lock_outlives_no_process(tmp_path, monkeypatch):
         assert own is not None
 
 
+def test_who_loses_its_lock_stops(place, monkeypatch):
+    model = models_of(place)[0]
+
+    def run(self, device, progress):
+        (place.folder / "sweep" / "s5.lock").unlink()  # as one does who thinks it dead
+        for _ in range(1000):
+            time.sleep(0.02)
+
+    monkeypatch.setattr(sweep, "LEASE_S", 0.6)
+    monkeypatch.setattr(type(model), "run", run)
+    assert sweep.compute(model, "s5", "cpu", False, threads=0, wait=False) == sweep.Outcome()
+
+
 def test_runs_are_listed(done, capsys):
     folder, _ = done
     runs = find_runs(folder / "data")
