@@ -34,7 +34,7 @@ class Panels:
         """Draw the frames over the metrics that the run has logged so far."""
         with plt.rc_context():
             plots.style()
-            fig = Figure(figsize=(plots.WIDTH_IN, 4.4))  # of no backend: a notebook's is not begun in this context
+            fig = Figure(figsize=(plots.WIDTH_IN, 4.4))  # of no backend, which a notebook has yet to choose
             above, below = fig.subfigures(2, 1, squeeze=False)[:, 0]
             self._draw_frames(above)
             _draw_metrics(below, run)
