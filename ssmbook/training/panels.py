@@ -6,7 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import SubFigure
+from matplotlib.figure import Figure, SubFigure
 
 from ssmbook import plots
 from ssmbook.dataset import Batch, Sensor
@@ -34,12 +34,11 @@ class Panels:
         """Draw the frames over the metrics that the run has logged so far."""
         with plt.rc_context():
             plots.style()
-            fig = plt.figure(figsize=(plots.WIDTH_IN, 4.4))
+            fig = Figure(figsize=(plots.WIDTH_IN, 4.4))  # of no backend, which a notebook has yet to choose
             above, below = fig.subfigures(2, 1, squeeze=False)[:, 0]
             self._draw_frames(above)
             _draw_metrics(below, run)
             plots.save(fig, path)
-            plt.close(fig)
         return path
 
     def _draw_frames(self, fig: SubFigure) -> None:
