@@ -17,15 +17,6 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def checked_device(name: str) -> str:
-    """The device, if torch sees it."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("torch sees no GPU; use --device cpu")
-    return name
-
-
 _UNITS = {"": 1, "us": 1, "ms": 1000, "s": 1_000_000}
 
 
