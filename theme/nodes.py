@@ -286,7 +286,8 @@ class Page:
         kind, title = node.get("kind", "note"), node["children"][0]
         if "dropdown" in node.get("class", ""):
             rest = self.children({"children": node["children"][1:]})
-            return tag("details", tag("summary", self.children(title)) + rest, class_=f"note {kind}")
+            words = re.sub(r"</?a\b[^>]*>", "", self.children(title))  # no link within what unfolds
+            return tag("details", tag("summary", words) + rest, class_=f"note {kind}")
         return tag("aside", self.children(node), class_=f"note {kind}", aria_label=text_of(title))
 
     def on_admonitionTitle(self, node: dict) -> str:
