@@ -411,7 +411,8 @@ pd.Series(
 # What is that worth on a real camera? Objects of a 1 Mpx sensor have more pixels than any in training, so that frames
 # are made smaller until they have at most three times the pixels of those in training: of the camera's pixels every
 # second or fourth of every such row is taken, as a sensor of a lower resolution has them. (The sum over n × n pixels
-# would fire n² times as often.) {numref}`tbl-found`
+# would fire n² times as often.) The bound of three was chosen after a look at these nine recordings, so that the counts
+# below are no test of it. {numref}`tbl-found`
 # counts the boxes in nine public recordings of five cameras. These are not part of the book; whoever has them repeats
 # the table and {numref}`fig-found` by `python benchmarks/recordings.py FOLDER`.
 
