@@ -48,6 +48,7 @@ from ssmbook.training.provenance import fingerprint, provenance
 from ssmbook.training.run_folder import FREE, MODEL, SINCE
 
 RATES_CSV, REST_CSV = "rates.csv", "rest.csv"
+REST_COLUMNS = ("from", "to", "boxes", "AP", "AP_50", "recall_50")
 #: Seconds since an object last moved, from which to which the table of objects at rest counts.
 REST_S = (0.0, 0.1, 0.5, 1.0, 2.0, 60.0)
 ARM = ("model", "input", "mode", "step_scale", "carry")
@@ -212,12 +213,10 @@ def known_results(workspace: Workspace, models: list[Trained]) -> dict[int, list
         for row in read_table(workspace.tables / RATES_CSV).to_dict("records")
         if "cell" in row
     }
-    rest: dict[str, list] = {}
+    rest: dict[str, dict[float, Any]] = {}  # a cell that two arms share has each of its rows twice
     if (workspace.tables / REST_CSV).exists():
         for row in read_table(workspace.tables / REST_CSV).to_dict("records"):
-            rest.setdefault(row["cell"], []).append(
-                {k: row[k] for k in ("from", "to", "boxes", "AP", "AP_50", "recall_50")}
-            )
+            rest.setdefault(row["cell"], {})[row["from"]] = {name: row[name] for name in REST_COLUMNS}
     known = {}
     for number, model in enumerate(models):
         keys = [cell.fingerprint for cell in model.cells]
@@ -225,7 +224,7 @@ def known_results(workspace: Workspace, models: list[Trained]) -> dict[int, list
             known[number] = [
                 {
                     "metrics": _in_order(rows[key]),
-                    "rest": rest.get(key, []),
+                    "rest": list(rest.get(key, {}).values()),
                     "weights": rows[key]["weights"],
                 }
                 for key in keys
@@ -260,7 +259,7 @@ def write_tables(workspace: Workspace, models: list[Trained], found: dict[int, l
     }
     named = ("set", *ARM, "rate_hz", "seed", "score")
     rest = [
-        {**{name: row[name] for name in named}, **part, "cell": row["cell"]}
+        {**{n: row[n] for n in named}, **{n: part[n] for n in REST_COLUMNS}, "cell": row["cell"]}
         for row in rows
         for part in by_cell.get(row["cell"], ())
     ]

@@ -19,7 +19,11 @@ def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_set(tmp_path / "data" / "tiny")
     training = replace(TRAINING, steps=1, validate_every=1)
-    arms = Arm("s5", "sliding", follow=True, rates_hz=(20.0, 40.0)), Arm("none", "sliding", rates_hz=(20.0,))
+    arms = (
+        Arm("s5", "sliding", follow=True, rates_hz=(20.0, 40.0)),
+        Arm("s5", "sliding", rates_hz=(20.0,)),  # at the rate of training the same cell
+        Arm("none", "sliding", rates_hz=(20.0,)),
+    )
     return Workspace(Profile("tiny", SENSOR, "sim-smoke", training, arms), workers=1)
 
 
