@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import _thread
 import platform
+import signal
 import threading
 import time
 import traceback
@@ -310,9 +311,23 @@ def _lease(folder: Path, name: str, wait: bool) -> Iterator[SoftFileLease | None
                 return
             tell(f"{path}: held by {_holder(path)}; waiting for it")
             lease.acquire(poll_interval=0.5)
-        yield lease
+        with _interruptible(in_main):
+            yield lease
     finally:
         lease.release()
+
+
+@contextmanager
+def _interruptible(in_main: bool) -> Iterator[None]:
+    """Let ``interrupt_main`` act where SIGINT is ignored, as a shell sets it for what it starts with ``&``."""
+    ignored = in_main and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _holder(path: Path) -> str:

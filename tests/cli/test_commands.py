@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -153,6 +154,9 @@ def test_exit_codes(files, capsys):
         [sys.executable, "-m", "ssmbook", "play", "drive.raw", "--to", "-", "--speed", "0.01"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # ignored below a shell's &
     ) as playing:
         threading.Timer(
             0, lambda: (playing.stdout.read(1), playing.send_signal(2), playing.stdout.read())

@@ -17,7 +17,8 @@ from ssmbook.live import StreamingDetector
 from ssmbook.study import Workspace, get_profile
 from ssmbook.study.arms import Arm, Variant
 from ssmbook.study.profiles import PROFILES
-from ssmbook.study.rates import cells_of, run_arms
+from ssmbook.study.rates import cells_of
+from ssmbook.study.sweep import run_arms
 from ssmbook.training import Training, TrainingStep
 from ssmbook.training.objective import TERMS
 from tests.detector.test_recurrences import GRU

@@ -259,7 +259,8 @@ def test_a_lock_outlives_no_process(tmp_path, monkeypatch):
         assert own is not None
 
 
-def test_who_loses_its_lock_stops(place, monkeypatch):
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])  # SIG_IGN: started with &
+def test_who_loses_its_lock_stops(place, monkeypatch, handler):
     model = models_of(place)[0]
 
     def run(self, device, progress):
@@ -269,7 +270,12 @@ def test_who_loses_its_lock_stops(place, monkeypatch):
 
     monkeypatch.setattr(sweep, "LEASE_S", 0.6)
     monkeypatch.setattr(type(model), "run", run)
-    assert sweep.compute(model, "s5", "cpu", False, threads=0, wait=False) == sweep.Outcome()
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        assert sweep.compute(model, "s5", "cpu", False, threads=0, wait=False) == sweep.Outcome()
+        assert signal.getsignal(signal.SIGINT) == handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_runs_are_listed(done, capsys):
