@@ -41,8 +41,10 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
         sentences.append(words)
     if not sentences:
         return ""
-    seeds = sliding["seed"].nunique()
-    counted = "one seed" if seeds == 1 else f"means of up to {seeds} seeds"
+    seeds = sliding.groupby("model")["seed"].nunique()
+    counted = (
+        "one seed" if seeds.max() == 1 else f"means of {'up to ' * (seeds.nunique() > 1)}{seeds.max()} seeds"
+    )
     text = f"Trained at {BASE_HZ:g} Hz ({counted}), " + "; ".join(sentences) + "."
     return text + _carry(sliding, rest, metric)
 
