@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ssmbook.errors import InputError
 from ssmbook.ssm.discretization import Discretization, discretize_planes
+from ssmbook.ssm.discretization import discretize as discretize  # users import it from here
 from ssmbook.ssm.h2 import h2_norm
 from ssmbook.ssm.hippo import Start, blocks_spectrum
 from ssmbook.ssm.inputs import Arrays, Scale, check_bandlimit, check_gain, copy_parameters
