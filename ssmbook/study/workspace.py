@@ -19,12 +19,11 @@ import copy
 import functools
 import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
@@ -246,17 +245,6 @@ class Workspace:
     def training_batch(self) -> Batch:
         """The first batch of a run."""
         return next(iter(self.data_module().train_dataloader()))
-
-    def frames_at(self, split: str, sequence: str, times_us: Sequence[int]) -> list[np.ndarray]:
-        """The preprocessed frames [C, H, W] of a sequence that end at the given label times."""
-        found = {s.name: s for s in find_sequences(self.preprocessed() / split)}
-        if sequence not in found:
-            raise InputError(f"{self.preprocessed() / split} has no sequence {sequence!r}")
-        source = found[sequence]
-        windows = source.label_frames[np.searchsorted(source.label_times_us, times_us)].tolist()
-        frames = [source.frames(window, window + 1)[0] for window in windows]
-        source.close()
-        return frames
 
     def run(self, variant: str = "") -> Path:
         """The folder of one run: the variant's name, and its seed where that is not 0."""
