@@ -1,5 +1,6 @@
-"""Where tests find the outputs of the earlier implementations, and the real recordings."""
+"""Where tests find the outputs of the earlier implementations, the real recordings, and a browser."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,18 @@ def recordings():
         return path
 
     return find
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Chromium without a window (extra ``browser``); skips where there is none."""
+    from ssmbook.cli.site import BROWSERS
+
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("needs Chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()

@@ -1,21 +1,16 @@
 """The two pages in a real browser (extra `browser`, and Chromium): drawn, scrubbed, without a fault."""
 
-import shutil
 import time
 
 import numpy as np
 import pytest
 
 from ssmbook import plots
-from ssmbook.cli.site import BROWSERS
 from ssmbook.events import BOX_DTYPE, DatWriter, StackedHistogram, open_events
 from ssmbook.live.page import LivePage
 from ssmbook.live.view import View
 from tests.live.test_stream import END_US, SENSOR, SIZE, random_events
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 # How many pixels of the canvas have a colour, given as #rrggbb, and the sum of all.
 COUNT = """colour => {
   const view = document.getElementById("view"), pen = view.getContext("2d");
@@ -29,14 +24,6 @@ COUNT = """colour => {
   return [found, sum];
 }"""
 COLOUR = plots.CLASS_COLOURS[1]  # that no palette has
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

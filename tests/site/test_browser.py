@@ -15,15 +15,13 @@ import pytest
 import torch
 
 from ssmbook.cli import main
-from ssmbook.cli.site import BROWSERS, ROOT
+from ssmbook.cli.site import ROOT
 from ssmbook.events import Events
 from ssmbook.ssm import S5, frequency_response
 
-playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and shutil.which("node") and shutil.which("myst")), reason="needs Chromium, Node and mystmd"
+    not (shutil.which("node") and shutil.which("myst")), reason="needs Node and mystmd"
 )
 SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 # What a page shows once it is laid out; pictures are waited for, since they load when scrolled to.
@@ -61,14 +59,6 @@ def address(site):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 def failed(name: str, request) -> list[str]:
