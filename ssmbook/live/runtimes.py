@@ -7,6 +7,7 @@ two after a gap.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 import tempfile
@@ -212,10 +213,21 @@ def _load_onnxruntime(path: Path) -> Callable[[Arrays], Arrays]:
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def _load_openvino(path: Path, precision: str = "f32") -> Callable[[Arrays], Arrays]:
+@functools.cache
+def _openvino_core() -> Any:
+    """The process's one OpenVINO, for ever.
+
+    Its CPU plugin gives the thread a stack for signal handlers and frees it when its core goes. Of two cores, the
+    second restores the first one's, which may be freed by then: the next signal, such as Ctrl-C or the end of a
+    child, is a segmentation fault.
+    """
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _load_openvino(path: Path, precision: str = "f32") -> Callable[[Arrays], Arrays]:
+    core = _openvino_core()
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": precision}
     compiled = core.compile_model(core.read_model(path), "CPU", settings)
     request = compiled.create_infer_request()

@@ -1,6 +1,9 @@
 """Other runtimes compute what PyTorch does, step after step, and are refused where they do not."""
 
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,3 +91,25 @@ def test_the_table_has_two_rows_for_each_runtime(model):
     assert off["torch"] == 0
     assert (off[[name for name in names if not name.endswith(BF16)]] < 1e-3).all()
     assert 1e-6 < off[f"torch{BF16}"] < 0.1
+
+
+def test_signals_are_handled_when_the_runtimes_are_gone():
+    """OpenVINO's plugin has freed the main thread's signal stack before: the next signal was a segmentation fault."""
+    script = f"""
+import gc, signal
+import torch
+from ssmbook.live.runtimes import make_steps
+from tests.live.test_stream import model_of
+
+steps = make_steps({[n for n in WITH_BF16 if installed(n)]}, model_of().float(), ({SIZE}, {SIZE}), 1.0, torch.uint8)
+while steps:
+    del steps[next(iter(steps))]
+gc.collect()
+came = []
+signal.signal(signal.SIGUSR1, lambda *_: came.append(1))
+signal.raise_signal(signal.SIGUSR1)
+assert came == [1]
+"""
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, (run.returncode, run.stderr)
