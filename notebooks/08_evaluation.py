@@ -35,6 +35,7 @@ data_dir: str = ""  # where data and runs lie; data/<profile> by default
 representation: str = ""  # traces, mixeddensity_stack or stacked_histogram; the profile's by default
 checkpoint: str = ""  # a released checkpoint, or one of yours; the profile's trained detectors by default
 score: str = ""  # what ranks detections: product or class; ours by product, released ones by class by default
+logger: str = "csv"  # where the metrics of training runs go besides metrics.csv: tensorboard or wandb
 
 # %%
 from functools import cache
@@ -63,7 +64,7 @@ from ssmbook.study import (
 )
 
 plots.style()
-workspace = Workspace(profile, data_dir, representation=representation)
+workspace = Workspace(profile, data_dir, representation=representation, logger=logger)
 sensor = workspace.sensor
 
 # %% [markdown]

@@ -36,6 +36,7 @@ profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small,
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
 checkpoint: str = ""  # a detector; the one that this profile trains by default
 recording: str = ""  # a recording of the detector's sensor; the first of the test set by default
+logger: str = "csv"  # where the metrics of training runs go besides metrics.csv: tensorboard or wandb
 
 # %%
 import numpy as np
@@ -56,7 +57,7 @@ from ssmbook.study import Workspace
 from ssmbook.study.workspace import book_root
 
 plots.style()
-workspace = Workspace(profile, data_dir)
+workspace = Workspace(profile, data_dir, logger=logger)
 file = checkpoint or workspace.train()
 model = load_checkpoint(file).eval()
 path = recording or min((workspace.raw() / "test").glob("*_td*"))
