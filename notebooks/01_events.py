@@ -20,7 +20,7 @@
 # - say from the brightness in front of a pixel how many events it emits, and when;
 # - name what a real pixel adds: mismatch, refractory time, noise, a low-pass;
 # - open a recording in any of the common formats, and look at it in space and time;
-# - judge a simulator by five measures of a stream.
+# - judge a simulator by six measures of a stream.
 #
 # Symbols are those of the [notation](../pages/notation.md). The next chapter, [](#ch-tensors), turns events into the arrays that a network takes.
 
@@ -70,8 +70,8 @@ workspace = Workspace(profile, data_dir)
 #    -\theta_{off} & \Rightarrow\; p_i = 0 \text{ (OFF)} \end{cases}
 #    \qquad\text{and then}\qquad L_{ref} \leftarrow L(t_i) . $$ (eq-threshold)
 #
-# The logarithm makes the pixel respond to *relative* change: a wall of 10 % contrast causes the same events in sunlight and
-# in shade. And because nothing fires while nothing changes, what stands still is not seen at all. That single fact is why
+# The logarithm makes the pixel respond to *relative* change: an edge beyond which the light is twice as strong causes the same
+# events in sunlight and in shade. And because nothing fires while nothing changes, what stands still is not seen at all. That single fact is why
 # the detector of this book needs a memory.
 
 # %% tags=["hide-input"]
@@ -83,7 +83,7 @@ workspace = Workspace(profile, data_dir)
 _ = plots.save(camera.pixel_principle(), workspace.figures / "pixel_principle.png")
 
 # %% [markdown]
-# How many events does a change cause? Between two moments at which the light rises steadily, the reference climbs in
+# How many events does a change cause? While the light rises from $t_0$ to $t_1$ without falling in between, the reference climbs in
 # steps of $\theta_{on}$, so that a pixel whose reference starts at $L(t_0)$ emits
 #
 # $$ N = \left\lfloor \frac{L(t_1) - L(t_0)}{\theta_{on}} \right\rfloor $$ (eq-count)
@@ -189,16 +189,16 @@ print(
 # out ragged. v2e assumes $\theta = 0.2$ and $s = 0.15$ [@hu2021v2e].
 #
 # **Refractory time.** After an event a pixel is blind for a {term}`refractory time` $T_r$: a crossing within it moves the reference and
-# emits nothing. While the light changes steadily, crossings come $\tau = \theta / |\dot L|$ apart, and the pixel emits
+# emits nothing. While $L$ changes at a constant speed, crossings come $\tau = \theta / |\dot L|$ apart, and the pixel emits
 #
 # $$ r = \frac{1}{\tau \, \max(1, \lceil T_r / \tau \rceil)} \;\le\; \frac{1}{T_r} $$ (eq-refractory)
 #
 # events per second, which follows by counting the crossings that fall into the blind time.
 #
 # **Noise.** Some events have no cause: thermal shot noise in the dark, and a leak that slowly lowers the reference and so fires
-# ON events in still light. Both are nearly Poisson: in a window $w$ a pixel with noise rate $\lambda$ stays silent with probability
+# ON events in still light. As a Poisson process, which shot noise nearly is, noise of rate $\nu$ leaves a pixel silent in a window $w$ with probability
 #
-# $$ P(N = 0) = e^{-\lambda w} . $$ (eq-poisson)
+# $$ P(N = 0) = e^{-\nu w} . $$ (eq-poisson)
 #
 # **Hot pixels** fire all the time, at a hundred events per second and more.
 #
@@ -207,7 +207,7 @@ print(
 # $$ \dot L_f(t) = 2\pi f_c(I) \, \bigl( L(t) - L_f(t) \bigr) , $$ (eq-lowpass)
 #
 # and the comparators see $L_f$ instead of $L$. This is the first differential equation of the book with a state, $L_f$. In
-# the form $\dot x = a x + b u$ it has $a = -2\pi f_c$ and $b = 2\pi f_c$, and [](#ch-layers) solves it for any $a$ and $b$.
+# the form $\dot x = a x + b u$ it has $a = -2\pi f_c$ and $b = 2\pi f_c$, and [](#ch-layers) solves it for any constant $a$ and $b$.
 #
 # **Readout.** Events leave the chip one after another through an arbiter, with a latency and its jitter.
 #
@@ -217,7 +217,8 @@ print(
 # %%
 #| label: tbl-pixels
 #| tbl-cap: >-
-#|   Pixel models by name: the book's own, the defaults of v2e, ESIM and IEBCS, and a DAVIS346 in bright and dim light.
+#|   Pixel models by name: the book's own, the defaults of v2e, ESIM and IEBCS, and a DAVIS346 in bright and dim light. Rates are
+#|   events per second and pixel; v2e's shot noise of 0.001 is rounded to 0. ESIM and IEBCS vary the threshold from event to event instead of between pixels.
 shown = ["threshold", "spread", "refractory_us", "noise_hz", "shot_hz", "leak_hz", "cutoff_hz", "latency_us"]
 pd.DataFrame({name: {key: asdict(model)[key] for key in shown} for name, model in PIXELS.items()}).T.round(2)
 
@@ -241,8 +242,8 @@ pd.Series(
 # %% tags=["hide-input"]
 #| label: fig-effects
 #| caption: >-
-#|   Twenty pixels of each kind under the log intensity above. Mismatch spreads the times, a refractory time thins and delays, noise
-#|   adds events without a cause, and a low-pass {eq}`eq-lowpass` delays the events and takes the extremes away.
+#|   Twenty pixels of each kind under the log intensity above. Mismatch spreads the times, a refractory time drops the events that follow
+#|   another too soon, noise adds events without a cause, and a low-pass {eq}`eq-lowpass` delays the events and takes the extremes away.
 #| alt: A sine above five rasters of events; only the first raster is perfectly aligned.
 split = {name: [events[events.x == i] for i in range(20)] for name, events in seen.items()}
 _ = plots.save(camera.effects(times_ms, light, split), workspace.figures / "effects.png")
@@ -267,19 +268,19 @@ print(f"mean time of the OFF events: {delay['ideal']} ms ideal, {delay['low-pass
 _ = plots.save(camera.frames_and_events(), workspace.figures / "frames_events.png")
 
 # %% [markdown]
-# The price is a data rate that nobody fixed beforehand. Frames of $H \times W$ pixels of one byte, $f$ per second, need
+# The price is a data rate that is not known beforehand. Frames of $H \times W$ pixels of one byte, $f$ per second, need
 # $D_{frames} = f\,H\,W$ bytes per second, while events of $b$ bytes each need
 #
 # $$ D_{events} = b\,N / T = b\,H\,W\,\bar r , $$ (eq-data-rate)
 #
-# where $\bar r$ is the mean event rate of a pixel. With 8 bytes an event, as in Gen1's files, the two are equal at
-# $\bar r = f/8$: for 30 frames per second at 3.75 events per second and pixel. The real street that is measured below has more than
-# that, and the simulated ones have less.
+# where $N$ events come in a time $T$, and $\bar r$ is the mean event rate of a pixel. With 8 bytes an event, as in Gen1's files, the two are equal at
+# $\bar r = f/8$: for 30 frames per second at 3.75 events per second and pixel. The real recordings that are measured below have more than
+# that, and the simulated streets have less.
 #
 # (sec-recording)=
 # ## A recording
 #
-# [`open_events`](#ssmbook.events.open_events) reads fourteen formats and detects which one from the content. Stamps come
+# [`open_events`](#ssmbook.events.open_events) reads fourteen formats and detects the format from the content. Stamps come
 # out sorted, polarity as 0 and 1, and a recording may be larger than memory. Without a recording of yours (the parameter
 # `recording`), this is the first one of the simulated set.
 
@@ -354,10 +355,11 @@ _ = plots.save(camera.street(drive, chunks, picks_us), workspace.figures / "simu
 # (sec-verdict)=
 # ## Does it look like events?
 #
-# A picture convinces too easily. Five measures of a stream can be compared instead, at equal duration:
+# A picture convinces too easily. Six measures of a stream can be compared instead, at equal duration:
 #
 # - the **rate** per pixel, $\bar r = N / (H W T)$;
 # - the **share of ON** events;
+# - the **silent** share: pixels without an event in a window;
 # - the **busiest tenth**: which share of the events comes from the tenth of the pixels with most. With counts sorted upwards,
 #   $n_{(1)} \le \dots \le n_{(HW)}$, the share of the quietest $q\,HW$ pixels is the Lorenz curve
 #
@@ -409,9 +411,10 @@ print(f"rate, real over simulated, 40 ms: {forty['rate_hz'].iloc[0] / forty['rat
 # - *Right:* the balance of ON and OFF, and the times between the events of one pixel, which agree within a factor of two.
 # - *Wrong:* the simulated street is emptier. It has a fifth of the events per pixel of the people and a thirtieth of those of the
 #   drive, because in it only actors and a faint background move, while a real camera moves as a whole and every texture fires.
-# - *Wrong:* fewer of its events are supported by a neighbour. With few edges, the noise weighs more.
+# - *Wrong:* fewer of its events are supported by a neighbour. With few edges, the noise weighs more: the book's pixels emit 0.3 noise events per
+#   second, a third of the rate in the table.
 #
-# A detector trained on such streets has an easier background and less of a signal than one on Gen1. Comparisons *between* models at equal data
+# A detector trained on such streets has an easier background and less of a signal than one trained on real driving. Comparisons *between* models at equal data
 # carry over in direction at best; absolute precision does not. The rates of [](#ch-rates) are compared in that sense only.
 #
 # (sec-raw)=
@@ -437,7 +440,7 @@ pd.DataFrame(
 #
 # A pixel fires when its log intensity has changed by a threshold since its last event {eq}`eq-threshold`. Edges that move cause events, at a rate that grows with
 # contrast and speed {eq}`eq-rate`; what stands still causes none. Real pixels add mismatch, blind time, noise and a low-pass. A
-# simulated street is right in polarity and timing, and too empty. From here the way leads to [](#ch-tensors), or, for the memory itself, to [](#ch-layers).
+# simulated street is right in polarity and timing, and too empty. The next step is [](#ch-tensors), or, for the memory itself, [](#ch-layers).
 #
 # ## Exercises
 #
@@ -486,7 +489,8 @@ pd.DataFrame(
 # :::{exercise} The low-pass as a state
 # :label: ex-lowpass
 # Write {eq}`eq-lowpass` as a recurrence $x_k = \bar a x_{k-1} + \bar b u_k$ that is exact for an input that stays constant within a step of 1 ms,
-# with $f_c = 30$ Hz. After which time has the pixel seen half of a sudden step? Which of the two numbers $\bar a$, $\bar b$ would a `step_scale` change?
+# with $f_c = 30$ Hz. After which time has the pixel seen half of a sudden step? Which of the two numbers $\bar a$, $\bar b$ change if the same pixel is
+# computed in steps of another length, as the {term}`step_scale` of later chapters makes them?
 # :::
 #
 # :::{solution} ex-lowpass
