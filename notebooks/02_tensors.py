@@ -65,6 +65,7 @@ def between(start_us: int, end_us: int):
 # $$ \mathcal{W}_k = \{\, i : t_k - w \le t_i \le t_k \,\} , $$ (eq-window)
 #
 # and the times $t_k$ lie a {term}`stride` apart. Window and stride are two things. The **stride** sets the {term}`rate` at which the network steps; the **window** sets how much of the past a single frame shows.
+# (Events on an edge that two windows share belong to both.)
 # The published networks have both at 50 ms, 20 Hz. To run at $k$ times that rate there are three modes with windows:
 #
 # | mode | window | stride | each event is counted |
@@ -101,13 +102,13 @@ pd.DataFrame(rows).T.round(2)
 # ## Label frames
 #
 # Boxes are annotated at some times only, 4 Hz on Gen1 and about 10 Hz on 1 Mpx as used [@detournemire2020; @perot2020]. A {term}`label frame` is such a time, and a window has to end exactly there.
-# Label times jitter, so a box time $t$ counts as a label frame if its distance to the previous one, $t'$, is close to a multiple of the base interval $T_b$ (250 ms on Gen1), as in the released code of [@zubic2024]:
+# The first box time at or after 100 ms is one. Label times jitter, so a later box time $t$ counts as a label frame if its distance to the previous label frame, $t'$, is close to a multiple of the base interval $T_b$ (250 ms on Gen1), as in the released code of [@zubic2024]:
 #
 # $$ \bigl| (t - t') - n\,T_b \bigr| \le 2\ \text{ms}, \qquad n = \mathrm{round}\!\left( \frac{t - t'}{T_b} \right) \ge 1 . $$ (eq-label-frame)
 #
-# Windows are then laid backwards from the first label frame, and in equal steps between label frames, as many as come closest to the stride $\sigma$:
+# Windows are then laid backwards from the first label frame, and in equal steps between label frames, as many as come closest to the stride $d$:
 #
-# $$ m = \max\!\left(1,\; \mathrm{round}\!\left( \frac{t - t'}{\sigma} \right)\right) \quad\text{windows between } t' \text{ and } t . $$ (eq-window-ends)
+# $$ m = \max\!\left(1,\; \mathrm{round}\!\left( \frac{t - t'}{d} \right)\right) \quad\text{windows between } t' \text{ and } t . $$ (eq-window-ends)
 
 # %%
 times = np.array([37_000, 250_000, 501_500, 640_000, 750_300, 1_000_000])  # µs
@@ -122,17 +123,17 @@ table
 # %% tags=["hide-input"]
 #| label: fig-label-timeline
 #| caption: >-
-#|   Windows of 50 ms laid for these label frames. Every label frame is the end of a window {eq}`eq-window-ends`; the box at 640 ms is off the grid of 250 ms {eq}`eq-label-frame` and is left out, and nothing is laid after the last label.
+#|   Windows of 50 ms laid for these label frames. Every label frame is the end of a window {eq}`eq-window-ends`; the box at 640 ms is off the grid of 250 ms {eq}`eq-label-frame` and is left out (as is the one at 37 ms, which comes too early), and nothing is laid after the last label.
 #| alt: A time axis with overlapping bars, and vertical lines for four label frames and one dropped box.
 fig = drawings.label_timeline(ends / 1000, (frames / 1000).tolist(), 50, [640.0])
 _ = plots.save(fig, workspace.figures / "label_timeline.png")
 print(f"{len(ends)} windows, {len(frames)} of them at a label")
 
 # %% [markdown]
-# The released script lays its windows differently. It counts $n \lfloor 100\ \text{ms} / \sigma \rfloor$ of them between two label frames, which is right where labels are 100 ms apart. On Gen1 they are 250 ms apart, so
-# that two windows of 50 ms share 250 ms: they come every
+# The released script lays its windows differently. It counts $n \lfloor 100\ \text{ms} / d \rfloor$ of them between two label frames, which is right where labels are 100 ms apart. On Gen1 they are 250 ms apart, so
+# that only two windows of 50 ms fall into 250 ms: they come every
 #
-# $$ \frac{T_b}{\lfloor 100\ \text{ms} / \sigma \rfloor} = \frac{250}{2} = 125\ \text{ms} , $$ (eq-published-ends)
+# $$ \frac{T_b}{\lfloor 100\ \text{ms} / d \rfloor} = \frac{250}{2} = 125\ \text{ms} , $$ (eq-published-ends)
 #
 # at 8 Hz and not at 20, and 60 % of the events fall between them. The default here is the exact grid; `preprocess(grid="published")` does as the script. [](13_released_code.ipynb) has the details.
 
@@ -179,12 +180,14 @@ print(
 )
 
 # %% [markdown]
-# Note that the bins hang on the first and last *event*, not on the window's ends. In a sparse window the same bin covers a different stretch of time. [](13_released_code.ipynb) asks when that matters.
+# Note that the bins divide the time between the first and last *event*, not between the window's ends. In a sparse window the same bin covers a different stretch of time. [](13_released_code.ipynb) asks when that matters.
 #
 # A **mixed density stack** [@nam2022] sums polarities over ever longer stretches of the window. The last channel holds the
 # whole window, the one before it the first half, then the first quarter:
 #
-# $$ M_k(x, y) = \sum_{i \in \mathcal W} (2 p_i - 1)\, [x_i = x]\,[y_i = y]\; \left[ \frac{t_i - t_{first}}{t_{last} - t_{first}} < 2^{-(n - 1 - k)} \right] . $$ (eq-density)
+# $$ M_k(x, y) = \sum_{i \in \mathcal W} (2 p_i - 1)\, [x_i = x]\,[y_i = y]\; \left[ \frac{t_i - t_{first}}{t_{last} - t_{first}} < 2^{-(n - 1 - k)} \right] , \qquad k = 0, \dots, n - 1 . $$ (eq-density)
+#
+# The last event, whose quotient is 1, counts in the last channel too, and sums are clamped to ±32.
 
 
 # %%
@@ -215,7 +218,7 @@ _ = plots.save(fig, workspace.figures / "representations.png")
 # (sec-voxel)=
 # ## Interpolating: voxel grids and time surfaces
 #
-# Two other representations are common. A **voxel grid** divides each event between the two bins next to it [@zhu2019, on the input representation]:
+# Two other representations are common. A **voxel grid** divides each event between the two bins that are nearest in time [@zhu2019, on the input representation]:
 #
 # $$ t_i^* = (n - 1)\, \frac{t_i - t_{first}}{t_{last} - t_{first}} , $$ (eq-voxel-time)
 #
@@ -258,12 +261,12 @@ pd.Series(
 # (sec-traces)=
 # ## A layer at every pixel: traces
 #
-# Histograms, stacks and grids forget everything when the next window begins. A time surface forgets all events but the last. A **trace** forgets gradually, and nothing else: it is a
-# leaky integrator, raised by one by each event,
+# Histograms, stacks and grids forget everything when the next window begins. A time surface forgets all events but the last. A **trace** forgets no event at once, but all of them gradually: it is a
+# leaky integrator, raised by one by each event (a unit impulse $\delta$),
 #
 # $$ \dot s_k(t) = -\frac{s_k(t)}{\tau_k} + \sum_i \delta(t - t_i) , $$ (eq-trace-ode)
 #
-# for each pixel, each polarity and a few time constants $\tau_k$. (The book's constants are 2.5, 5, 10, 20 and 40 ms.) This is a state-space model, {eq}`eq-ode`, with
+# for each pixel, each polarity and a few time constants $\tau_k$. (The book's constants are 2.5, 5, 10, 20 and 40 ms.) This is a state-space model, $\dot x = A x + B u$, $y = C x + D u$ ({eq}`eq-ode` of the next chapter), with
 #
 # $$ A = \mathrm{diag}(-1/\tau_1, \dots, -1/\tau_K), \qquad B = (1, \dots, 1)^\top, \qquad C = I, \qquad D = 0 , $$ (eq-trace-matrices)
 #
@@ -271,7 +274,7 @@ pd.Series(
 #
 # $$ s_k(t) = \sum_{t_i \le t} e^{-(t - t_i) / \tau_k} . $$ (eq-trace-solution)
 #
-# Leaky integrators of events are an old idea, and are covariant to a change of time scale [@pedersen2024]; what is new in the book's detector is their use as its stem, and the [rates chapter](#ch-rates) measures what that is worth.
+# Leaky integrators of events are an old idea, and are covariant to a change of time scale [@pedersen2024]; a bank of them at every pixel as the input of a detector we have not found elsewhere, and the [rates chapter](#ch-rates) measures what that is worth.
 
 # %% tags=["hide-input"]
 #| label: fig-trace-cell
@@ -281,15 +284,15 @@ pd.Series(
 _ = plots.save(drawings.trace_cell(), workspace.figures / "trace_cell.png")
 
 # %% [markdown]
-# Nobody sums over all past events. Between two events of a pixel the state only decays, so it is enough to keep, with each pixel, its state and the time of its last event:
+# The sum over all past events need not be computed. Between two events of a pixel the state only decays, so it is enough to keep, with each pixel, its state and the time of its last event:
 #
 # $$ s_k \leftarrow s_k\, e^{-(t_i - t_{i-1}) / \tau_k} + 1 . $$ (eq-trace-step)
 #
-# That is a recurrence $x \leftarrow \bar a\,x + \bar b$ with a step of its own for each event, $\Delta = t_i - t_{i-1}$, and zero-order hold {eq}`eq-zoh`. For storage the value is squeezed by a logarithm,
+# That is a recurrence $x \leftarrow \bar a\,x + \bar b$ with a step of its own for each event, $\Delta = t_i - t_{i-1}$. Its factor $\bar a = e^{-\Delta/\tau_k}$ is that of zero-order hold {eq}`eq-zoh`; but since the input is an impulse and not held over the step, $\bar b = 1$. For storage the value is compressed by a logarithm,
 #
 # $$ q_k = \min\bigl(255,\; \mathrm{round}(16 \ln(1 + s_k))\bigr) , $$ (eq-quantise)
 #
-# which spends its 256 levels on small values, where most are.
+# whose levels are finest at small values, where most values are.
 
 
 # %%
@@ -347,7 +350,7 @@ print(
 # (sec-compare)=
 # ## What each remembers
 #
-# All of these are linear in the events (before they saturate), save the time surface. So each channel can be described by one function: how much an event weighs, by its age when the frame is made. Those functions are the kernels of the representation, as {eq}`eq-kernel` will be of a layer.
+# Once the bins are fixed, and before values saturate or are rounded, all of these are linear in the events, except the time surface. So each channel can be described by one function: how much an event weighs, by its age when the frame is made. Those functions are the kernels of the representation, as {eq}`eq-kernel` will be of a layer.
 
 # %% tags=["hide-input"]
 #| label: fig-weights
@@ -381,7 +384,7 @@ pd.Series(
 # %% tags=["hide-input"]
 #| label: fig-representations
 #| caption: >-
-#|   The same moment in five representations, one channel of each (the histogram and the stack summed up). The grid is signed; the surface and the traces show ON.
+#|   The same moment in five representations: the histogram summed over its bins, the last channel of the stack and bin 5 of the grid (ON minus OFF), and one channel of the surface and of the traces (ON alone). The surface fades, but never to zero.
 #| alt: Five small pictures of the same scene with edges of different softness.
 on_traces = frame.astype(float)[len(traces.taus_ms) :]
 images = {
@@ -401,7 +404,7 @@ pd.Series(
 # (sec-rate-free)=
 # ## What changes with the rate
 #
-# Now the question of the book. Make frames ten times as often: what does the network see? Below, the mean of a frame, at the same eight moments, over the rate.
+# Now the question of the book. Make frames ten times as often: what does the network see? Below, the mean of a frame, at the same seven moments, over the rate.
 
 # %%
 moments = np.arange(150_000, 850_000, 100_000)
@@ -441,8 +444,8 @@ pd.DataFrame({name: dict(zip(rates, values, strict=True)) for name, (_, values) 
 _ = plots.save(drawings.reading_rates(relative), workspace.figures / "reading_rates.png")
 
 # %% [markdown]
-# At 200 Hz a short window holds about a tenth of the events: the network is shown a kind of frame that it has never seen. Sliding windows look as in training, but each event is counted ten times, so that what the *state* integrates changes. Traces look as in
-# training *and* count each event once. In fact a trace cannot know the rate at which it is read: reading changes nothing.
+# At 200 Hz a short window holds about a tenth of the events: the network is shown a kind of frame that it has never seen. Sliding windows and traces look as in training. But both show each event in ten times as many frames, so that what the *state* behind them integrates grows, unless its step shrinks with the rate ([](05_time_scale.ipynb)).
+# A trace touches each event only once to do so, where a sliding window has to count it again for every frame. In fact a trace cannot know the rate at which it is read: reading changes nothing.
 
 # %%
 often, seldom = Traces(height=height, width=width), Traces(height=height, width=width)
@@ -461,7 +464,7 @@ print("read 100 times or once, equal bytes:", np.array_equal(at_200_hz, seldom.r
 # %%
 #| label: tbl-sensors
 #| tbl-cap: >-
-#|   The sensors of Gen1 and 1 Mpx (gen4), and this profile's. Boxes with a smaller diagonal or side are not counted in evaluation.
+#|   The sensors of Gen1 and 1 Mpx (gen4), and this profile's. Boxes with a smaller diagonal or side (px) are dropped in preprocessing; evaluation has limits of its own, on 1 Mpx larger ones ([](#ch-evaluation)).
 keys = ["width", "height", "classes", "label_interval_ms", "min_diagonal", "min_side", "downsample"]
 sensors = {name: get_sensor(name) for name in ("gen1", "gen4")} | {profile: workspace.sensor}
 rows = {name: {key: getattr(sensor, key) for key in keys} for name, sensor in sensors.items()}
@@ -580,7 +583,7 @@ print("boxes:", sum(len(boxes) for _, boxes, _ in pictures))
 # %% [markdown]
 # ## What was learnt
 #
-# A window says how much of the past a frame shows, a stride how often {eq}`eq-window`. A window must end at every label. Histograms, stacks and grids count within a window and forget at its border; traces are a state-space layer at every pixel {eq}`eq-trace-ode`, and are the same function of the past at any rate.
+# A window says how much of the past a frame shows {eq}`eq-window`, a stride how often a frame is made. A window must end at every label. Histograms, stacks and grids count within a window and forget at its border; traces are a state-space layer at every pixel {eq}`eq-trace-ode`, and are the same function of the past at any rate.
 # What a *learnt* state-space layer does with such frames begins in [](#ch-layers).
 #
 # ## Exercises
@@ -600,7 +603,7 @@ print("boxes:", sum(len(boxes) for _, boxes, _ in pictures))
 #
 # :::{exercise} Nothing gets lost
 # :label: ex-conserve
-# State for each representation a sum that equals a property of the window whatever the events are, as long as nothing saturates, and check it on random events.
+# State for each representation but the time surface a sum that equals a property of the events whatever they are, as long as nothing saturates, and check it on random events.
 # :::
 #
 # :::{solution} ex-conserve
@@ -613,7 +616,7 @@ print("boxes:", sum(len(boxes) for _, boxes, _ in pictures))
 #
 # :::{exercise} Traces as S5
 # :label: ex-trace-layer
-# Bin the events of one pixel into steps of 1 ms, and compute its trace as a linear recurrence with `diagonal_scan`, $\bar a = e^{-\Delta/\tau}$ and $\bar b = 1$. How far is it from the exact one {eq}`eq-trace-solution`, and why?
+# Bin the events of one pixel into steps of 1 ms, and compute its trace as a linear recurrence $x_k = \bar a\,x_{k-1} + \bar b\,u_k$ of the counts $u_k$, with $\bar a = e^{-\Delta/\tau}$ and $\bar b = 1$; [`diagonal_scan`](#ssmbook.ssm.diagonal_scan) runs such recurrences. How far is it from the exact trace {eq}`eq-trace-solution`, and why?
 # :::
 #
 # :::{solution} ex-trace-layer
