@@ -60,7 +60,7 @@ def holds(**checks: bool) -> pd.DataFrame:
 # (sec-spring)=
 # ## A mass on a spring
 #
-# Begin with something that can be touched. A wheel of mass $m$ hangs on a spring of stiffness $k$ and a damper $c$, and
+# Begin with something that can be touched. A block of mass $m$ is held by a spring of stiffness $k$ and a damper $c$, and
 # a force $u(t)$ pushes it. Newton's law for its position $q$ reads
 #
 # $$ m\,\ddot q(t) = u(t) - c\,\dot q(t) - k\,q(t) . $$ (eq-newton)
@@ -93,7 +93,7 @@ _ = plots.save(drawings.spring(), workspace.figures / "spring.png")
 #
 # $$ \lambda_{1,2} = -\frac{c}{2m} \pm \sqrt{\frac{c^2}{4m^2} - \frac km} . $$ (eq-spring-eigenvalues)
 #
-# With little damping the root is imaginary, and the eigenvalues are a *conjugate pair*: the wheel swings, $\mathrm{Im}\,\lambda$
+# With little damping the root is imaginary, and the eigenvalues are a *conjugate pair*: the block swings, $\mathrm{Im}\,\lambda$
 # radians per second, while the swing fades by $e^{\mathrm{Re}\,\lambda\, t}$. With much damping both are real and it creeps.
 
 # %%
@@ -145,7 +145,8 @@ _ = plots.save(
 #
 # $$ \dot{\tilde x} = \Lambda\, \tilde x + V^{-1} B\, u, \qquad y = C V\, \tilde x , $$ (eq-diagonal)
 #
-# and since $\Lambda$ is diagonal, each {term}`mode` is a scalar equation of its own [@smith2023s5, sec. 3, on diagonalised dynamics],
+# and since $\Lambda$ is diagonal, each {term}`mode` is a scalar equation of its own [@smith2023s5, sec. 3, on diagonalised dynamics].
+# Without the tilde, which is dropped from here on, and with $b_n$ and $c_n$ the entries of $V^{-1} B$ and $C V$, a mode that starts at 0 is
 #
 # $$ \dot x_n = \lambda_n x_n + b_n u, \qquad x_n(t) = \int_0^t e^{\lambda_n (t - s)}\, b_n\, u(s)\, ds . $$ (eq-mode)
 #
@@ -187,10 +188,13 @@ B = math.sqrt(2) * p  # p_n = √(n + ½)
 pd.DataFrame(A[:4, :4]).round(2)
 
 # %% [markdown]
-# State $n$ sees the past through its weight $(e^{\tau A} B)_n$. With this $A$ and $B$ it
+# For that even weight the state obeys $\dot x = (A x + B u)/t$, which changes with time. S4 and S5 leave the $1/t$ away, {eq}`eq-ode`, and
+# the even weight becomes one that fades exponentially with age. State $n$ then sees the past through its weight $(e^{\tau A} B)_n$, which
 # is a Legendre polynomial of $z = e^{-\tau}$, "exponentially warped" [@gu2023train, on LegS in the time-invariant form]:
 #
-# $$ (e^{\tau A} B)_n = L_n(e^{-\tau})\, e^{-\tau}, \qquad L_n(z) = \sqrt{2n+1}\, P_n(2z - 1) . $$ (eq-hippo-kernel)
+# $$ (e^{\tau A} B)_n = L_n(e^{-\tau})\, e^{-\tau}, \qquad L_n(z) = \sqrt{2n+1}\, P_n(2z - 1) , $$ (eq-hippo-kernel)
+#
+# where $P_n$ is the Legendre polynomial of degree $n$.
 
 # %%
 ago = torch.linspace(0, 5, 501)
@@ -209,7 +213,7 @@ holds(
 #
 # $$ u(t - \tau) \;\approx\; \sum_{n < P} x_n(t)\, L_n(e^{-\tau}) . $$ (eq-hippo-read)
 #
-# Here a signal runs through the equation (in exact steps of 0.01, which the next section derives), and then only the state is left. As $A$ is lower triangular, the first states do not depend on the
+# Here a signal runs through the equation (in steps of 0.01, by the zero-order hold that [](#sec-discretisation) derives), and then only the state is left. As $A$ is lower triangular, the first states do not depend on the
 # later ones: a smaller model would hold the first of these numbers.
 
 # %%
@@ -236,8 +240,8 @@ pd.DataFrame(
 # %% tags=["hide-input"]
 #| label: fig-hippo
 #| caption: >-
-#|   Left, the weights {eq}`eq-hippo-kernel` of the first five states. Right, the past of a signal as read by {eq}`eq-hippo-read` from the first 4, 16 and all 64 states: all know the
-#|   recent past well and the distant past roughly, and a larger state reaches further back.
+#|   Left, the weights {eq}`eq-hippo-kernel` of the first five states. Right, the past of a signal as read by {eq}`eq-hippo-read` from the first 4, 16 and all 64 states: the
+#|   recent past is read better than the distant past, and a larger state reaches further back. Four states are too few for this signal.
 #| alt: Left five curves that start high and oscillate; right a grey signal followed closely near zero by three curves that fall off further back.
 pictured = {size: read.numpy() for size, read in past.items()}
 fig = drawings.memory_of_hippo(
@@ -251,9 +255,9 @@ _ = plots.save(fig, workspace.figures / "hippo.png")
 #
 # HiPPO's $A$ cannot be diagonalised in practice: its eigenvectors are so nearly parallel that the change of basis loses all digits. But it is a normal matrix minus one of rank one [@gu2022s4, theorem 1],
 #
-# $$ A = S - p\,p^\top, \qquad p_n = \sqrt{n + \tfrac12}, \qquad S = V \Lambda V^*, \quad V \text{ unitary} . $$ (eq-normal)
+# $$ A = S - p\,p^\top, \qquad p_n = \sqrt{n + \tfrac12}, \qquad S = V \Lambda V^*, \quad V \text{ unitary} , $$ (eq-normal)
 #
-# S4 keeps both parts. S5 starts from $S$ alone [@smith2023s5, sec. 4, on diagonalisable starts], as S4D does [@gu2022s4d, sec. 4], and drops the rank-one term.
+# with $V^*$ the conjugate transpose. S4 keeps both parts. S5 starts from $S$ alone [@smith2023s5, sec. 4, on diagonalisable starts], as S4D does [@gu2022s4d, sec. 4], and drops the rank-one term.
 
 # %%
 Lambda, V = (torch.from_numpy(array.copy()) for array in legs_spectrum(64))
@@ -270,7 +274,9 @@ holds(
 # %% [markdown]
 # All modes have Re λ = −½, and they turn at many speeds. Two simpler starts of S4D imitate that spectrum: "lin" has $\mathrm{Im}\,\lambda_n = \pi n$, and "inv" [@gu2022s4d, sec. 4]
 #
-# $$ \mathrm{Im}\,\lambda_n = \frac{P}{\pi} \left( \frac{P}{2n + 1} - 1 \right) . $$ (eq-inv)
+# $$ \mathrm{Im}\,\lambda_n = \frac{P}{\pi} \left( \frac{P}{2n + 1} - 1 \right) , \qquad n = 0, \dots, \tfrac P2 - 1 , $$ (eq-inv)
+#
+# both with the conjugates beside them.
 
 # %% tags=["hide-input"]
 #| label: fig-spectra
@@ -300,7 +306,7 @@ print(
 #
 # $$ \bar\lambda = e^{\Delta\lambda}, \qquad \bar b = \int_0^\Delta e^{\lambda s} ds\; b = \frac{e^{\Delta\lambda} - 1}{\lambda}\, b . $$ (eq-zoh)
 #
-# The **bilinear** rule replaces the derivative over the step by the mean of its values at both ends,
+# The **bilinear** rule replaces the derivative over the step by the mean of its values at both ends, with the one input of the step, $u_k$, at either end,
 #
 # $$ \frac{x_k - x_{k-1}}{\Delta} = \lambda\, \frac{x_k + x_{k-1}}{2} + b\, u_k , $$ (eq-trapezoid)
 #
@@ -313,14 +319,15 @@ print(
 # %% tags=["hide-input"]
 #| label: fig-holds
 #| caption: >-
-#|   What the two rules assume. Zero-order hold {eq}`eq-zoh` is exact for an input that is constant in each step; bilinear {eq}`eq-bilinear` is the trapezoid rule.
+#|   What the two rules assume. Left, zero-order hold {eq}`eq-zoh`: exact for an input that is constant in each step. Right, bilinear {eq}`eq-bilinear`: the derivative is integrated over a step as a trapezoid.
 #| alt: Left a curve approximated by a staircase, right the same curve approximated by straight segments.
 _ = plots.save(drawings.holds(), workspace.figures / "holds.png")
 
 # %% [markdown]
 # Where do the modes go? Inside the unit circle, $|\bar\lambda| < 1$, a state forgets, and both rules put every decaying mode there. The angle of
 # $\bar\lambda$ is the turn per step; π, at −1, is half a turn, {term}`Nyquist <Nyquist frequency>`'s limit. Zero-order hold winds fast modes around
-# the circle, so that they look slow again; the bilinear rule squeezes them all in before −1.
+# the circle, so that they look slow again; the bilinear rule squeezes them all in before −1, and close to the circle: the fastest modes hardly
+# decay any more, and their $|\bar\lambda|$ below is rounded to 1.
 
 # %%
 mapped = {
@@ -337,7 +344,7 @@ pd.DataFrame(
 # %% tags=["hide-input"]
 #| label: fig-poles
 #| caption: >-
-#|   The 64 modes of the start, continuous (left) and discretised by each rule with three steps. All stay inside the unit circle; at Δ = 0.4 most turn by more than a fast mode should.
+#|   The 64 modes of the start, continuous (left) and discretised by each rule with three steps. All stay inside the unit circle. At Δ = 0.4 most of them have $\Delta\,|\mathrm{Im}\,\lambda| > \pi$, more than half a turn per step: zero-order hold winds these around, bilinear crowds them near −1.
 #| alt: Three panels, a vertical line of points, and two unit circles with points along arcs that wrap further for larger steps.
 _ = plots.save(drawings.poles(Lambda.numpy(), mapped), workspace.figures / "modes.png")
 
@@ -349,8 +356,8 @@ _ = plots.save(drawings.poles(Lambda.numpy(), mapped), workspace.figures / "mode
 #
 # $$ x(t) = \frac{e^{j\omega t} - e^{\lambda t}}{j\omega - \lambda} , $$ (eq-mode-answer)
 #
-# and the recurrence should come close to it as steps get shorter. What $u_k$ stands for matters more than the rule: a window of events is a mean over its step, that is
-# the input in the *middle* of the step, and not at its end.
+# and the recurrence should come close to it as steps get shorter. What $u_k$ stands for matters more than the rule: a window of events is a mean over its step, which is close to
+# the input in the *middle* of the step, and not to that at its end.
 
 # %%
 mode, omega = torch.tensor([-0.5 + 8j]), 3.0
@@ -475,12 +482,12 @@ _ = plots.save(drawings.kernels(shown, K[:200, :3, 0].numpy()), workspace.figure
 #
 # $$ n_{1/e} = \frac{1}{\Delta\, |\mathrm{Re}\,\lambda|} $$ (eq-memory)
 #
-# steps, since $|\bar\lambda| \approx e^{\Delta\,\mathrm{Re}\,\lambda}$. With Re λ = −½ for every mode at the start, the step alone decides how long the layer remembers. S5 therefore draws a step for each mode, uniformly on a logarithmic
+# steps, since $|\bar\lambda| = e^{\Delta\,\mathrm{Re}\,\lambda}$ by zero-order hold. (By the bilinear rule that holds for slow modes; one that turns fast remembers longer, by a factor of about $1 + (\Delta\,\mathrm{Im}\,\lambda / 2)^2$.) With Re λ = −½ for every mode at the start, the step decides how long the layer remembers. S5 therefore draws a step for each mode, uniformly on a logarithmic
 # scale [@smith2023s5, sec. 4, on untied time scales; the same range as @gu2022s4d],
 #
 # $$ \log \Delta \sim \mathcal U(\log 10^{-3}, \log 10^{-1}) , $$ (eq-step-start)
 #
-# so that memories between 20 and 2,000 steps are there from the start: between one second and 100 at 20 Hz. $B$ and $C$ are rotated into the basis of the modes, $B = V^* B_0$ and $C = C_0 V$, with real normal $B_0$.
+# so that memories between 20 and 2,000 steps are there from the start: between one second and 100 at 20 Hz. $B$ and $C$ are rotated into the basis of the modes, $B = V^* B_0$ and $C = C_0 V$, from a real $B_0$ and a complex $C_0$ whose numbers are drawn from truncated normal distributions.
 
 # %%
 memory = 1 / (steps * Lambda.real.abs())
@@ -496,7 +503,7 @@ pd.DataFrame(
 # %% tags=["hide-input"]
 #| label: fig-memory-start
 #| caption: >-
-#|   Left, how long each of the 64 modes remembers at the start, {eq}`eq-memory`: evenly spread over two decades. Right, how far each turns in a step; above the dotted line, half a turn, a mode would be too fast for the rate.
+#|   Left, how long each of the 64 modes remembers at the start, {eq}`eq-memory`: evenly spread over two decades. Right, how far each turns in a step, $\Delta\,|\mathrm{Im}\,\lambda|$; above the dotted line, half a turn, a mode would be too fast for the rate.
 #| alt: Two bar charts in order of size on logarithmic axes, each a rising staircase over two decades or more.
 _ = plots.save(drawings.memory_lengths(memory.numpy(), turns.numpy()), workspace.figures / "memory_start.png")
 print(
@@ -504,7 +511,7 @@ print(
 )
 
 # %% [markdown]
-# The modes above the dotted line are those that the band limit of the paper is about; [](05_time_scale.ipynb) removes them.
+# The modes above the dotted line are those that the {term}`band limit` of the paper is about, which as published removes all that turn by more than a quarter of a turn; see [](05_time_scale.ipynb).
 #
 # (sec-carry)=
 # ## A state that is really carried
@@ -545,8 +552,8 @@ holds(
 # (sec-published-carry)=
 # ## Why the published carry has no effect
 #
-# The code released with [@zubic2024] hands its state over by multiplying the *first* transition, $a_0 \leftarrow a_0\, x_{prev}$, before a parallel scan over the pairs $(a_k, b_k)$ of {eq}`eq-combine`.
-# But $a_0$ is a factor of products of transitions only, never of a state that the scan returns. So whatever the state is, the outputs are the same:
+# The code released with [@zubic2024] computes the recurrence $x_k = a_k x_{k-1} + b_k$, with $a_k = \bar\Lambda$ and $b_k = \bar B u_k$, by a parallel scan over the pairs $(a_k, b_k)$, which [](#sec-associative) explains. It hands its state over by multiplying the *first* transition, $a_0 \leftarrow a_0\, x_{prev}$.
+# But the scan starts at $x_0 = b_0$: $a_0$ is a factor of products of transitions only, never of a state that the scan returns. So whatever the state is, the outputs are the same:
 
 # %%
 a = torch.polar(torch.full((5,), 0.9), torch.linspace(0, 1, 5)).expand(1, 8, 5).clone()
@@ -569,7 +576,7 @@ holds(
 # (sec-block)=
 # ## The block around it
 #
-# S5 is linear in its input, at each feature, over all time. What makes a network of it happens between the steps. The detector's block normalises, adds the input again, and mixes the features with a gate
+# S5 is linear in its input. What makes a nonlinear network of it is a block around it, which acts on each step by itself. The detector's block normalises, adds the input again, and mixes the features with a gate
 # [@zubic2024, on the SSM block]:
 #
 # $$ a = \mathrm{LN}_1(x), \qquad z = \mathrm{GELU}(\mathrm{S5}(a)) + a, \qquad b = \mathrm{LN}_2(z), $$ (eq-block)
@@ -586,7 +593,7 @@ holds(
 _ = plots.save(drawings.block(), workspace.figures / "block.png")
 
 # %% [markdown]
-# All nonlinearity lies within a step. The memory itself is linear, so that what enters it comes out scaled and delayed but never gated by what it holds: a restriction that an LSTM does not have, and [](#ch-memory) looks at what it costs.
+# All nonlinearity lies within a step. The memory itself is linear: what it holds never decides what enters it or what is kept, as the gates of an LSTM do. [](#ch-memory) looks at what that restriction costs.
 # Stacked, such blocks are a sequence model. [`SequenceLayer`](#ssmbook.ssm.SequenceLayer) is the block with lengths, masks and resets, for use outside the detector:
 
 # %%
@@ -598,7 +605,7 @@ print("sequences, steps, features of the answer:", ", ".join(map(str, y.shape)))
 # %% [markdown]
 # ## What was learnt
 #
-# A linear differential equation is a memory {eq}`eq-solution`. In the basis of its eigenvectors it consists of modes, each with a decay and a turn {eq}`eq-mode`. HiPPO says which modes to start from, a rule makes a recurrence of them {eq}`eq-bilinear`, and twenty lines make it
+# A linear differential equation is a memory {eq}`eq-solution`. In the basis of its eigenvectors it consists of modes, each with a decay and a turn {eq}`eq-mode`. HiPPO says which modes to start from, a discretisation rule makes a recurrence of them {eq}`eq-bilinear`, and twenty lines make it
 # a layer. Its state can be carried exactly {eq}`eq-carry`; in the released code it is not. The next question is the arithmetic, in [](#ch-scans), and then the step: [](05_time_scale.ipynb).
 #
 # ## Exercises
@@ -618,7 +625,7 @@ print("sequences, steps, features of the answer:", ", ".join(map(str, y.shape)))
 #
 # :::{exercise} Exact for what is constant
 # :label: ex-hold-exact
-# Show in numbers that zero-order hold is exact for an input that is constant in each step, at any step length, and that the bilinear rule is not. For which inputs is the bilinear rule's *final value* right in any case?
+# Show in numbers that zero-order hold is exact for an input that is constant in each step, at any step length, and that the bilinear rule is not. For which inputs does the bilinear rule settle at the right value all the same, and why?
 # :::
 #
 # :::{solution} ex-hold-exact
@@ -644,7 +651,7 @@ print("sequences, steps, features of the answer:", ", ".join(map(str, y.shape)))
 #
 # :::{exercise} A mode that grows
 # :label: ex-stable
-# Training does not keep Re λ negative in the released code. Take a mode with Re λ = +0.1. What does a chunk of 21 steps at Δ = 0.1 do with it, and what a stream of 2,000 steps? What does `clip_eigs=True` change?
+# Training does not keep Re λ negative in the released code. Take a mode with Re λ = +0.1. What does a chunk of 21 steps at Δ = 0.1 do with it, and what a stream of 2,000 steps? What does the argument `clip_eigs=True` of [`S5`](#ssmbook.ssm.S5) change?
 # :::
 #
 # :::{solution} ex-stable
