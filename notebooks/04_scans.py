@@ -68,7 +68,7 @@ print(f"states: {' × '.join(map(str, looped.shape))}, {str(looped.dtype)[6:]}")
 # For one step the loop costs a complex product and a sum for each mode: nothing can be saved in the *amount* of arithmetic, which is called
 # the **work**. The trouble is the **span**: $L$ operations one after another, however many processors there are. Within a step the
 # modes and the sequences of a batch are independent, which the detector makes use of: at its first stage it has
-# thousands of pixels, and needs no more parallelism than that. A single long sequence has none of it.
+# thousands of positions, and needs no more parallelism than that. A single long sequence has only its modes.
 #
 # (sec-associative)=
 # ## Steps compose
@@ -111,7 +111,7 @@ pd.Series(
 # (sec-tree)=
 # ## A tree of steps
 #
-# With brackets free, neighbours can be combined in pairs, all at the same time. That halves the length. The scan of the half-length list gives every second
+# Since brackets are free, neighbours can be combined in pairs, all at the same time. That halves the length. The scan of the half-length list gives every second
 # state, and one more combination each gives the states between. This is the whole algorithm [@blelloch1990, on the up-sweep and the down-sweep]:
 
 
@@ -240,7 +240,7 @@ print(
 )
 
 # %% [markdown]
-# A GPU kernel mixes both: within a block of threads it doubles, between blocks it hands the state on, and on a CPU with more sequences
+# The book's GPU kernel combines both: within a tile of 32 steps it combines pairs in parallel, and from tile to tile it hands the state on as the loop does. On a CPU with more sequences
 # than cores the loop is best. [`diagonal_scan`](#ssmbook.ssm.diagonal_scan) chooses by the device. It gives the loop's states, in either direction, and takes a state to start from:
 
 # %%
@@ -260,8 +260,8 @@ pd.Series(checks, name="holds").to_frame()
 # (sec-fft)=
 # ## A convolution instead
 #
-# If $a$ and the other matrices are the same at every step, unrolling the recurrence gives a convolution with a fixed {eq}`eq-kernel`,
-# and convolutions have a fast algorithm. The transform of a convolution is the product of the transforms,
+# If $a$ and the other matrices are the same at every step, unrolling the recurrence gives a convolution with the fixed kernel {eq}`eq-kernel`,
+# and convolutions have a fast algorithm. The Fourier transform of a convolution is the product of the transforms,
 #
 # $$ y = K * u = \mathcal F^{-1} \bigl( \mathcal F(K) \circ \mathcal F(u) \bigr) , $$ (eq-fft)
 #
@@ -309,7 +309,7 @@ print(
 # $$ y_k = (K * u)_k + \mathrm{Re}\bigl( C\, \bar\Lambda^{k+1} x_{-1} \bigr) , $$ (eq-carried-convolution)
 #
 # and the state that goes out is needed as a sum of its own. Nor can the convolution be used where $\bar\Lambda$ changes from step to step,
-# as it does with a `step_scale` for each step (irregular windows), or with the gates of the last section. The scan can do all of these, and is what this book uses throughout.
+# as it does with a {term}`step_scale` for each step (irregular windows), or with the gates of the last section. The scan can do all of these, and is what this book uses throughout.
 #
 # (sec-siso-mimo)=
 # ## One input or many
@@ -352,16 +352,16 @@ for name, layer in layers.items():
 pd.DataFrame(rows).T.rename_axis("layer")
 
 # %% [markdown]
-# S5's state is smaller by a factor of $N/2 = 32$. In a detector the state lies at every pixel of four stages, so that the factor is one of memory and of bandwidth.
+# S5's state is smaller by a factor of $N/2 = 32$. In a detector there is a state at every position of four stages, so that the factor is one of memory and of bandwidth.
 #
 # (sec-traffic)=
 # ## Why memory traffic decides
 #
-# A processor does arithmetic at a rate of $\pi$ operations per second and moves data at $\beta$ bytes per second. A program with $F$ operations and $Q$ bytes takes at least
+# A processor does at most $R$ arithmetic operations per second and moves at most $\beta$ bytes per second. A program with $F$ operations and $Q$ bytes takes at least
 #
-# $$ T \ge \max \left( \frac{F}{\pi}, \frac{Q}{\beta} \right) , \qquad I = \frac FQ , $$ (eq-roofline)
+# $$ T \ge \max \left( \frac{F}{R}, \frac{Q}{\beta} \right) , \qquad I = \frac FQ , $$ (eq-roofline)
 #
-# and which of the two it is depends on its intensity $I$ alone [@williams2009]: below the machine's balance $\pi / \beta$, memory decides. The scan's intensity follows from {eq}`eq-scan-recurrence`. Each element
+# and which of the two it is depends on its intensity $I$ alone [@williams2009]: below the machine's balance $R / \beta$, memory decides. The scan's intensity follows from {eq}`eq-scan-recurrence`. Each element
 # is read once as $b_k$ and written once as $x_k$, complex numbers of 8 bytes in single precision, for a complex product (6 operations) and a sum (2):
 #
 # $$ I_{scan} = \frac{8}{8 + 8} = \tfrac12 , \qquad
@@ -400,7 +400,7 @@ print(
 # (sec-measured)=
 # ## Measured
 #
-# `python benchmarks/scan.py` measures the whole layer, forward and backward, at the shapes of the detector's stages and at long sequences. "Limit" is what cannot be done without: the matrix products, and
+# `python benchmarks/scan.py` measures the whole layer, forward and backward, at the shapes of the detector's stages and at long sequences, beside the public s5-pytorch and the same layer written with JAX's associative scan, which both scan by trees. "Limit" is the time of what no implementation can avoid: the matrix products, and
 # two copies of the states. The numbers below are read from its committed results.
 
 # %%
@@ -453,7 +453,7 @@ print(
 #
 # $$ c_k = f_k \circ c_{k-1} + i_k \circ g_k, \quad h_k = o_k \circ \tanh c_k, \qquad (f, i, o, g)_k = \phi\bigl( W [u_k; h_{k-1}] + b \bigr) , $$ (eq-lstm)
 #
-# so that a step is no affine map of its state. Composing two steps gives a function that no pair of numbers describes: {eq}`eq-combine` has no counterpart, and the loop is the only way. RVT's ConvLSTM [@gehrig2023rvt] is of this kind.
+# so that a step is no affine map of its state. Composing two steps gives a function that no pair of numbers describes: {eq}`eq-combine` has no counterpart, and the steps have to be computed one after another (iterative solvers, which approach all steps at once, aside). RVT's ConvLSTM [@gehrig2023rvt] is of this kind.
 #
 # Mamba computes its factors from the *input alone*. Its discretisation is zero-order hold with a step of its own for each input [@gu2023mamba, eq. 4],
 #
@@ -477,7 +477,7 @@ print("equal:", torch.allclose(gated, mamba, rtol=0, atol=1e-12))
 # %% tags=["hide-input"]
 #| label: fig-gates
 #| caption: >-
-#|   One step of three layers. In S5 the factors are constant; in Mamba and in the book's selective S5 they depend on the input; in an LSTM they depend on the state too (red), which is what rules out a scan.
+#|   One step of three layers. In S5 the factors are constant; in Mamba and in the book's selective S5 ({eq}`eq-gate` in [](#ch-memory)) they depend on the input; in an LSTM they depend on the state too (red), which is what rules out a scan.
 #| alt: Three small block diagrams; only the last one has a red arrow from the state to the gates.
 _ = plots.save(drawings.gates(), workspace.figures / "gates.png")
 
