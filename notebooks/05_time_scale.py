@@ -20,10 +20,10 @@
 # - set `step_scale` for a given input, and say what happens if you leave it at 1;
 # - compute what a layer does to each frequency, in hertz, at any rate;
 # - say which modes alias, and what the two masks and the H2 norm do about it;
-# - predict, for each way of making frames at a higher rate, the sign of the effect of {term}`step_scale`.
+# - predict, for each mode of making frames at a higher rate, the sign of the effect of {term}`step_scale`.
 #
 # You need the recurrence and the two discretisation rules of [](03_state_space_layers.ipynb), and the representations
-# of [](02_tensors.ipynb).
+# of [](02_tensors.ipynb). As $k$ is the ratio of two rates here, steps are counted by $j$, and the imaginary unit is $i$.
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
@@ -62,7 +62,7 @@ print(f"{rate_hz:g} Hz is {k:g} times the rate of training")
 # the exchange rate between the clocks is $\Delta / W$ and the weights rely on it.
 #
 # At $k$ times the rate frames are $\delta = W/k$ apart. The exchange rate stays the same if every step is shortened by
-# the same factor. @smith2023s5 and @zubic2024 write this as a factor on the step, `step_scale`,
+# the same factor. @smith2023s5 and @zubic2024 write this as a factor $s$ on the step, `step_scale`,
 #
 # $$ \Delta' = s\,\Delta, \qquad s = \frac{\delta}{W} = \frac{20\ \text{Hz}}{\text{rate}} , $$ (eq-step-scale)
 #
@@ -72,7 +72,9 @@ print(f"{rate_hz:g} Hz is {k:g} times the rate of training")
 # $$ \bar\Lambda(s\Delta)^{1/s} = e^{\Delta\Lambda} \quad\text{(zoh)}, \qquad
 #    \bar\Lambda(s\Delta)^{1/s} = e^{\Delta\Lambda}\bigl(1 + \tfrac{s^2}{12}(\Delta\Lambda)^3 + \dots\bigr) \quad\text{(bilinear)}. $$ (eq-composition)
 #
-# The error of the second is a number one can look at. For a mode that decays over ten frames and turns once in 40,
+# A run with $s = 1/k$ is said to **follow** the rate; one with $s = 1$, the step of training, does not.
+#
+# The error of the bilinear rule is a number one can look at. For a mode that decays over ten frames and turns once in 40,
 # here is how far $k$ short steps are from one long one.
 
 # %%
@@ -92,7 +94,7 @@ composed.map("{:.0e}".format)
 # and that is of the same size.
 #
 # {numref}`fig-pulse` shows the same for a whole layer of 64 modes. A pulse of half a second is fed at 20 Hz and at the
-# higher rate; with $s = 1/k$ the responses lie on each other, with $s = 1$ the layer has forgotten ten times too soon.
+# higher rate; with $s = 1/k$ the responses lie close together, with $s = 1$ the layer forgets $k$ times too soon.
 
 # %%
 _ = torch.manual_seed(0)
@@ -137,8 +139,8 @@ print(
 
 
 # %% [markdown]
-# What is left with the scale is the work of the fast modes, which take a step of 1/20 s badly. Later sections look at
-# them.
+# The distance that is left with the right scale, printed above, comes from the fast modes, for which a step
+# of 1/20 s is too long. Later sections look at them.
 #
 # ## What a layer does to each frequency
 #
@@ -178,8 +180,8 @@ with torch.no_grad():
 print(f"the three lines agree with the library: {same}")
 
 # %% [markdown]
-# A formula is best checked against what it predicts. Feed a cosine of 1 Hz at 20 Hz into feature 0, wait until the
-# start is forgotten, and compare amplitude and phase of the output with $G$.
+# A formula is best checked against what it predicts. Feed a cosine of 1 Hz, sampled at 20 Hz, into feature 0, wait until the
+# start is forgotten, and compare the amplitude of the output with $|G|$.
 
 # %%
 f, steps = 1.0, 20_000
@@ -237,8 +239,8 @@ for rate, scale, _ in settings:
 #
 # $$ G(0) = -\mathrm{Re}\,(C \Lambda^{-1} B) \quad\text{for every } \Delta \text{ and every } s . $$ (eq-dc)
 #
-# So `step_scale` has no influence at all on what a layer makes of an input that does not change. Whatever a higher
-# rate does to a constant input, it does before the layer.
+# So `step_scale` has no influence on the value at which a layer settles under an input that does not change; only on how soon it
+# does. Whatever else a higher rate does to a constant input, it does before the layer.
 
 # %%
 with torch.no_grad():
@@ -252,13 +254,13 @@ pd.Series(gains, name="‖G(0)‖").round(6).to_frame()
 # %% [markdown]
 # ## What a frame contains at a higher rate
 #
-# The layer is half of the story. The other half is the frame, and there are four ways to make one at $k$ times the
+# The layer is half of the story. The other half is the frame, and there are four modes of making frames at $k$ times the
 # rate. A histogram has a window $w$ and a {term}`stride` $\delta$; traces ([](02_tensors.ipynb)) have time constants
-# instead of a window. {numref}`tbl-modes` lists them for the rate of this chapter.
+# instead of a window. {numref}`tbl-modes` lists the modes for the rate of this chapter.
 
 # %%
 #| label: tbl-modes
-#| tbl-cap: Four ways to make frames at $k$ times the rate. $n = w/\delta$ is how many frames an event is counted in, on average.
+#| tbl-cap: Four modes of making frames at $k$ times the rate. $n = w/\delta$ is how many frames an event is counted in, on average; for traces, relative to training.
 rows = [("trained", 1000 * BASE_S, 1000 * BASE_S)]
 rows += [(mode, *window_and_stride(mode, rate_hz)) for mode in ("held", "true", "sliding")]
 modes = pd.DataFrame(rows, columns=["mode", "window w (ms)", "stride δ (ms)"])
@@ -271,12 +273,15 @@ pd.concat([modes, traces_row]).set_index("mode").round(2)
 # {numref}`fig-modes-timeline` draws them. In the **held** mode most events fall between windows and are never seen:
 # this is what the released preprocessing does at its higher "frequencies" (see [](13_released_code.ipynb)). In the **true**
 # mode each event is seen once, in a frame that holds $1/k$ of the usual number. In the **sliding** mode frames look as
-# in training, and each event is seen in $k$ of them.
+# in training, and each event is seen in $k$ of them. So it is with **traces**, where its weight fades from frame to frame.
+#
+# To follow means $s = 1/k$ in all four, although frames come $k$ times as often in the last three alone: held windows have
+# $\delta = W$, and by {eq}`eq-step-scale` $s = 1$. Who takes the length of the window for the rate sets $1/k$ there, too.
 
 # %% tags=["hide-input"]
 #| label: fig-modes-timeline
 #| caption: >-
-#|   Windows of the four ways over 150 ms, at four times the rate of training for legibility. Bars are windows, dots the moments at
+#|   Windows of the four modes over 150 ms, at four times the rate of training for legibility. Bars are windows, dots the moments at
 #|   which the network steps, the vertical line one event; the number says in how many frames it is counted.
 #| alt: Five rows of horizontal bars over a time axis. Held has short bars with gaps, true short bars without gaps, sliding long overlapping bars, traces decaying curves.
 fig = time_scale.mode_timeline(ratio=4)
@@ -288,7 +293,7 @@ _ = plots.save(fig, workspace.figures / "modes_timeline.png")
 #
 # $$ u_j = \int_{t_j - w}^{t_j} e(t)\,dt, \qquad U(f) = E(f)\; w\,\mathrm{sinc}(f w)\, e^{-i\pi f w} , $$ (eq-box)
 #
-# a moving sum that is then read every $\delta$ seconds; and a trace of time constant $\tau$ is
+# with $\mathrm{sinc}\,z = \sin(\pi z) / (\pi z)$, a moving sum that is then read every $\delta$ seconds; and a trace of time constant $\tau$ is
 #
 # $$ u_j = \int_{-\infty}^{t_j} e(t)\, e^{-(t_j - t)/\tau}\,dt, \qquad U(f) = E(f)\; \frac{\tau}{1 + 2\pi i f \tau} , $$ (eq-trace)
 #
@@ -304,7 +309,7 @@ _ = plots.save(fig, workspace.figures / "modes_timeline.png")
 # $$ h(t) = a \; \mathrm{Re}\bigl( C\, e^{\rho\,\Delta\Lambda\, t/W}\, \Delta B \bigr), \qquad
 #    \rho = s\,\frac{W}{\delta}, \qquad a = s\,\frac{w}{\delta} , $$ (eq-event-kernel)
 #
-# which is this book's way to put it; the kernel itself is [@gu2022s4, eq. 5]. Two numbers describe every setting:
+# which is this book's form; the kernel itself is [@gu2022s4, eq. 5]. Two numbers describe every setting:
 # $\rho$, the speed of the layer's clock against the one of training, and $a$, the height of the answer to one event.
 # In training both are 1. Their quotient is the area under the answer, and the step scale is not in it:
 #
@@ -334,8 +339,8 @@ predicted.rename_axis("mode").round(3)
 # the true rate no choice is right: following keeps durations and loses height, not following keeps height and loses
 # duration.
 #
-# Do real recurrences obey? One mode with a time constant of half a second is enough to measure. Events are thrown in
-# at random moments, one at a time; height and duration are read from the mean answer.
+# Do real recurrences agree? One mode with a time constant of half a second is enough to measure. One event at a time comes at each of 100
+# moments between two steps; height and duration are read from the mean answer.
 
 # %%
 Delta = 0.2
@@ -389,7 +394,7 @@ measured.loc[["held", "true", "sliding", "traces"]].round(2)
 #
 # $$ d = |\log_2 \rho| + |\log_2 a| . $$ (eq-distance)
 #
-# Following is predicted to help where it makes $d$ smaller. {numref}`tbl-sign` says so for the four ways.
+# Following is predicted to help where it makes $d$ smaller, and to hurt where it makes it larger. {numref}`tbl-sign` says so for the four modes.
 
 # %%
 #| label: tbl-sign
@@ -434,8 +439,8 @@ _ = plots.save(fig, workspace.figures / "setting_plane.png")
 # | held, window 12 ms, $k \approx 4$ | 30.1 | 38.4 | following hurts |
 #
 # The sign is right where theory has one, and where it has none the data of moving cars prefers the height, as argued.
-# The authors of the replication concluded that "scaling $\Delta$ never helps". With {numref}`tbl-sign` one can say why
-# it could not have: the two ways that they ran are the two for which following is not the remedy. The ways for which
+# The author of the replication concluded that scaling $\Delta$ never helped. With {numref}`tbl-sign` one can say
+# why: the two modes that were run are the two for which following is not the remedy. The modes for which
 # it is one, sliding windows and traces, are what [](09_rates.ipynb) runs.
 #
 # ## What the linear theory leaves out
@@ -493,7 +498,7 @@ def end_to_end(mode: str, step_scale: float, tau: float = 0.02) -> tuple[torch.T
 # %% tags=["hide-input"]
 #| label: fig-end-to-end
 #| caption: >-
-#|   Gain from events to output, {eq}`eq-end-to-end`, for the four ways. Grey: training. Solid: following the rate. Dashed: not
+#|   Gain from events to output, {eq}`eq-end-to-end`, for the four modes. Grey: training. Solid: following the rate. Dashed: not
 #|   following.
 #| alt: Four panels of gain over frequency. In sliding and traces the solid curve lies on the grey one; in held the dashed one runs parallel below it; in true neither fits.
 fig = time_scale.end_to_end_panels(end_to_end, k)
@@ -510,7 +515,7 @@ pd.DataFrame(ends).T.rename_axis("gain at 0.001 Hz").round(2)
 # Samples that are $\delta$ apart cannot tell a frequency $f$ from $|f - m/\delta|$ for any whole $m$
 # [@oppenheim2010, on periodic sampling]. There are two places where that happens. One is the frame: {eq}`eq-box` is read every
 # $\delta$ seconds, and the window is all that protects it. A window as long as the stride has its first zero at
-# $1/\delta$ and weakens what folds back; a window of $1/k$ of the stride lets everything through.
+# $1/\delta$ and weakens what folds back; a window of $1/k$ of the stride lets nearly everything through.
 #
 # $$ f_{\text{seen}} = \min_m \Bigl| f - \frac{m}{\delta} \Bigr| , \qquad
 #    \text{weight} = |\mathrm{sinc}(f w)| . $$ (eq-alias-fold)
@@ -530,16 +535,17 @@ for mode in ("trained", "held", "true", "sliding"):
 pd.DataFrame(rows, columns=["mode", "18 Hz is seen as (Hz)", "with weight"]).set_index("mode").round(2)
 
 # %% [markdown]
-# The held mode is the worst of all: the flicker of 18 Hz appears at 2 Hz with its full strength, where training had
-# damped it. The second place is the state. A mode that turns by more than half a turn a step is the same, at that
+# The held mode is the worst of all: the flicker of 18 Hz appears at 2 Hz with nearly its full strength, where training had
+# damped it. The second place is the state. By zero-order hold, a mode that turns by more than half a turn a step is the same, at that
 # rate, as a slower one, and training at 20 Hz cannot tell them apart. {numref}`fig-alias` shows a mode of 13 Hz that
-# passes for one of 7 Hz at 20 Hz and comes to light at 200 Hz. How fast a mode of $f$ hertz turns in the recurrence is
+# passes for one of 7 Hz at 20 Hz and turns at its own 13 Hz at 200 Hz. How fast a mode of $f$ hertz turns in the recurrence is
 # the angle of $\bar\Lambda$; for the two rules it is [@oppenheim2010, on the bilinear transformation, for the second]
 #
 # $$ \text{zoh:}\quad \omega_d = \Delta\,\mathrm{Im}\lambda \bmod 2\pi, \qquad
 #    \text{bilinear:}\quad \omega_d = 2 \arctan\frac{\Delta\,\mathrm{Im}\lambda}{2} , $$ (eq-warp)
 #
-# so zoh folds at half the rate, and bilinear bends towards half the rate, which it never reaches.
+# so zero-order hold (zoh) folds at half the rate, and bilinear bends towards half the rate, which it never reaches: there no two modes become one,
+# but a fast mode turns too slowly at 20 Hz and faster at a higher rate.
 
 
 # %%
@@ -604,7 +610,7 @@ pd.Series(
 # %% [markdown]
 # The held mask follows the rate: at $s = 1/k$ it lets modes through that turn $k$ times as fast, as {eq}`eq-mask`
 # says, because the higher rate can show them. {numref}`fig-masks` counts them. Mind what that means for a network
-# trained at 20 Hz with a held mask: at 200 Hz modes speak that have never been trained. To keep the same modes at
+# trained at 20 Hz with a held mask: at 200 Hz the output has modes in it that have never been trained. To keep the same modes at
 # every rate, use $\alpha/k$
 # ([](#ex-mask-rate)).
 
@@ -637,8 +643,8 @@ pd.Series(shares, name="distance of the two rates").rename_axis("α").round(3).t
 #
 # $$ \|G\|_{\omega_{min}}^2 = \frac1\pi \int_{\omega_{min}}^\infty \|G(i\omega)\|_F^2\, d\omega . $$ (eq-h2)
 #
-# Over the poles $\mu$ of the layer and their conjugates, with residues $R_q$, it is a double sum, so that no integral
-# has to be computed in training (`ssmbook.ssm.h2`):
+# Over the poles $\mu$ of the layer in that unit, $\Delta\lambda$ and their conjugates, with residues $R_q$ and $\langle \cdot, \cdot \rangle$ the product of
+# matrices that belongs to $\|\cdot\|_F$, it is a double sum, so that no integral has to be computed in training (`ssmbook.ssm.h2`):
 #
 # $$ \|G\|_{\omega_{min}}^2 = \sum_{q,r} \langle R_q, R_r\rangle\, \frac{i}{\pi}\,
 #    \frac{\overline{\kappa_q} - \kappa_r}{\overline{\mu_q} + \mu_r} , \qquad \kappa = \log(\omega_{min} + i\mu) . $$ (eq-h2-closed)
@@ -683,7 +689,9 @@ for alpha in (1.0, 0.5, 0.25):
 # difference how time is cut, because
 #
 # $$ e^{\Delta_1\Lambda}\,e^{\Delta_2\Lambda} = e^{(\Delta_1 + \Delta_2)\Lambda}, \qquad
-#    \int_0^{\Delta_1 + \Delta_2} = \int_0^{\Delta_1} + \int_{\Delta_1}^{\Delta_1 + \Delta_2} . $$ (eq-semigroup)
+#    \int_0^{\Delta_1 + \Delta_2} e^{r\Lambda}\,dr = e^{\Delta_2\Lambda} \int_0^{\Delta_1} e^{r\Lambda}\,dr + \int_0^{\Delta_2} e^{r\Lambda}\,dr . $$ (eq-semigroup)
+#
+# On the right, what came in during the first step has been carried through the second.
 
 
 # %%
@@ -707,13 +715,13 @@ pd.Series({method: cut(method) for method in ("zoh", "bilinear")}, name="largest
 
 # %% [markdown]
 # The bilinear rule, which the detector uses, is close but not exact, and it has a trap: for a very long step
-# $\bar\Lambda \to -1$ and not to 0. Over a gap of seconds a fast mode hardly fades; it flips its sign.
+# $\bar\Lambda \to -1$ and not to 0. Over a gap that is much longer than its time constant a mode hardly fades; it flips its sign.
 # {numref}`fig-long-step` shows both rules. A stream with long pauses should therefore be stepped through them, not
 # over them.
 
 # %% tags=["hide-input"]
 #| label: fig-long-step
-#| caption: "What is left of a mode after one long step, $|\\bar\\Lambda|$, with both rules; $\\lambda = -\\tfrac12$, $\\Delta = 0.1$."
+#| caption: "What is left after one long step, $|\\bar\\Lambda|$, with both rules, of a mode with a time constant of one second ($\\lambda = -\\tfrac12$, $\\Delta = 0.1$). By zero-order hold it is gone; by the bilinear rule it comes back with the opposite sign."
 #| alt: The zoh curve falls to zero; the bilinear curve dips to zero once and rises again to one.
 gap_s = np.logspace(-2, 2.5, 300)
 fig, ax = plt.subplots(figsize=(plots.WIDTH_IN, 2.4))
@@ -748,13 +756,13 @@ sliders(
 # %% [markdown]
 # ## What was learnt
 #
-# - `step_scale` is the exchange rate between the layer's clock and the recording's; it keeps time constants in
-#   seconds.
-# - It has no influence on constant inputs {eq}`eq-dc`, and trades height against duration at constant area
+# - `step_scale` keeps the exchange rate between the layer's clock and the recording's, and so the time constants in
+#   seconds {eq}`eq-step-scale`.
+# - It has no influence on where a layer settles under a constant input {eq}`eq-dc`, and trades height against duration at constant area
 #   {eq}`eq-area`.
 # - Following the rate is right for inputs that do not depend on the rate, sliding windows and traces; wrong for held
 #   windows; and at the true rate it exchanges one error for another.
-# - Modes alias at the rate of training and come to light at a higher one. A mask that is held follows the rate; one
+# - Modes that are too fast for the rate of training turn at another speed there than at a higher rate. A mask that is held follows the rate; one
 #   that is applied once is gone after the first gradient step.
 #
 # ## Exercises
