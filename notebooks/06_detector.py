@@ -145,7 +145,7 @@ print("equals the library's:", same)
 #
 # $$ F = 4\,n\,T\,C \quad\text{instead of}\quad 4\,n^2\,C $$ (eq-attention-cost)
 #
-# operations: linear in the pixels. After one of each, every pixel has heard from every other, by way of one in its tile.
+# operations: linear in the pixels. Where a tile holds a token of every grid group, every pixel has heard from every other after one of each, by way of one in its tile: so it is on Gen1 in all stages, on 1 Mpx from stage 3 on ([](#ex-two-blocks)).
 
 # %%
 rows, columns = torch.meshgrid(torch.arange(8), torch.arange(10), indexing="ij")
@@ -177,7 +177,7 @@ _ = plots.save(
 print("tokens of the group:", in_words({name: int((g == g[1, 1]).sum()) for name, g in groups.items()}))
 
 # %% [markdown]
-# A block adds the attention and then a small network for each token to what it got, scaled by learnt factors $\gamma$ per channel that begin at $10^{-5}$, so that the block begins as the identity [@gehrig2023rvt, on the recurrent stage]:
+# A block adds to its input first the attention and then a small network that acts on each token, both scaled by learnt factors $\gamma$ per channel that begin at $10^{-5}$, so that the block begins close to the identity [@gehrig2023rvt, on the recurrent stage]:
 #
 # $$ x \leftarrow x + \gamma_1 \circ \mathrm{Attn}(n_1(x)), \qquad x \leftarrow x + \gamma_2 \circ \mathrm{MLP}(n_2(x)) , $$ (eq-residual)
 #
@@ -186,9 +186,9 @@ print("tokens of the group:", in_words({name: int((g == g[1, 1]).sum()) for name
 # (sec-recurrence)=
 # ## One memory for each pixel
 #
-# Then time. All pixels are treated alike and separately: a map $[L, B, h, w, C]$ is seen as $B\,h\,w$ sequences of length $L$ and goes through the block {eq}`eq-block` around S5. A pixel's state therefore never moves. If an object moves on, the state of the place where it *was* keeps its trace, and the attention of the next frame has to bring both together.
+# Then time. All pixels are treated alike and separately: a map $[L, B, h, w, C]$ is seen as $B\,h\,w$ sequences of length $L$ and goes through the block {eq}`eq-block` around S5. A pixel's state therefore never moves. If an object moves on, what is known of it stays in the state of the place where it *was*, and the attention of the next stage or frame has to bring both together.
 #
-# The recurrence can be exchanged: `s5`, `s5-selective`, `s4d`, `s4`, `none`, which forgets every frame, and RVT's `convlstm`, whose gates see input and hidden state [@shi2015, which has peepholes besides; with 1 × 1 convolutions in @gehrig2023rvt]:
+# The recurrence can be exchanged: `s5`, `s5-selective`, `s4d`, `s4`, `mamba`, `none`, which forgets every frame, and RVT's `convlstm`, whose gates see input and hidden state [@shi2015, which has peepholes besides; with 1 × 1 convolutions in @gehrig2023rvt]:
 #
 # $$ c_k = f \circ c_{k-1} + i \circ \tanh(g), \quad h_k = o \circ \tanh(c_k), \qquad (f, i, o, g) = W\,[x_k; h_{k-1}] + b , $$ (eq-convlstm)
 #
@@ -242,7 +242,7 @@ print("one frame at a time equals a chunk, relative difference below 1e-4:", dif
 #
 # $$ o_3 = \mathrm{CSP}[\downarrow\! o_2, f_1], \qquad o_4 = \mathrm{CSP}[\downarrow\! o_3, f_0] , $$ (eq-bottom-up)
 #
-# where $w$ is a 1 × 1 convolution and CSP a block that sends one half of its channels through a few small convolutions and lets the other half pass. Every convolution here has a BatchNorm and a SiLU.
+# where $w_1$ and $w_2$ are 1 × 1 convolutions, $[\cdot, \cdot]$ joins channels, and CSP is a block that sends one half of its channels through a few small convolutions and lets the other half pass. Every convolution here has a BatchNorm and a SiLU.
 
 # %% tags=["hide-input"]
 #| label: fig-pyramid
@@ -282,7 +282,7 @@ _ = plots.save(drawings.head_flow(2), workspace.figures / "head.png")
 #
 # $$ b = \log \frac{\pi}{1 - \pi}, \qquad \pi = 0.01 , $$ (eq-prior)
 #
-# so that $\sigma(b) = \pi$: an untrained head claims almost nothing, and the many empty positions do not drown the loss.
+# so that $\sigma(b) = \pi$: an untrained head claims almost nothing, and the many empty positions do not dominate the loss.
 
 # %%
 anchors = anchor_grid(model.input_hw, (8, 16, 32))  # [A, 3]: column, row, stride
@@ -313,7 +313,7 @@ pd.Series(
 # %% tags=["hide-input"]
 #| label: fig-anchors
 #| caption: >-
-#|   The positions of the three levels, and two boxes. Small objects are left to the fine level, as their centres lie near only few coarse positions.
+#|   The positions of the three levels, and two boxes. At a coarse level there are few positions near a small object, so that most that can answer for it are at the fine level.
 #| alt: Three panels with dots on grids of growing spacing and the same two boxes.
 truth = np.zeros(2, BOX_DTYPE)
 for field, values in {"x": (10, 34), "y": (22, 14), "w": (24, 10), "h": (14, 30), "class_id": (0, 1)}.items():
@@ -333,11 +333,11 @@ print("positions:", in_words({f"stride {s}": (64 // s) ** 2 for s in (8, 16, 32)
 #
 # $$ c_{ga} = \sum_{class} \mathrm{BCE}\bigl( \sqrt{\sigma(cls)\,\sigma(obj)},\; \text{one-hot}_g \bigr) - 3 \log \mathrm{IoU}_{ga} + 10^6\, [a \text{ not near } g] . $$ (eq-cost)
 #
-# *Near* means that the position's centre lies within 1.5 strides of the box's centre in $x$ and in $y$; positions that are near no box take no part. Box $g$ takes its $k_g$ cheapest, where
+# *Near* means that the position's centre lies within 1.5 strides of the box's centre in $x$ and in $y$; positions that are near no box take no part. ($10^{-8}$ is added to the IoU, so that the logarithm stays finite.) Box $g$ takes its $k_g$ cheapest, where
 #
 # $$ k_g = \max\!\left(1, \left\lfloor \textstyle\sum_{\text{10 largest}} \mathrm{IoU}_{ga} \right\rfloor \right) : $$ (eq-dynamic-k)
 #
-# the better the predictions already are, the more of them answer. A position that several boxes take goes to the cheapest. For one frame, as written:
+# the better the predictions already are, the more of them answer. A position that several boxes take goes to the box for which it costs least. For one frame, as written:
 
 
 # %%
@@ -401,11 +401,11 @@ for g, name in enumerate(("car", "pedestrian")):
 # (sec-losses)=
 # ## The losses
 #
-# Let $\mathcal F$ be the chosen (foreground) positions of a batch. Three losses are summed up over the batch and divided by their number [@ge2021yolox, and the released code of @zubic2024]. The box loss compares overlaps,
+# Let $\mathcal F$ be the chosen (foreground) positions of a batch. Three losses are summed over the batch and divided by $|\mathcal F|$, at least 1 [@ge2021yolox, and the released code of @zubic2024]. The box loss compares overlaps,
 #
 # $$ \mathcal L_{box} = \frac{1}{|\mathcal F|} \sum_{a \in \mathcal F} \bigl( 1 - \mathrm{IoU}_a^2 \bigr) . $$ (eq-box-loss)
 #
-# The class loss is a binary cross entropy of each class against a target that is the overlap, not 1: a box that fits badly should not be sure of its class,
+# The class loss is a binary cross entropy of each class against a target that is the overlap, not 1: a box that fits badly should get a low class score,
 #
 # $$ \mathcal L_{cls} = \frac{1}{|\mathcal F|} \sum_{a \in \mathcal F} \sum_{class} \mathrm{BCE}\bigl( \sigma(cls_a),\; \text{one-hot}_a \cdot \mathrm{IoU}_a \bigr) . $$ (eq-class-loss)
 #
@@ -451,7 +451,7 @@ print("minima:", in_words({name: f"at {p[values.argmin()]:.2f}" for name, values
 # (sec-nms)=
 # ## One box for each object
 #
-# Several positions answer for one object, by design. At inference {term}`non-maximum suppression` keeps the best: in falling order of $score = \sigma(obj) \cdot \sigma(cls)$, a box removes those of its class that overlap it by more than 0.45,
+# Several positions answer for one object, by design. At inference detections below a minimum score are dropped, and {term}`non-maximum suppression` keeps the best of the rest: in falling order of $score = \sigma(obj) \cdot \sigma(cls)$, a box removes those of its class that overlap it by more than 0.45,
 #
 # $$ \text{keep } i \iff \nexists\, j \text{ kept}: \; score_j > score_i, \; class_j = class_i, \; \mathrm{IoU}_{ij} > 0.45 . $$ (eq-nms)
 
@@ -546,8 +546,10 @@ print(
 PAPER_TABLE_1
 
 # %% [markdown]
-# The input and the attention's groups follow from the size of the sensor by one rule: the input is the smallest
-# multiple of $32k$ that holds the frame, and a group has input / $32k$ tokens, with the smallest $k$ for which no
+# Our counts agree with the parameters of S5-ViT and RVT; for S4D-ViT-B {numref}`tbl-sizes` has more than the paper.
+#
+# The input and the attention's groups follow from the size of the sensor by one rule: each side of the input is the smallest
+# multiple of $32k$ that holds the frame's, and the side of a group is that of the input divided by $32k$, with the smallest $k$ for which no
 # side of a group is above 10. So a camera of any size has a network:
 
 # %%
@@ -566,7 +568,7 @@ pd.DataFrame({f"{h} × {w}": input_sizes(h, w) for h, w in [(240, 304), (360, 64
 #
 # :::{exercise} How many operations?
 # :label: ex-attention-cost
-# Count the operations of {eq}`eq-attention-cost` for the two blocks of stage 1 of gen1-base, and what global attention would take instead. Check the first number with PyTorch's counter.
+# Count the operations of {eq}`eq-attention-cost` for the two blocks of stage 1 of gen1-base, and what global attention would take instead. Check the number of one block with PyTorch's counter.
 # :::
 #
 # :::{solution} ex-attention-cost
@@ -579,7 +581,7 @@ pd.DataFrame({f"{h} × {w}": input_sizes(h, w) for h, w in [(240, 304), (360, 64
 #
 # :::{exercise} From everywhere to everywhere
 # :label: ex-two-blocks
-# Show that after one window and one grid block every pixel depends on every other, for a map of 8 × 10 with groups of 4 × 5. Is it still true if the map is twice as large and the groups stay?
+# Show that after one window and one grid block every pixel depends on every other, for a map of 8 × 10 with groups of 4 × 5. Is it still true if the sides of the map are twice as long and the groups stay? Four times?
 # :::
 #
 # :::{solution} ex-two-blocks
@@ -605,7 +607,7 @@ pd.DataFrame({f"{h} × {w}": input_sizes(h, w) for h, w in [(240, 304), (360, 64
 #
 # :::{exercise} What an untrained head costs
 # :label: ex-prior
-# A frame has 1,680 positions, of which 10 are foreground. What is the objectness loss {eq}`eq-objectness-loss` at the start with the biases of {eq}`eq-prior`, and with biases of 0?
+# A frame has 1,680 positions, of which 10 are foreground. What is the objectness loss {eq}`eq-objectness-loss` at the start if the raw scores are their biases, with those of {eq}`eq-prior` and with 0?
 # :::
 #
 # :::{solution} ex-prior
