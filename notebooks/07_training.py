@@ -17,7 +17,7 @@
 # After it you can
 #
 # - choose the length of chunks, the sampling and a burn-in, and say which gradients are lost;
-# - read the first loss of a run and know whether the network is wired up rightly;
+# - read the first loss of a run and know whether the network is wired up correctly;
 # - train on simulated scenes here, or on Gen1 and 1 Mpx on a GPU node, and go on where a run was stopped;
 # - fine-tune a released checkpoint for other classes and another sensor.
 #
@@ -102,8 +102,8 @@ _ = plots.save(fig, workspace.figures / "training_batch.png")
 #    \Bigl( \prod_{m=i+1}^{j} \frac{\partial x_m}{\partial x_{m-1}} \Bigr) \frac{\partial x_i}{\partial \theta} , $$ (eq-bptt)
 #
 # and for a diagonal state-space layer the product is $\bar\Lambda^{\,j-i}$: what a mode has forgotten has no gradient
-# either. Truncation [@williams1990] keeps the terms of the same chunk, $i \ge i_0$. {numref}`fig-bptt` shows the two
-# currents: values may flow from chunk to chunk, gradients stop at the seam.
+# either. Truncation [@williams1990] keeps the terms of the same chunk, $i \ge i_0$ with $i_0$ its first window. {numref}`fig-bptt` shows the two
+# directions: values may flow from chunk to chunk, gradients stop at the seam.
 
 # %% tags=["hide-input"]
 #| label: fig-bptt
@@ -188,8 +188,8 @@ for start in ("carried", "zero"):
     )
 
 # %% [markdown]
-# The gradient of a slow mode is thus small, and moreover wrong in what it compares: a detector learns what helps
-# within a second. That a trained S5 nevertheless remembers for longer
+# The gradient of a slow mode is thus small, and also biased: what a change of the mode does to losses beyond the chunk is missing
+# from it, so that a detector learns what helps within a second. That a trained S5 nevertheless remembers for longer
 # ([](10_memory.ipynb)) is owed to its start, whose modes are slow before any training ([](03_state_space_layers.ipynb)).
 #
 # ## What a chunk costs
@@ -199,8 +199,9 @@ for start in ("carried", "zero"):
 #
 # $$ \text{memory} \approx m_0 + m_1\,L\,B , $$ (eq-chunk-memory)
 #
-# with weights, moments and gradients in $m_0$. One can pay with time instead: activation checkpointing keeps what
-# enters a block and computes the rest again, which costs about a third more of arithmetic in theory. The committed
+# with weights, gradients and the optimizer's moments in $m_0$. One can pay with time instead: activation checkpointing keeps what
+# enters a block and computes the rest again, a second forward pass where a step has one forward and two of its size backward, so that
+# arithmetic grows by up to a third. The committed
 # benchmark of the detector gives what it costs here, for the small network of Gen1 with $L = 21$ and one chunk, on a
 # CPU.
 
@@ -226,14 +227,14 @@ costs.round(2)
 # %% [markdown]
 # The scan itself keeps its states and nothing else ([](04_scans.ipynb)). What fills the memory are the maps of the
 # first stages, and they fill it whether or not a window has a label. A chunk of 21 windows with four labels therefore
-# costs five times what its four labelled windows would cost alone, and that is the price of a memory of one second.
+# costs about five times what its four labelled windows would cost alone, and that is the price of a memory of one second.
 #
 # ## Random chunks, streams, burn-in
 #
 # There are three ways to begin a chunk ({numref}`fig-sampling`). A **random chunk** ends at a label drawn at random
 # and starts from zero. A **stream** runs through its recording chunk after chunk and starts from the state that the
 # last one left, as it will be in use; but consecutive batches are then alike, and the state was computed with weights
-# that have moved since. The released code takes half of each batch from either
+# that have changed since. The released code takes half of each batch from either
 # ("mixed" sampling). **Burn-in** [@kapturowski2019] is a third way: before a random chunk, some windows of its true past are run without gradient, to fill the state with the present
 # weights.
 
@@ -249,9 +250,10 @@ _ = plots.save(fig, workspace.figures / "sampling.png")
 #
 # $$ x_j - x_j^{true} = \bar\Lambda^{\,j}\,(x_0 - x_0^{true}) , $$ (eq-forget)
 #
-# and after $n$ windows a mode of time constant $T$ still has $e^{-n/T}$ of the error. Measured on the whole detector
-# of this profile (as it starts, untrained), as the difference of its features from those with the whole past, on the
-# last window of a recording:
+# and after $n$ windows a mode of time constant $T$ still has $e^{-n/T}$ of the error. With the modes of S5's start, whose time
+# constants reach 2,000 windows, that can take long. Here is the whole detector
+# of this profile (as it starts, untrained): the difference of its features from those with the whole past, on the
+# last window of a recording.
 
 # %%
 sequence = find_sequences(workspace.preprocessed() / "train")[0]
@@ -277,7 +279,8 @@ pd.DataFrame(rows).T.rename_axis("windows of burn-in").round(3)
 #
 # $$ \ell_{obj} \approx \frac{1}{n} \bigl[ (MA - n)\,(-\log 0.99) + n\,(-\log 0.01) \bigr] , $$ (eq-first-loss)
 #
-# mostly the $0.01$ of each of very many anchors without an object; and the box loss is below 5, its weight. (The last
+# where the second term is $-\log 0.01 = 4.6$ for any $n$, and the first is 0.01 times the number of anchors without an object for each
+# anchor with one: it dominates where objects are few. The box loss is below 5, its weight. (The last
 # layers have random weights beside their biases, so scores scatter around 0.01; the prediction is for their bias
 # alone.)
 
@@ -298,19 +301,19 @@ first |= {
 pd.Series(first, name="before the first step").round(2).to_frame()
 
 # %% [markdown]
-# As training goes on, objectness falls first, since "nothing here" is right nearly everywhere; the box loss follows
+# As training goes on, objectness usually falls first, since "nothing here" is right nearly everywhere; the box loss follows
 # when scores begin to pick places; the class loss last. A loss that does not fall from its first value in some hundred
-# steps is a fault; one that falls to the value for "nothing anywhere" ([](#ex-nothing)) and stays there has a learning
+# steps points to a fault; one that falls to the value for "nothing anywhere" ([](#ex-nothing)) and stays there, often to a learning
 # rate that is too high. The number of foreground anchors is logged beside the losses, as a multiple of the number of
-# boxes. It begins at one for each box, because an untrained network overlaps nothing and SimOTA gives every box at
-# least one anchor; when it rises, boxes have begun to be found, since the anchors of a box are counted by how well
+# boxes. It begins near one for each box, because the boxes of an untrained network overlap the true ones little and SimOTA gives every box at
+# least one anchor; when it rises, boxes have begun to be detected, since by {eq}`eq-dynamic-k` a box gets the more anchors the better
 # they overlap it. A loss goes up and down with the number of boxes in a batch and with their size, so compare means
 # over some hundred steps and not single values, and compare runs by their validation AP and not by their loss.
 #
 # ## Rule and schedule
 #
-# Weights move by AdamW [@loshchilov2019, alg. 2]: with the gradient $g$ and moments $m$, $v$ corrected for their
-# start,
+# Weights are updated by AdamW [@loshchilov2019, alg. 2]: with the gradient $g$, moments $m$ and $v$, and $\hat m$ and $\hat v$ the moments corrected for
+# their start at 0,
 #
 # $$ m \leftarrow \beta_1 m + (1 - \beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2, \qquad
 #    \theta \leftarrow \theta - \eta_t \Bigl( \frac{\hat m}{\sqrt{\hat v} + \epsilon} + w\,\theta \Bigr) , $$ (eq-adamw)
@@ -320,7 +323,7 @@ pd.Series(first, name="before the first step").round(2).to_frame()
 # $$ g \leftarrow \max(-1,\, \min(1,\, g)) , $$ (eq-clip)
 #
 # and the learning rate runs through one cycle of straight lines [@smith2019, on the one-cycle policy] over $N$ steps: up from a
-# twentieth in the first $p$ of them, then down to nearly nothing,
+# twentieth of its maximum in the first share $p$ of them, then down to nearly nothing,
 #
 # $$ \eta_t = \eta \cdot \begin{cases}
 #    \frac1{20} + \frac{19}{20}\,\frac{t}{pN} & t \le pN \\[2pt]
@@ -481,8 +484,8 @@ Image(str(panels[-1]))
 # %% [markdown]
 # ## Your own classes, your own sensor
 #
-# A released or own checkpoint is a beginning for another task. Here the sensor is larger, and what was two classes is
-# three. `fine_tune` keeps all weights but those of the class layer, and the groups of the attention follow the new
+# A released checkpoint, or one of yours, can be the start for another task. Here the sensor is larger, and there are three
+# classes instead of two. `fine_tune` keeps all weights but those of the class layer, and the groups of the attention follow the new
 # size by the rule of [](06_detector.ipynb). Nothing else in the network knows how large a frame is: convolutions
 # slide, attention acts within groups, and the recurrence sits at every pixel.
 
@@ -498,8 +501,8 @@ print(*new, sep="\n")
 # %% [markdown]
 # On the command line that is `ssmbook train --init CKPT --sensor camera.yaml --data-dir …`. With `--freeze backbone`
 # neck and head alone learn: the backbone keeps its weights and buffers bit for bit, and a step takes less time and
-# memory. A few steps of the whole network from the trained weights at a tenth of the learning rate, as a run of its own
-# beside the first:
+# memory. Here are a few steps of the whole network from the trained weights, at a tenth of the learning rate and in a run folder of
+# their own:
 
 # %%
 few = replace(workspace.profile.training, steps=4, validate_every=4)
@@ -512,17 +515,17 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 # Four further settings are worth knowing. `accumulate` adds the gradients of several batches before a step, so that a
 # batch of eight fits a GPU that holds two; the foreground anchors are then counted per part. `precision` computes
 # products in 16 bits ([](08_evaluation.ipynb) shows what that costs in AP). `mask_ratio` replaces a share of the first
-# stage's tokens by a learnt vector, as the released code of RVT can. And `h2_weight` adds the norm of
-# [](05_time_scale.ipynb) above $\omega_{min} = \pi\alpha$ to the loss, for every S5 layer; it is the variant `s5-h2`
+# stage's tokens by a learnt vector, as the released code of RVT can. And `h2_weight` adds the norm {eq}`eq-h2` of
+# [](05_time_scale.ipynb) above $\omega_{min} = \pi\alpha$ to the loss, summed over all S5 layers and multiplied by that weight; it is the variant `s5-h2`
 # of the study, whose eigenvalues are clipped because the norm of a mode that grows is infinite.
 #
 # ## What was learnt
 #
 # - Values may cross the seam between chunks, gradients do not; {eq}`eq-share` says what a chunk can teach about a
 #   mode.
-# - Streams and burn-in show training the states that use will show; random chunks alone start from zero.
+# - Streams and burn-in train on states as they will be in use; random chunks alone start from zero.
 # - The first loss is predictable {eq}`eq-first-loss`.
-# - A checkpoint serves another sensor and other classes with one new layer.
+# - A checkpoint can be fine-tuned for another sensor and other classes; one layer is new.
 #
 # ## Exercises
 #
@@ -554,7 +557,7 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 #
 # :::{exercise} Clipping by value and by norm
 # :label: ex-clip
-# Clip the gradient $(3, 0.5)$ by value at 1, and by norm at 1. Which of the two changes its direction? What does AdamW
+# Clip the gradient $(3, 0.5)$ by value {eq}`eq-clip`, and by norm, that is divided by its length where that is above 1. Which of the two changes its direction? What does AdamW
 # make of the difference?
 # :::
 # :::{solution} ex-clip
@@ -567,7 +570,7 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 #
 # :::{exercise} The loss of "nothing anywhere"
 # :label: ex-nothing
-# A network says objectness $q$ everywhere. Which $q$ minimises the objectness loss with $n$ foreground among $A$
+# A network says objectness $q$ everywhere. Which $q$ minimises the objectness loss {eq}`eq-objectness-loss` with $n$ foreground among $A$
 # anchors, and what is the loss there for $n = 20$, $A = 5040$?
 # :::
 # :::{solution} ex-nothing
