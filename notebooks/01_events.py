@@ -129,8 +129,8 @@ print(f"{len(fired)} events in 200 ms; the longest pause is {longest} ms, around
 #
 # $$ \Delta L \approx -\nabla L \cdot v \, \Delta t , $$ (eq-brightness)
 #
-# with the gradient $\nabla L$ of the picture and the velocity $v$ in px/s. An edge that moves along itself causes no
-# events; one that moves across itself causes most. Dividing by the threshold gives a pixel's event rate,
+# with the gradient $\nabla L$ of the picture and the velocity $v$ in px/s. An edge that moves along its own direction causes no
+# events; one that moves at right angles to it causes most. Dividing by the threshold gives a pixel's event rate,
 #
 # $$ r \approx \frac{|\nabla L \cdot v|}{\theta} , $$ (eq-rate)
 #
@@ -244,7 +244,7 @@ pd.Series(
 #| caption: >-
 #|   Twenty pixels of each kind under the log intensity above. Mismatch spreads the times, a refractory time drops the events that follow
 #|   another too soon, noise adds events without a cause, and a low-pass {eq}`eq-lowpass` delays the events and takes the extremes away.
-#| alt: A sine above five rasters of events; only the first raster is perfectly aligned.
+#| alt: A sine above five rasters of events; mismatch and noise break the alignment of the twenty pixels, the refractory time and the low-pass leave fewer events.
 split = {name: [events[events.x == i] for i in range(20)] for name, events in seen.items()}
 _ = plots.save(camera.effects(times_ms, light, split), workspace.figures / "effects.png")
 delay = {
