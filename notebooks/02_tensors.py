@@ -439,7 +439,7 @@ pd.DataFrame({name: dict(zip(rates, values, strict=True)) for name, (_, values) 
 # %% tags=["hide-input"]
 #| label: fig-reading-rates
 #| caption: >-
-#|   The mean of a frame over the rate, relative to 20 Hz. Short windows empty in proportion; sliding windows and traces stay as they were in training.
+#|   The mean of a frame over the rate, relative to 20 Hz. Short windows empty in proportion; sliding windows and traces, whose lines coincide, stay as they were in training.
 #| alt: Three lines over the rate; two stay at one, the third falls towards a tenth.
 _ = plots.save(drawings.reading_rates(relative), workspace.figures / "reading_rates.png")
 
