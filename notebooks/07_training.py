@@ -240,7 +240,7 @@ costs.round(2)
 
 # %% tags=["hide-input"]
 #| label: fig-sampling
-#| caption: Where a chunk's state comes from. Grey windows are run without a gradient.
+#| caption: Where a chunk's state comes from, from zero, from the chunk before, or from a burn-in. Grey windows are run without a gradient.
 #| alt: Three rows of squares for windows. Random chunk, five coloured squares after a zero; stream, chunks one after another linked by arrows; burn-in, grey squares before five coloured ones.
 fig = drawings.sampling_diagram()
 _ = plots.save(fig, workspace.figures / "sampling.png")
@@ -431,8 +431,8 @@ print("a flip undoes itself:", bool(np.allclose(twice["x"], labels["x"], atol=1e
 # learning rate is what one cycle over all the steps has at each step: a run of 500 steps that is extended to 1000 goes
 # on near half the maximum and falls to zero again. Any other difference is refused, and named.
 #
-# Two runs with one seed give the same network on a CPU. Two seeds do not, and on small sets they differ by about as
-# much as many a published improvement; the study of this book trains every model three times and shows the range
+# Two runs with one seed give the same network on a CPU. Two seeds do not, and on small sets they differ by more than
+# many a published improvement; the study of this book trains every model three times and shows the range
 # ([](09_rates.ipynb)). Whoever compares two models by one run each compares two seeds.
 
 # %%
@@ -445,7 +445,7 @@ for model in workspace.profile.variants:
 # %% tags=["nbval-ignore-output", "hide-input"]
 #| label: fig-losses
 #| caption: "Parts of the training loss over the steps of this profile's S5 (left) and the sum for all its models (right). The smoke profile trains for twelve steps: enough to see that the loss falls, and no more."
-#| alt: Left, three falling lines for box, objectness and class; right, one falling line for each model.
+#| alt: Left, a line each for box, objectness and class; right, one line for each model; the sums end lower than they begin.
 fig, (left, right) = plt.subplots(1, 2)
 metrics = read_metrics(workspace.run(workspace.profile.variants[0]))
 for part, colour in (("iou", plots.BLUE), ("conf", plots.ORANGE), ("cls", plots.GREEN)):
@@ -476,7 +476,7 @@ print("the loss fell from the first step to the last:", in_words(falls))
 
 # %% tags=["nbval-ignore-output"]
 #| label: fig-panel
-#| caption: The panel that a run writes at each validation.
+#| caption: The panel that a run writes at each validation. Above, labelled windows of the validation split with boxes; below, the parts of the loss, the AP of each validation, and the learning rate with the windows per second (dotted).
 #| alt: Pictures of events with boxes above three small plots of losses, average precision and learning rate.
 panels = sorted((workspace.run(workspace.profile.variants[0]) / "panels").glob("*.png"))
 Image(str(panels[-1]))
