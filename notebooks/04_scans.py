@@ -453,13 +453,13 @@ print(
 #
 # $$ c_k = f_k \circ c_{k-1} + i_k \circ g_k, \quad h_k = o_k \circ \tanh c_k, \qquad (f, i, o, g)_k = \phi\bigl( W [u_k; h_{k-1}] + b \bigr) , $$ (eq-lstm)
 #
-# so that a step is no affine map of its state. Composing two steps gives a function that no pair of numbers describes: {eq}`eq-combine` has no counterpart, and the steps have to be computed one after another (iterative solvers, which approach all steps at once, aside). RVT's ConvLSTM [@gehrig2023rvt] is of this kind.
+# with $\phi$ the logistic function for $f$, $i$ and $o$ and tanh for $g$, so that a step is no affine map of its state. Composing two steps gives a function that no pair of numbers describes: {eq}`eq-combine` has no counterpart, and the steps have to be computed one after another (iterative solvers, which approach all steps at once, aside). RVT's ConvLSTM [@gehrig2023rvt] is of this kind.
 #
-# Mamba computes its factors from the *input alone*. Its discretisation is zero-order hold with a step of its own for each input [@gu2023mamba, eq. 4],
+# Mamba computes its factors from the *input alone*. As written in the paper, its discretisation is zero-order hold with a step of its own for each input [@gu2023mamba, eq. 4],
 #
 # $$ \bar A_k = e^{\Delta_k A}, \qquad \bar B_k = (\Delta_k A)^{-1} (e^{\Delta_k A} - 1)\, \Delta_k B_k, \qquad \Delta_k = \mathrm{softplus}(s_k), \; s_k = w^\top u_k + \beta . $$ (eq-mamba)
 #
-# Step by step it is still affine in $x$, so the scan works, but there is no fixed kernel any more and the transform does not. With one mode, $A = -1$ and $B = 1$, this is a familiar gate [@gu2023mamba, theorem 1]:
+# (Its released code, and the book's `mamba` with it, take the simpler $\bar B_k = \Delta_k B_k$.) Step by step it is still affine in $x$, so the scan works, but there is no fixed kernel any more and the transform does not. With one mode, $A = -1$ and $B = 1$, this is a familiar gate [@gu2023mamba, theorem 1]:
 #
 # $$ x_k = (1 - g_k)\, x_{k-1} + g_k u_k, \qquad g_k = \sigma(s_k) , $$ (eq-mamba-gate)
 #
