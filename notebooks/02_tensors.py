@@ -464,7 +464,7 @@ print("read 100 times or once, equal bytes:", np.array_equal(at_200_hz, seldom.r
 # %%
 #| label: tbl-sensors
 #| tbl-cap: >-
-#|   The sensors of Gen1 and 1 Mpx (gen4), and this profile's. Boxes with a smaller diagonal or side (px) are dropped in preprocessing; evaluation has limits of its own, on 1 Mpx larger ones ([](#ch-evaluation)).
+#|   The sensors of Gen1 and 1 Mpx (gen4), and this profile's. Boxes with a smaller diagonal or side (px) are dropped in preprocessing; evaluation has limits of its own, on 1 Mpx larger ones.
 keys = ["width", "height", "classes", "label_interval_ms", "min_diagonal", "min_side", "downsample"]
 sensors = {name: get_sensor(name) for name in ("gen1", "gen4")} | {profile: workspace.sensor}
 rows = {name: {key: getattr(sensor, key) for key in keys} for name, sensor in sensors.items()}
