@@ -477,7 +477,7 @@ print("equal:", torch.allclose(gated, mamba, rtol=0, atol=1e-12))
 # %% tags=["hide-input"]
 #| label: fig-gates
 #| caption: >-
-#|   One step of three layers. In S5 the factors are constant; in Mamba and in the book's selective S5 ({eq}`eq-gate` in [](#ch-memory)) they depend on the input; in an LSTM they depend on the state too (red), which is what rules out a scan.
+#|   One step of three layers. In S5 the factors are constant; in Mamba and in the book's selective S5 {eq}`eq-gate` they depend on the input; in an LSTM they depend on the state too (red), which is what rules out a scan.
 #| alt: Three small block diagrams; only the last one has a red arrow from the state to the gates.
 _ = plots.save(drawings.gates(), workspace.figures / "gates.png")
 
