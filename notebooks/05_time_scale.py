@@ -255,7 +255,7 @@ pd.Series(gains, name="‖G(0)‖").round(6).to_frame()
 # ## What a frame contains at a higher rate
 #
 # The layer is half of the story. The other half is the frame, and there are four modes of making frames at $k$ times the
-# rate. A histogram has a window $w$ and a {term}`stride` $\delta$; traces ([](02_tensors.ipynb)) have time constants
+# rate, the three of [](#sec-windows) and traces. A histogram has a window $w$ and a {term}`stride` $\delta$; traces ([](02_tensors.ipynb)) have time constants
 # instead of a window. {numref}`tbl-modes` lists the modes for the rate of this chapter.
 
 # %%
