@@ -112,7 +112,7 @@ pd.DataFrame(sides, index=["input", *(f"stage {i}" for i in (1, 2, 3, 4))]).T.re
 # (sec-attention)=
 # ## Attention, within windows and across a grid
 #
-# In attention each of $T$ tokens asks all others. With queries, keys and values, linear in the tokens, [@vaswani2017, eq. 1]
+# In attention each of $T$ tokens, here the positions of a map with their features, takes a weighted mean over all of them. With queries, keys and values, linear in the tokens, [@vaswani2017, eq. 1]
 #
 # $$ \mathrm{Attn}(q, k, v) = \mathrm{softmax}\!\left( \frac{q\,k^\top}{\sqrt d} \right) v, \qquad q, k, v \in \mathbb R^{T \times d} , $$ (eq-attention)
 #
