@@ -94,16 +94,14 @@ answers.printed(answers.changes(sliding))
 #
 # ### How to read AP_common
 #
-# Labels come every 50 ms, and a detector is scored at those label frames at which one of its windows ends. From 20 Hz on these are
-# all of them. At 5 Hz they are one in four. AP at 5 Hz is therefore measured on other frames than AP at 20 Hz, and two
-# numbers from different frames have no difference that means anything. {term}`AP_common` takes, at every rate, the frames
-# that the lowest rate $r_0$ of the table has,
+# Labels come every 50 ms, and a detector is scored at those label frames at which one of its windows ends: from 20 Hz on all
+# of them, at 5 Hz one in four. Scores on different frames should not be subtracted. {term}`AP_common` takes, at every rate,
+# the frames that the lowest rate $r_0$ of the table has,
 #
 # $$ \mathcal F = \{\, t_0 + n / r_0 : n = 0, 1, 2, \dots \,\} , \qquad
 #    \mathrm{AP\_common} = \mathrm{AP} \text{ on } \mathcal F , $$ (eq-ap-common)
 #
-# with $t_0$ the first label frame of a sequence. What differs between two columns is then the rate alone. How far the two measures
-# are apart, for the first model of the table:
+# with $t_0$ the first label frame of a sequence. How far the two measures are apart, for the first model of the table:
 
 # %%
 #| label: tbl-ap-common
@@ -144,8 +142,7 @@ answers.printed(both.assign(difference=both["AP_common"] - both["AP"]).rename_ax
 # which is the argument `step_scale` $= 1/k$ of [the layer](#ssmbook.ssm.S5). After the $k$ short steps that make up one step of
 # training, a state that is left alone has decayed by $\bar\Lambda_k^{\,k} = \bar\Lambda$: as much as it did in training. Without following, it has
 # decayed by $\bar\Lambda^k$, so that a mode with a half-life of one second is left with a half-life of a hundred milliseconds
-# at 200 Hz. (The exponential is that of zero-order hold; the bilinear rule, which the detector uses, agrees with it for slow modes.)
-# A ConvLSTM has no $\Delta$. Its forget gate multiplies the cell by some $f \in (0, 1)$ at every step, whatever a step
+# at 200 Hz. (So with zero-order hold, and with the detector's bilinear rule for slow modes.) A ConvLSTM has no $\Delta$. Its forget gate multiplies the cell by some $f \in (0, 1)$ at every step, whatever a step
 # means. If the gate is at $k$ times the rate what it was in training, the cell has the time constant
 #
 # $$ \tau_k = -\frac{50\ \text{ms}}{k \ln f} , $$ (eq-rates-lstm)
@@ -248,14 +245,13 @@ _ = plots.save(drawn.worked_example(curves, (trained, 0.05), MOVING_S), workspac
 # %% [markdown]
 # Read the table row by row. *Held*: frames still come 20 times a second, so the clock is right as it is, and following makes
 # it ten times too slow. *True*: following keeps the clock and loses the height; not following fills the state faster, so that
-# it stands somewhat higher at the stop, and has lost everything a second later. Which of the two scores higher depends on what
-# is scored, moving objects or resting ones. *Sliding* and *traces*: following is right, and not following forgets. The paper
-# scales the step with the rate; an independent replication found that this lowers AP ({numref}`tbl-quoted`). It ran held and true
-# windows, in which the table expects that, at least for objects that move: its finding does not speak against following as such.
+# it stands somewhat higher at the stop, and has lost everything a second later. Which scores higher depends on what is scored,
+# moving objects or resting ones. *Sliding* and *traces*: following is right, and not following forgets. The paper scales the
+# step with the rate; a replication found that this lowers AP ({numref}`tbl-quoted`), but with held and true windows, where
+# the table expects that, at least for objects that move.
 #
-# What did the study measure? The table has the difference that following makes for the modes and models that were run both ways,
-# for all boxes and for those that move or rest. A mode that it does not list was not run both ways, so that its prediction is
-# untested here.
+# What did the study measure? The table has the difference that following makes, for the modes and models that were run both ways;
+# the prediction for any other mode is untested here.
 
 # %%
 #| label: tbl-following
@@ -269,15 +265,12 @@ predicted = worked[["following, at the stop", "following, 1 s later"]].rename(
 effect.join(predicted, on="mode")
 
 # %% [markdown]
-# One mode is not a detector: a detector has hundreds of modes with different time constants, nonlinearities between its stages, and a head. The
-# prediction is of a sign, not of a size.
+# A detector has hundreds of modes, and nonlinearities between them: the prediction is of a sign, not of a size.
 #
 # (sec-runs)=
 # ## The arms of this profile
 #
-# An arm is a model, a mode, a choice for the time scale, and a choice for the state. Label frames stay where they are whatever the
-# rate, so that every arm is scored on the same ones. Below 20 Hz a detector passes over label frames; `AP_common` is the AP
-# on those that all rates have.
+# An arm is a model, a mode, a choice for the time scale, and a choice for the state.
 
 # %%
 #| label: tbl-arms
@@ -290,9 +283,8 @@ arms = [
 pd.DataFrame(arms, columns=["arm", "rate", "window (ms)", "stride (ms)"]).set_index(["arm", "rate"])
 
 # %% [markdown]
-# The test split goes through the network once for each arm and rate. With exact {term}`carry` the state goes from a sequence's first window to its
-# last; with published carry every chunk starts from zero. The profile `smoke` only tests the machinery: its networks have learnt next to nothing, and
-# their AP is not shown. The figure has the study's arms in that case.
+# The test split goes through the network once for each arm and rate. The profile `smoke` only tests the machinery: its networks have learnt next to
+# nothing, and their AP is not shown. The figure has the study's arms in that case.
 
 # %% tags=["nbval-ignore-output"]
 #| label: tbl-own-rates
@@ -329,9 +321,8 @@ answers.printed(pivot(rates))
 answers.printed(pivot(rates, statistic="std").dropna(how="all"))
 
 # %% [markdown]
-# Seeds differ by several AP, which is more than many a published improvement (a {term}`seed` decides the start of the weights and the order
-# of the data). A comparison of two models from one run each says little; a comparison of *one* model with itself at two rates, as in
-# {numref}`tbl-answer`, is far sharper, since the weights and the label frames are the same on both sides.
+# {term}`Seeds <seed>` differ by several AP, which is more than many a published improvement. A comparison of two models from one run each says
+# little; one of a model with *itself* at two rates, as in {numref}`tbl-answer`, is far sharper, since weights and label frames are the same.
 # %% [markdown]
 # (sec-controls)=
 # ## Two controls
@@ -350,8 +341,7 @@ answers.printed(answers.worth_of_the_state(rates))
 
 # %% [markdown]
 # At a higher rate a chunk of as many windows is shorter in seconds: ten windows at 200 Hz are 50 ms, so that chunks from zero should cost more there
-# (the table has a row of 200 Hz where that was run). A figure "at 200 Hz" is measured so when its chunks are 21 windows long at every rate
-# ([](13_released_code.ipynb)).
+# ({numref}`tbl-study-rates` has 200 Hz where that was run).
 #
 # (sec-rate-causes)=
 # ## Input, state, direct path
@@ -359,20 +349,18 @@ answers.printed(answers.worth_of_the_state(rates))
 # When AP does change with the rate, what has changed it? A stage of the detector hands on {eq}`eq-block`
 #
 # $$ z_k = \underbrace{\mathrm{GELU}\bigl( \mathrm{Re}(C x_k) + D \circ a_k \bigr)}_{\text{state, and skip } D} +
-#    \underbrace{a_k}_{\text{direct path}} , \qquad x_k = \bar\Lambda\, x_{k-1} + \bar B\, a_k , $$ (eq-rate-paths)
+#    \underbrace{a_k}_{\text{residual}} , \qquad x_k = \bar\Lambda\, x_{k-1} + \bar B\, a_k , $$ (eq-rate-paths)
 #
-# so that the rate can reach the output along three paths ({numref}`fig-rate-paths`).
+# so that the rate acts in three places ({numref}`fig-rate-paths`).
 #
 # - **The input** $a_k$ itself: a frame with fewer events is another picture, as in the modes held and true.
 # - **The state**: $\bar\Lambda$ and $\bar B$ per step, which following corrects, and what was written to it by all frames before.
-# - **The direct path**: $D$ and the residual pass the present frame on at once. No factor on the step touches it. If the frame is thin the
-#   head sees a thin frame, however good the state is.
+# - **The direct path**: $D$ and the residual pass the present frame on at once, whatever the step. If it is thin, the head sees a thin frame.
 
 # %% tags=["hide-input"]
 #| label: fig-rate-paths
 #| caption: >-
-#|   The three paths from a frame to a stage's output {eq}`eq-rate-paths`. Green: where the time scale acts. What the two grey paths carry, the time scale cannot
-#|   correct.
+#|   From a frame to a stage's output {eq}`eq-rate-paths`. Green: where the time scale acts. What the two grey paths carry, it cannot correct.
 #| alt: A frame branches into three arrows, one through a box with the state, one through a box with D, one straight; they are added.
 _ = plots.save(drawn.rate_paths(), workspace.figures / "rate_paths.png")
 
@@ -405,14 +393,13 @@ answers.printed(replaced) if len(replaced) else print(
 # a quarter at 5 Hz. What happens in the other three quarters is lost, and following the rate cannot make up for events that were never
 # counted, by {eq}`eq-area`. Three more things get worse. A step of 200 ms is four steps of training, so that a mode that turned by a quarter of a turn now
 # turns by a whole one; the bilinear rule bends the fastest ones {eq}`eq-warp`, and {numref}`tbl-slower` counts those beyond half a turn. The gate of
-# selective S5 is read once in 200 ms. And an object moves four times as far between two looks. Which of them costs how much was not taken apart; that
-# selective S5 loses more at 5 Hz than S5 ({numref}`tbl-answer`) points at the gate, or at the memory that it has to lose.
+# selective S5 is read once in 200 ms. And an object moves four times as far between two looks. What each of them costs was not measured.
 
 # %%
 #| label: tbl-slower
 #| tbl-cap: >-
 #|   By rate, input sliding, time scale following: the share of the recording that is seen {eq}`eq-share-seen`, how far an object of 60 px/s moves
-#|   between two frames, and how many modes of an S5 detector of this profile turn by more than half a turn in one step.
+#|   between two frames, and how many modes of an untrained S5 detector of this profile turn by more than half a turn in one step.
 s5 = workspace.new_model("s5")
 rows = {}
 for rate in (5.0, 10.0, 20.0, 40.0, 200.0):
@@ -456,9 +443,8 @@ if len(streaming):
 answers.printed(streaming)
 
 # %% [markdown]
-# Fast objects gain most, and all gain the more the longer the latency that comes on top: what is old already must not be older still. Objects at
-# rest gain little, and since many boxes of this set rest, AP over all boxes gains less than that of fast objects. The gains are small, up to
-# three AP, and from one seed.
+# Fast objects gain most, objects at rest least, and all gain the more the longer the latency that comes on top: what is old already must not be
+# older still. The gains are small, up to three AP, and from one seed.
 #
 # The same can be asked in milliseconds: from the moment at which an object enters the frame, or starts again after a rest, how long until the
 # first right box?
@@ -480,8 +466,8 @@ delays
 
 # %% [markdown]
 # An entry takes long at every rate, since at first only a sliver of the object is inside the frame; a start after rest does not, for the state
-# still holds the box. A latency delays what is new; what was known all along stays known. With so few entries the table does not say whether
-# the higher rate detects them sooner: their median falls, their mean does not.
+# still holds the box. A latency delays what is new; what was known all along stays known. Entries are too few to say whether the higher rate
+# detects them sooner: their median falls, their mean does not.
 #
 # (sec-other-arms)=
 # ## Other layers, masks and norms
@@ -526,7 +512,7 @@ answers.printed(compared)
 # %% [markdown]
 # Compare *along a row*, not between sources: sets, sizes and training differ. Within the replication, following the rate lowers AP at the true
 # rate and with held windows, as {numref}`tbl-worked` says for moving objects; and a detector with Mamba loses about as much as one with S5, so
-# that the loss is hardly one of the layer. In our rows the same weights keep their AP when the input keeps its look and the step follows.
+# that the loss is hardly one of the layer.
 #
 # (sec-own-rates)=
 # ## Repeat it
