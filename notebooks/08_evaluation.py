@@ -11,9 +11,9 @@
 # # Evaluation
 #
 # A detector says where it believes objects to be, and how sure it is. How good that is, every table of the field says
-# in one number: COCO's average precision under the Prophesee protocol. Two such numbers can be compared only by whoever
-# knows what they count and what they leave out. This chapter builds the number from its definitions, in forty lines
-# that give the same as the library, and then asks what it hides.
+# in one number: COCO's average precision under the Prophesee protocol. To compare two such numbers one has to know what
+# they count and what they leave out. This chapter builds the number from its definitions, in forty lines that give the
+# same as the library, and then asks what it hides.
 #
 # After it you can
 #

@@ -448,7 +448,7 @@ pd.concat(known, axis=1).round(4)
 # ## What each remembers
 #
 # Above, the answers to one unseen sequence. Below, where each model looks: how strongly its last answer depends on
-# the input of so many steps ago. A model that has learnt the task looks back by the delay, at the dotted line. (In
+# each input before it. A model that has learnt the task looks back by the delay, at the dotted line. (In
 # the `smoke` profile neither has: it trains for ten steps.)
 
 # %%

@@ -142,18 +142,18 @@ print(f"at most {max(held_events)} of {len(events):,} events are held at a time"
 # %% [markdown]
 # ## Faster than trained
 #
-# The rate is an argument: `StreamingDetector(model, sensor, rate_hz=100)`. So are the way to make frames at that rate
-# and whether the time scale follows. What fits together was derived in [](05_time_scale.ipynb), and for a stream it
-# comes down to three cases. A detector on **traces** is read whenever one likes, with the time scale following. One on **histograms**
+# The rate is an argument: `StreamingDetector(model, sensor, rate_hz=100)`. So are the mode in which frames are made at that
+# rate, and whether the time scale follows. What fits together was derived in [](05_time_scale.ipynb), and for a stream it
+# comes down to three cases. A detector on **traces** can be run at any rate, with the time scale following. One on **histograms**
 # should be given sliding windows, as long as in training and overlapping, with the time scale following; each event is
 # then held for as long as a window lasts and counted in several. A recurrence **without a time scale**, such as a
 # ConvLSTM, has only the choice of the input, and at a higher rate it forgets faster in seconds. What suggests itself
 # first, shorter windows one after another, gives the network frames unlike those of its training
 # ([](#sec-rate-modes)).
 #
-# The network does not know about time otherwise. If the camera pauses, the honest way is to step through the gap with
-# empty windows, as the stream does by itself when it is told the time; one long step over the gap is not the same
-# ({numref}`fig-long-step`). A computer that falls behind has no time for that: windows are dropped, and with `follow`
+# Apart from the step scale the network knows nothing of time. If the camera pauses, it is right to step through the gap
+# with empty windows, as the stream does by itself when it is given the time; one long step over the gap is not the same
+# ({numref}`fig-long-step`). A computer that falls behind cannot afford that: windows are dropped, and with `follow`
 # the next step is as long as the time that has passed, $s$ times the number of strides.
 #
 # ## One step at a time loses nothing
@@ -456,8 +456,9 @@ print(
 # beforehand is whether the events look like those of training at all. `Familiar` compares three statistics of each
 # window with their highest values over all training windows: events per pixel, events per pixel that fired, and the
 # share of these with both polarities. The second and third see flicker and fire, in which a pixel fires again and
-# again, both ways. Where most windows are above, `ssmbook detect` says that no box can be trusted. Below it says
-# nothing, which is no promise: the three numbers do not see what is in the picture.
+# again, in both polarities. `ssmbook detect` counts the windows that exceed one of them and says that their boxes cannot
+# be trusted, and no box at all where half of the windows do. Where none does it says nothing, which is no promise: the
+# three numbers do not see what is in the picture.
 
 # %%
 represent = workspace.represent
