@@ -142,9 +142,10 @@ print(f"at most {max(held_events)} of {len(events):,} events are held at a time"
 # %% [markdown]
 # ## Faster than trained
 #
-# The rate is an argument: `StreamingDetector(model, sensor, rate_hz=100)`. So are the mode in which frames are made at that
-# rate, and whether the time scale follows. What fits together was derived in [](05_time_scale.ipynb), and for a stream it
-# comes down to three cases. A detector on **traces** can be run at any rate, with the time scale following. One on **histograms**
+# The rate is an argument, and so are the mode in which frames are made at that rate, and whether the time scale follows:
+# `StreamingDetector(model, sensor, rate_hz=100, mode="sliding", follow=True)`. `ssmbook detect` chooses these two by itself;
+# the class does not, and without them its windows shorten and its step stays. What fits together was derived in
+# [](05_time_scale.ipynb), and for a stream it comes down to three cases. A detector on **traces** can be run at any rate, with the time scale following. One on **histograms**
 # should be given sliding windows, as long as in training and overlapping, with the time scale following; each event is
 # then held for as long as a window lasts and counted in several. A recurrence **without a time scale**, such as a
 # ConvLSTM, has only the choice of the input, and at a higher rate it forgets faster in seconds. What suggests itself
@@ -485,7 +486,8 @@ print(seen)
 # ([](07_training.ipynb)). In a program of yours the loop is
 #
 # ```python
-# stream = StreamingDetector(load_checkpoint("model.ckpt").cuda(), "camera.yaml", rate_hz=100)
+# model = load_checkpoint("model.ckpt").cuda()
+# stream = StreamingDetector(model, "camera.yaml", rate_hz=100, mode="sliding", follow=True)
 # for batch in camera:  # arrays t, x, y, p from the camera's SDK
 #     for t_us, boxes in stream.push(Events(batch.t, batch.x, batch.y, batch.p), now_us=batch.end):
 #         draw(boxes)
