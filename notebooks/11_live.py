@@ -495,7 +495,7 @@ print(seen)
 #
 # On a GPU the step runs as one CUDA graph. `stream.reset()` begins another recording.
 #
-# Four things go wrong in the field more often than the network does. *Saturation*: a camera that sees rain, a
+# Four things that go wrong in the field look like faults of the network. *Saturation*: a camera that sees rain, a
 # fluorescent lamp or its own vibration sends more events than its cable carries, and drops some; counts are then lower
 # than in training and time stamps have holes. *Bias settings*: thresholds that differ from those of the training data
 # change the density of events by factors; record with the settings that you will use. *Polarity and orientation*: a
