@@ -241,7 +241,7 @@ answers.printed(answers.replaced(answers.read_if_there(study, "causes.csv"), sta
 # :label: fig-gate
 # :alt: Maps of the gate in four stages at six moments; where events are, its value differs from where nothing happens.
 # What the gates of one model have learnt, over the stop of {numref}`fig-stopping`: $g(u)$ of {eq}`eq-gate` at each position of the four stages. Where it is low
-# (dark), the state is held; stage 2 does so everywhere but at the moving object.
+# (dark), the state is held; stage 2 does so nearly everywhere but at the moving object.
 # :::
 #
 # Read it in two directions. *Along a row*, from the moving object (left) to the resting one: a stage that uses its gate for memory is bright where

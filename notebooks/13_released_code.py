@@ -304,7 +304,7 @@ for grid, ends in grids.items():
 # A stacked histogram divides a window into bins. The released code measures bins from the first to the last event *of
 # the window*, not over the window,
 #
-# $$ \text{bin} = \Bigl\lfloor n\,\frac{t - t_{first}}{t_{last} - t_{first}} \Bigr\rfloor , $$ (eq-released-bins)
+# $$ \text{bin} = \min\Bigl( n - 1,\; \Bigl\lfloor n\,\frac{t - t_{first}}{t_{last} - t_{first}} \Bigr\rfloor \Bigr) , $$ (eq-released-bins)
 #
 # so that a single early noise event moves the bins of all others. The library does the same, since the released
 # weights expect it. In a window with a burst from 30 to 35 ms, and the same window with one more event at 0 ms:
