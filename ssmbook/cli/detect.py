@@ -19,7 +19,7 @@ from ssmbook.cli.detection import (
     sensor_of,
     use_default,
 )
-from ssmbook.cli.values import address, check_paths, print_facts, size, stamp, time_us
+from ssmbook.cli.values import add_part, address, check_paths, print_facts, stamp
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
@@ -110,20 +110,8 @@ def _add_outputs(command: argparse.ArgumentParser) -> None:
 
 
 def _add_recording(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    add("--sensor", default="", help="gen1, gen4 or a YAML file (default: the checkpoint's)")
-    add(
-        "--size",
-        type=size,
-        metavar="WxH",
-        help="the camera, for recordings and streams that do not say it: 640x480",
-    )
-    add(
-        "--start",
-        type=time_us,
-        help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event",
-    )
-    add("--stop", type=time_us, help="time to stop before")
+    command.add_argument("--sensor", default="", help="gen1, gen4 or a YAML file (default: the checkpoint's)")
+    add_part(command)
 
 
 def _add_network(command: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from ssmbook.cli.values import check_paths, print_facts, size, stamp, time_us
+from ssmbook.cli.values import add_part, check_paths, print_facts, stamp
 from ssmbook.errors import InputError
 
 _EPILOG = """examples:
@@ -29,13 +29,7 @@ def add(commands: Any) -> None:
     add("--to", required=True, help="- (standard output), udp://HOST:PORT, or a named pipe")
     add("--speed", type=float, default=1.0, help="2 plays twice as fast as recorded (default: 1)")
     add("--text", action="store_true", help="lines of t x y p instead of the binary stream")
-    add("--size", type=size, metavar="WxH", help="the camera, for recordings that do not say it: 640x480")
-    add(
-        "--start",
-        type=time_us,
-        help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event",
-    )
-    add("--stop", type=time_us, help="time to stop before")
+    add_part(command)
     add("--json", action="store_true", help="print what was sent as JSON, on stderr")
     command.set_defaults(run=_play)
 

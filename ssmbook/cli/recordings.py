@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ssmbook.cli.values import print_facts, size, stamp, time_us
+from ssmbook.cli.values import add_part, print_facts, size, stamp
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,13 +52,7 @@ def _add_convert(commands: Any) -> None:
     command.add_argument(
         "--to", help="the format, where the ending leaves it open: evt2, evt3, dat, hdf5, npy, csv"
     )
-    command.add_argument(
-        "--start", type=time_us, default=None, help="first time to keep: 2500000 (µs), 2500ms or 2.5s"
-    )
-    command.add_argument("--stop", type=time_us, default=None, help="time to stop before")
-    command.add_argument(
-        "--size", type=size, metavar="WxH", help="the sensor, for files that do not say it: 640x480"
-    )
+    add_part(command)
     command.add_argument("--json", action="store_true", help="print what was written as JSON")
     command.add_argument(
         "--from-zero",

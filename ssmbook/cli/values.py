@@ -28,9 +28,6 @@ def literal(text: str) -> Any:
         return text
 
 
-START_HELP = "first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event"
-
-
 class SinceStart(int):
     """µs after a recording's first event, in place of a stamp."""
 
@@ -58,6 +55,18 @@ def size(text: str) -> tuple[int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write width x height, as 640x480")
     return int(match[1]), int(match[2])
+
+
+def add_part(command: argparse.ArgumentParser) -> None:
+    """The options that say which part of a recording is meant: ``size``, and ``start`` and ``stop`` for ``stamp``."""
+    add = command.add_argument
+    add("--size", type=size, metavar="WxH", help="the camera, where the events do not say it: 640x480")
+    add(
+        "--start",
+        type=time_us,
+        help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event",
+    )
+    add("--stop", type=time_us, help="time to stop before")
 
 
 def address(text: str) -> tuple[str, int]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ssmbook.cli.values import check_paths, print_facts, size, stamp, time_us
+from ssmbook.cli.values import add_part, check_paths, print_facts, stamp, time_us
 from ssmbook.errors import InputError
 
 _EPILOG = """examples:
@@ -40,13 +40,7 @@ def add(commands: Any) -> None:
     )
     speed.add_argument("--slow", type=float, metavar="N", help="slow motion: the video takes N times as long")
     add("--fps", type=float, help="pictures per second of a video (default: one per window, at most 50)")
-    add("--size", type=size, metavar="WxH", help="the camera, for recordings that do not say it: 640x480")
-    add(
-        "--start",
-        type=time_us,
-        help="first time: 2500000 (µs), 2500ms or 2.5s, as info shows it, or +2.5s after the first event",
-    )
-    add("--stop", type=time_us, help="time to stop before")
+    add_part(command)
     add("--json", action="store_true", help="print what was written as JSON")
     command.set_defaults(run=_view)
 
