@@ -10,9 +10,10 @@
 # (ch-evaluation)=
 # # Evaluation
 #
-# A detector says where it believes objects to be, and how sure it is. One number is to say how good that is, and every
-# table of the field shows the same one: COCO's average precision under the Prophesee protocol. This chapter builds it
-# from its definitions, in forty lines that equal the library, and then asks what it hides.
+# A detector says where it believes objects to be, and how sure it is. How good that is, every table of the field says
+# in one number: COCO's average precision under the Prophesee protocol. To compare two such numbers one has to know what
+# they count and what they leave out. This chapter builds the number from its definitions, in forty lines that give the
+# same as the library, and then asks what it hides.
 #
 # After it you can
 #
@@ -91,8 +92,8 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 #
 # $$ \mathrm{IoU} = \frac{1 - d}{1 + d} , $$ (eq-iou-shift)
 #
-# so that a shift of a third already gives a half, and 0.95 leaves a fortieth of the width: less than a pixel for most
-# objects of Gen1.
+# so that a shift by a third of the width already brings it down to a half, and 0.95 allows a 39th of the width: less
+# than a pixel for any object narrower than 39 pixels.
 
 # %%
 box = np.array([0.0, 0.0, 30.0, 20.0])
@@ -112,7 +113,7 @@ _ = plots.save(fig, workspace.figures / "iou.png")
 #
 # Fix a threshold, say IoU 0.5. In each labelled frame, and for each class by itself, detections take turns in falling
 # order of their score. Each takes the free box that it overlaps most, if that overlap reaches the threshold; then it
-# is *right* and the box is taken. Otherwise it is *wrong*: a box that is found twice counts one right and one wrong.
+# is *right* and the box is taken. Otherwise it is *wrong*: a box that is detected twice counts one right and one wrong.
 # Boxes that nobody takes are *missed*. Among the detections above some score, let $r$ be right and $w$ wrong, and let
 # there be $g$ boxes to find:
 #
@@ -244,7 +245,8 @@ _ = plots.save(fig, workspace.figures / "pr.png")
 # %% [markdown]
 # Four properties follow from the definition. Only the *order* of scores matters: squaring them changes nothing. A
 # wrong detection with a low score costs little, one with a high score much. A duplicate is a wrong detection. And the
-# mean over thresholds is strict about places: a shift of a tenth of the width costs what the higher thresholds hold.
+# mean over thresholds is strict about position: a shift by a tenth of the width, IoU 0.82, loses the three thresholds
+# above that, and with them 30 of 100.
 
 
 # %%
@@ -297,9 +299,9 @@ print(
 
 # %% [markdown]
 # A check worth making with any evaluator is the first row of the table above: ground truth against itself must give 100.
-# The toolbox that came with the data sets gave 0 on 1 Mpx with its default tolerance in time, which is how an error of
-# the evaluator looks like one of the detector. Sequences run as streams, their state carried from chunk to chunk, and
-# each labelled frame is scored once.
+# The toolbox that came with the data sets was reported to give 0 on 1 Mpx, because of its default tolerance in time:
+# an error of the evaluator that looks like one of the detector. Sequences run as streams, their state carried from
+# chunk to chunk, and each labelled frame is scored once.
 #
 # ## The detectors of this profile
 #
@@ -339,10 +341,10 @@ drawings.shown(table, answers.at_training_rate(read_arms(study)), profile)
 # book's networks, `class` for released ones, whose published figures rank so. What it can cost is shown in
 # [](13_released_code.ipynb).
 #
-# ## What a faster arithmetic costs
+# ## What lower precision costs
 #
-# All figures are in float32 without TF32. `--precision bf16` or `fp16` computes products and convolutions in 16 bits
-# and leaves weights, scan and losses in float32. The same weights in each:
+# All figures are in float32 without TF32. `ssmbook evaluate --precision bf16`, or `fp16`, computes products and
+# convolutions in 16 bits and leaves weights, scan and losses in float32. The same weights in each:
 
 # %%
 first = next(iter(files))
@@ -353,16 +355,18 @@ drawings.shown(costs, answers.read_if_there(study, "precision.csv"), profile)
 # %% [markdown]
 # ## Size, class, and time at rest
 #
-# One number hides who is found. COCO's size classes ($< 32^2$, $< 96^2$ pixels, above) fit photographs; on an event
+# One number hides what is missed. COCO's size classes ($< 32^2$, $< 96^2$ pixels, above) fit photographs; on an event
 # camera of 304 × 240 pixels nearly all is small or medium, so this book uses the diagonal in steps of its own. More
-# telling here is a kind that frames do not have: how long an object has been at rest. Let $c(t)$ be the centre of its
-# box; it has moved when it is a pixel or more from where it was when it last moved, and
+# telling here is a kind that photographs do not have: how long an object has been at rest. Let $c_i$ be the centre of
+# its box at its label $i$, at time $t_i$. It has moved when it is a pixel or more from where it was when it last moved,
+# at label $m_{i-1}$; its first label counts as moving:
 #
-# $$ \tau(t) = t - t_{moved}, \quad t_{moved} = \max\{ t' \le t : \lVert c(t') - c(t'_{moved}) \rVert \ge 1\ \text{px} \}, $$ (eq-rest)
+# $$ m_i = \begin{cases} i & \lVert c_i - c_{m_{i-1}} \rVert \ge 1\ \text{px} \\ m_{i-1} & \text{otherwise} \end{cases} , \qquad
+#    \tau_i = t_i - t_{m_i} . $$ (eq-rest)
 #
-# counts the seconds since. An object with $\tau = 0$ makes events; one with $\tau = 2$ s has made none for two
-# seconds, and only a state knows of it. The AP of a kind ignores the boxes of other kinds, but not detections that
-# match nothing, so a rare kind has a lower AP for that alone: compare models within a kind, not kinds with each other.
+# An object with $\tau = 0$ causes events; one with $\tau = 2$ s has caused none for two seconds, and only a state
+# knows of it. The AP of a kind ignores the boxes of other kinds, but not detections that match nothing, so a rare kind
+# has a lower AP for that alone: compare models within a kind, not kinds with each other.
 
 # %%
 by_rest = ap_by_rest(drawings.as_evaluation(truth, made, sequences, sensor), [0, 0.1, 0.3, np.inf])
@@ -380,7 +384,8 @@ by_class = {name: f"{100 * value:.1f}" for name, value in result.scores.per_clas
 print("AP × 100 by class:", in_words(by_class))
 
 # %% [markdown]
-# The same breakdown of trained detectors. What a row loses from left to right is what its memory cannot hold.
+# The same breakdown of trained detectors. Read it down a column: what a model loses from `exact` to `published` carry
+# is what its state is worth for objects that have been at rest for so long.
 
 # %%
 #| label: tbl-kinds
@@ -427,8 +432,8 @@ pd.Series(bootstrap, name="made detector").round(1).to_frame()
 
 # %% [markdown]
 # The error falls with the square root of the number of units. Before two detectors are said to differ, their
-# difference should be set against it, and against the range over seeds ([](07_training.ipynb)); few papers print
-# either.
+# difference should be set against its own error, from draws of the same recordings for both, and against the range
+# over seeds ([](07_training.ipynb)); few papers print either.
 #
 # Two more things are worth remembering when a table is read. The mean is over classes and not over boxes, so that the
 # pedestrians of Gen1, a ninth of its boxes (228,123 cars and 27,658 pedestrians, **quoted** [@detournemire2020]), make
@@ -444,9 +449,11 @@ pd.Series(bootstrap, name="made detector").round(1).to_frame()
 #
 # $$ \hat{b}(t) = b_{j(t)}, \qquad j(t) = \max\{\, j : e_j + \text{latency} \le t \,\} , $$ (eq-streaming)
 #
-# and score those against the objects at $t$. A perfect detector then loses, too: by the time its boxes are out the car
-# is elsewhere. How much, depends on the rate, on the latency, and on how fast things move. The simulator knows every
-# box at every moment, so the price of staleness can be computed without any detector.
+# with $e_j$ the end of window $j$, and score those against the objects at $t$. A perfect detector then loses, too: by the
+# time its boxes are out the car is elsewhere. How much, depends on the rate, on the latency, and on how fast things
+# move. The simulator knows every box at every moment, so the price of staleness can be computed without any detector.
+# Rate and latency are set independently here, as if steps could overlap; where one machine computes them in turn, the
+# rate ends at one over the time of a step, and boxes queue beyond ({eq}`eq-ready`).
 
 # %%
 drive = SimulatedSequence(DEMO_SCENE, seed=3)
@@ -501,8 +508,8 @@ print(
 )
 
 # %% [markdown]
-# This is what a higher rate is good for, and the only measure in which it can win: AP at the labels is the same for a
-# perfect detector at every rate. [](11_live.ipynb) says which latency a machine has, and [](09_rates.ipynb) scores
+# This is what a higher rate is good for, and the only measure of this chapter in which it can win: AP at the labels is
+# the same for a perfect detector at every rate. [](11_live.ipynb) says which latency a machine has, and [](09_rates.ipynb) scores
 # trained detectors so.
 #
 # ## Released checkpoints, and what to expect
@@ -527,7 +534,7 @@ print(
 # - AP is the mean of precisions at 101 recalls, ten overlaps and all classes; only the order of scores matters.
 # - The protocol leaves out the first half second, small boxes, and frames that have no others.
 # - A breakdown by time at rest asks what a memory is for; COCO's size classes do not.
-# - Streaming AP charges for what AP gives away: the time until a box is known.
+# - Streaming AP charges for what AP passes over: the time until a box is known.
 #
 # ## Exercises
 #
@@ -559,7 +566,7 @@ print(
 #
 # :::{exercise} The price of a false alarm
 # :label: ex-false
-# Ten boxes, all found with score 0.9. Add one false alarm, with score 0.95 and with score 0.5. What is AP50 in either
+# Ten boxes, all detected with score 0.9. Add one false alarm, with score 0.95 and with score 0.5. What is AP50 in either
 # case?
 # :::
 # :::{solution} ex-false

@@ -13,15 +13,15 @@
 # An event camera has no frame rate. The rate of a detector is a choice of whoever runs it: a parked car needs no more than a
 # look now and then, a child that runs into the street needs every one of the next fifty milliseconds. **Can one set of
 # weights, trained at 20 Hz, serve all of these rates?** The paper that this book follows asked the question first
-# [@zubic2024]. Its answer rested on a state that was never carried from one chunk to the next; here the state is carried, and
-# the answer is measured on scenes in which carrying it matters.
+# [@zubic2024]. In the code released with it no state goes from one chunk to the next ([](13_released_code.ipynb)); here the
+# state is carried, and the answer is measured on scenes in which carrying it matters.
 #
 # After this chapter you will be able to
 #
 # - say what changes for a network when its rate changes, and tell four modes of running faster apart,
 # - derive why a state-space layer can follow the rate and a ConvLSTM cannot,
 # - predict for a given input whether `step_scale` helps or harms, and check the prediction,
-# - take a loss apart into what the input, the state and the direct path contribute,
+# - name the paths by which a rate reaches the output, and tell by experiment what the input and what the state lose,
 # - read the study's tables, and repeat any of their rows.
 #
 # It needs the layer of [](03_state_space_layers.ipynb), the step scale of [](05_time_scale.ipynb), and average precision as in
@@ -64,10 +64,10 @@ sliding = rates[(rates["mode"] == "sliding") & (rates["carry"] == "exact")]
 # %% tags=["hide-input"]
 #| label: fig-answer
 #| caption: >-
-#|   The answer of the book. Left: AP over the rate, input *sliding*, state carried. Where the time scale follows the rate (solid),
-#|   selective S5 and S5 keep their AP from 20 to 200 Hz; where it does not (dashed), they lose it. A ConvLSTM has no time scale
-#|   that could follow. Right: AP of objects that have been at rest for a time, at 20 Hz. Lines are means over the seeds, bands and
-#|   bars their range.
+#|   The answer of the book. Left: AP_common over the rate, input *sliding*, state carried. Where the time scale follows the rate
+#|   (solid), selective S5 and S5 keep their AP from 20 to 200 Hz; where it does not (dashed), they lose it. A ConvLSTM has no time
+#|   scale that could follow. At 5 Hz all lose. Right: AP by the time for which an object has been at rest, at 20 Hz, in the
+#|   colours of the left panel. Lines are means over the seeds, bands and bars their range.
 #| alt: >-
 #|   Two panels. Left, average precision over the rate from 5 to 200 Hz on a logarithmic axis, one colour a model. Right, average
 #|   precision over the time at rest, solid lines with the state carried above dotted ones without.
@@ -86,23 +86,22 @@ print("seeds:", ", ".join(f"{answers.MODEL_NAMES[name]} {count}" for name, count
 answers.printed(answers.changes(sliding))
 
 # %% [markdown]
-# Two things are shown here, and a third is not. A linear recurrence whose step follows the rate detects at ten times its
-# rate what it learnt, from the same weights; and the same weights fail when the step does not follow, so that it is the
-# step that does it and not the input. What is *not* shown is that this holds on real recordings: the scenes are simulated,
-# the network is small, and training is short. [](#sec-own-rates) says how to repeat it on Gen1.
+# Two things are shown here, and two are not. A state-space layer whose step follows the rate detects at ten times the rate
+# of training what it learnt, with the same weights; and with the same weights and the same input it loses more than a third of
+# its AP when the step does not follow, so that it is the step that does it and not the input. What is *not* shown is that
+# this holds below 20 Hz ([](#sec-slower)), nor that it holds on real recordings: the scenes are simulated, the network is
+# small, training is short, and three seeds give a range and no distribution. [](#sec-own-rates) says how to repeat it on Gen1.
 #
 # ### How to read AP_common
 #
-# Labels come every 50 ms, and a detector is scored at those label frames at which one of its windows ends. From 20 Hz on these are
-# all of them. At 5 Hz they are one in four. AP at 5 Hz is therefore measured on other frames than AP at 20 Hz, and two
-# numbers from different frames have no difference that means anything. {term}`AP_common` takes, at every rate, the frames
-# that the lowest rate $r_0$ of the table has,
+# Labels come every 50 ms, and a detector is scored at those label frames at which one of its windows ends: from 20 Hz on all
+# of them, at 5 Hz one in four. Scores on different frames should not be subtracted. {term}`AP_common` takes, at every rate,
+# the frames that the lowest rate $r_0$ of the table has,
 #
 # $$ \mathcal F = \{\, t_0 + n / r_0 : n = 0, 1, 2, \dots \,\} , \qquad
 #    \mathrm{AP\_common} = \mathrm{AP} \text{ on } \mathcal F , $$ (eq-ap-common)
 #
-# with $t_0$ the first label frame of a sequence. What differs between two columns is then the rate alone. How far the two measures
-# are apart, for the first model of the table:
+# with $t_0$ the first label frame of a sequence. How far the two measures are apart, for the first model of the table:
 
 # %%
 #| label: tbl-ap-common
@@ -125,8 +124,8 @@ answers.printed(both.assign(difference=both["AP_common"] - both["AP"]).rename_ax
 # | sliding | 50 ms | $50/k$ ms | shorter steps alone |
 # | traces | – | $50/k$ ms | shorter steps alone |
 #
-# The mode *held* is what the released preprocessing makes when it is asked for shorter windows, *true* is what most readers
-# think of first. In *sliding*, windows overlap: each looks as it did in training, and each event is counted $k$ times. *Traces* are
+# The mode *held* is what the released preprocessing makes when it is asked for shorter windows; *true* is what comes to mind
+# first. In *sliding*, windows overlap: each looks as it did in training, and each event is counted $k$ times. *Traces* are
 # [the leaky integrators of chapter 2](02_tensors.ipynb), read more often; each event is touched once, and what is read is the
 # same function of the past at every rate.
 #
@@ -143,12 +142,12 @@ answers.printed(both.assign(difference=both["AP_common"] - both["AP"]).rename_ax
 # which is the argument `step_scale` $= 1/k$ of [the layer](#ssmbook.ssm.S5). After the $k$ short steps that make up one step of
 # training, a state that is left alone has decayed by $\bar\Lambda_k^{\,k} = \bar\Lambda$: as much as it did in training. Without following, it has
 # decayed by $\bar\Lambda^k$, so that a mode with a half-life of one second is left with a half-life of a hundred milliseconds
-# at 200 Hz. A ConvLSTM has no $\Delta$. Its forget gate multiplies the cell by some $f \in (0, 1)$ at every step, whatever a step
-# means, and so at $k$ times the rate it forgets
+# at 200 Hz. (So with zero-order hold, and with the detector's bilinear rule for slow modes.) A ConvLSTM has no $\Delta$. Its forget gate multiplies the cell by some $f \in (0, 1)$ at every step, whatever a step
+# means. If the gate is at $k$ times the rate what it was in training, the cell has the time constant
 #
-# $$ \tau_k = -\frac{50\ \text{ms}}{k \ln f} $$ (eq-rates-lstm)
+# $$ \tau_k = -\frac{50\ \text{ms}}{k \ln f} , $$ (eq-rates-lstm)
 #
-# $k$ times faster in seconds, which {numref}`fig-answer` shows.
+# and forgets $k$ times faster in seconds. {numref}`fig-answer` shows what that costs, and {numref}`fig-rest-fast` on which objects.
 #
 # (sec-worked)=
 # ## A worked example: when does following help?
@@ -164,7 +163,7 @@ answers.printed(both.assign(difference=both["AP_common"] - both["AP"]).rename_ax
 # $$ \rho = s\, \frac{W}{\delta} , \qquad s = \texttt{step\_scale}, \quad W = 50\ \text{ms} , $$ (eq-worked-clock)
 #
 # as in {eq}`eq-event-kernel`, the state fills towards a level in proportion to $w$ and then decays, both $\rho$ times as fast as
-# in training. Relative to training it is
+# in training. Relative to its value in training it is
 #
 # $$ \frac{x(t_r)}{x_{train}(t_r)} = \frac{w}{W} \cdot \frac{1 - e^{-\rho t_m / \tau}}{1 - e^{-t_m / \tau}} \cdot
 #    e^{-(\rho - 1)\, t_r / \tau} . $$ (eq-worked)
@@ -205,8 +204,8 @@ def by_formula(mode: str, rate_hz: float, step_scale: float, rest_s: float) -> f
 # %%
 #| label: tbl-worked
 #| tbl-cap: >-
-#|   The state relative to training {eq}`eq-worked`, when the object stops and one second later, and what follows for following: it should
-#|   help where it brings the state nearer to 1, on a logarithmic scale.
+#|   The state relative to training {eq}`eq-worked`, when the object stops and one second later, with `step_scale` 1/k and 1. Following
+#|   should help where it brings the state nearer to 1, on a logarithmic scale, and harm where it takes it further away.
 MODES = ("held", "true", "sliding", "traces")
 trained = run_mode("sliding", 20.0, 1.0)
 largest, rows = 0.0, {}
@@ -245,14 +244,14 @@ _ = plots.save(drawn.worked_example(curves, (trained, 0.05), MOVING_S), workspac
 
 # %% [markdown]
 # Read the table row by row. *Held*: frames still come 20 times a second, so the clock is right as it is, and following makes
-# it ten times too slow. *True*: following keeps the clock and loses the height, not following keeps the height at the stop and
-# loses everything a second later; so which of the two scores higher depends on what is scored, moving objects or resting ones.
-# *Sliding* and *traces*: following is right, and not following forgets. The paper reports that following helps and an
-# independent replication that it harms; since the released preprocessing makes held windows and the replication ran held and
-# true ones, both can be right.
+# it ten times too slow. *True*: following keeps the clock and loses the height; not following fills the state faster, so that
+# it stands somewhat higher at the stop, and has lost everything a second later. Which scores higher depends on what is scored,
+# moving objects or resting ones. *Sliding* and *traces*: following is right, and not following forgets. The paper scales the
+# step with the rate; a replication found that this lowers AP ({numref}`tbl-quoted`), but with held and true windows, where
+# the table expects that, at least for objects that move.
 #
-# What did the study measure? The table has the difference that following makes for the modes and models that were run both ways,
-# for all boxes and for those that move or rest.
+# What did the study measure? The table has the difference that following makes, for the modes and models that were run both ways;
+# the prediction for any other mode is untested here.
 
 # %%
 #| label: tbl-following
@@ -266,15 +265,12 @@ predicted = worked[["following, at the stop", "following, 1 s later"]].rename(
 effect.join(predicted, on="mode")
 
 # %% [markdown]
-# One mode is not a detector: several hundred modes with different time constants, a nonlinearity after each stage and a head come after it. The
-# prediction is of a sign, not of a size.
+# A detector has hundreds of modes, and nonlinearities between them: the prediction is of a sign, not of a size.
 #
 # (sec-runs)=
 # ## The arms of this profile
 #
-# An arm is a model, a mode, a choice for the time scale, and a choice for the state. Label frames stay where they are whatever the
-# rate, so that every arm is scored on the same ones. Below 20 Hz a detector passes over label frames; `AP_common` is the AP
-# on those that all rates have.
+# An arm is a model, a mode, a choice for the time scale, and a choice for the state.
 
 # %%
 #| label: tbl-arms
@@ -287,9 +283,8 @@ arms = [
 pd.DataFrame(arms, columns=["arm", "rate", "window (ms)", "stride (ms)"]).set_index(["arm", "rate"])
 
 # %% [markdown]
-# The test split goes through the network once for each arm and rate. With exact {term}`carry` the state goes from a sequence's first window to its
-# last; with published carry every chunk starts from zero. The profile `smoke` only tests the machinery: its networks are untrained, and their AP is
-# not shown. The figure has the study's arms in that case.
+# The test split goes through the network once for each arm and rate. The profile `smoke` only tests the machinery: its networks have learnt next to
+# nothing, and their AP is not shown. The figure has the study's arms in that case.
 
 # %% tags=["nbval-ignore-output"]
 #| label: tbl-own-rates
@@ -302,7 +297,7 @@ pivot(own) if profile != "smoke" else None
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 #| label: fig-own-rates
-#| caption: All arms with the state carried, a panel for each mode. Vertical bars are the range over the seeds.
+#| caption: AP over the rate of all arms with the state carried, a panel for each mode. A level line is a model that keeps its AP at that rate. Vertical bars are the range over the seeds.
 #| alt: One panel for each mode of running faster, average precision over the rate, one line for each arm.
 shown = rates if profile == "smoke" else own
 _ = plots.save(plots.rate_panels(shown[shown["carry"] == "exact"]), workspace.figures / "rates_exact.png")
@@ -326,10 +321,8 @@ answers.printed(pivot(rates))
 answers.printed(pivot(rates, statistic="std").dropna(how="all"))
 
 # %% [markdown]
-# Seeds differ by several AP, which is more than many a published improvement (a {term}`seed` decides the start of the weights and the order
-# of the data). A comparison of two models from one run each
-# says little; a comparison of *one* model with itself at two rates, as in {numref}`tbl-answer`, is far sharper, since the weights and
-# the label frames are the same on both sides.
+# {term}`Seeds <seed>` differ by several AP, which is more than many a published improvement. A comparison of two models from one run each says
+# little; one of a model with *itself* at two rates, as in {numref}`tbl-answer`, is far sharper, since weights and label frames are the same.
 # %% [markdown]
 # (sec-controls)=
 # ## Two controls
@@ -347,9 +340,8 @@ answers.printed(pivot(rates, statistic="std").dropna(how="all"))
 answers.printed(answers.worth_of_the_state(rates))
 
 # %% [markdown]
-# At a higher rate a chunk of as many windows is shorter in seconds: ten windows at 200 Hz are 50 ms, so that chunks from zero cost more there (in
-# the table where they were run at 200 Hz). This is what a published figure "at 200 Hz" measures when its chunks are 21 windows long at every rate
-# ([](13_released_code.ipynb)).
+# At a higher rate a chunk of as many windows is shorter in seconds: ten windows at 200 Hz are 50 ms, so that chunks from zero should cost more there
+# ({numref}`tbl-study-rates` has 200 Hz where that was run).
 #
 # (sec-rate-causes)=
 # ## Input, state, direct path
@@ -357,20 +349,18 @@ answers.printed(answers.worth_of_the_state(rates))
 # When AP does change with the rate, what has changed it? A stage of the detector hands on {eq}`eq-block`
 #
 # $$ z_k = \underbrace{\mathrm{GELU}\bigl( \mathrm{Re}(C x_k) + D \circ a_k \bigr)}_{\text{state, and skip } D} +
-#    \underbrace{a_k}_{\text{direct path}} , \qquad x_k = \bar\Lambda\, x_{k-1} + \bar B\, a_k , $$ (eq-rate-paths)
+#    \underbrace{a_k}_{\text{residual}} , \qquad x_k = \bar\Lambda\, x_{k-1} + \bar B\, a_k , $$ (eq-rate-paths)
 #
-# so that the rate can reach the output along three paths ({numref}`fig-rate-paths`).
+# so that the rate acts in three places ({numref}`fig-rate-paths`).
 #
-# - **The input** $a_k$ itself: a frame with fewer events is another picture, in all four modes but sliding and traces.
+# - **The input** $a_k$ itself: a frame with fewer events is another picture, as in the modes held and true.
 # - **The state**: $\bar\Lambda$ and $\bar B$ per step, which following corrects, and what was written to it by all frames before.
-# - **The direct path**: $D$ and the residual pass the present frame on at once. No factor on the step touches it. If the frame is thin the
-#   head sees a thin frame, however good the state is.
+# - **The direct path**: $D$ and the residual pass the present frame on at once, whatever the step. If it is thin, the head sees a thin frame.
 
 # %% tags=["hide-input"]
 #| label: fig-rate-paths
 #| caption: >-
-#|   The three paths from a frame to a stage's output {eq}`eq-rate-paths`. Green: where the time scale acts. What the two grey paths carry, the time scale cannot
-#|   correct.
+#|   From a frame to a stage's output {eq}`eq-rate-paths`. Green: where the time scale acts. What the two grey paths carry, it cannot correct.
 #| alt: A frame branches into three arrows, one through a box with the state, one through a box with D, one straight; they are added.
 _ = plots.save(drawn.rate_paths(), workspace.figures / "rate_paths.png")
 
@@ -384,8 +374,8 @@ _ = plots.save(drawn.rate_paths(), workspace.figures / "rate_paths.png")
 # %%
 #| label: tbl-causes
 #| tbl-cap: >-
-#|   AP × 100 at 200 Hz, input sliding, following, with something else in the place of input or state; of all boxes, and by time at rest. Study, mean over the
-#|   seeds.
+#|   AP × 100 at 200 Hz, input sliding, following, with something else in the place of input or state; of all boxes, and by time at rest. Study, as many seeds as
+#|   the last column says.
 replaced = answers.replaced(answers.read_if_there(study, "causes.csv"))
 answers.printed(replaced) if len(replaced) else print(
     "not computed yet: ssmbook reproduce 09 --profile study"
@@ -401,15 +391,15 @@ answers.printed(replaced) if len(replaced) else print(
 # $$ \text{share seen} = \min\Bigl(1, \frac{w}{\delta}\Bigr) , \qquad \delta = \frac{1}{\text{rate}} , $$ (eq-share-seen)
 #
 # a quarter at 5 Hz. What happens in the other three quarters is lost, and following the rate cannot make up for events that were never
-# counted, by {eq}`eq-area`. Three more things get worse. A step of 200 ms is four steps of training, so that a mode that turned by a quarter of a turn now turns by a whole one;
-# the bilinear rule bends the fastest ones {eq}`eq-warp`, and {numref}`tbl-slower` counts them. The gate of selective S5 is read once in 200 ms.
-# And an object moves on by four times as far between two looks.
+# counted, by {eq}`eq-area`. Three more things get worse. A step of 200 ms is four steps of training, so that a mode that turned by a quarter of a turn now
+# turns by a whole one; the bilinear rule bends the fastest ones {eq}`eq-warp`, and {numref}`tbl-slower` counts those beyond half a turn. The gate of
+# selective S5 is read once in 200 ms. And an object moves four times as far between two looks. What each of them costs was not measured.
 
 # %%
 #| label: tbl-slower
 #| tbl-cap: >-
 #|   By rate, input sliding, time scale following: the share of the recording that is seen {eq}`eq-share-seen`, how far an object of 60 px/s moves
-#|   between two frames, and how many modes of an S5 detector of this profile turn by more than half a turn in one step.
+#|   between two frames, and how many modes of an untrained S5 detector of this profile turn by more than half a turn in one step.
 s5 = workspace.new_model("s5")
 rows = {}
 for rate in (5.0, 10.0, 20.0, 40.0, 200.0):
@@ -441,8 +431,8 @@ pd.DataFrame(rows).T.astype({"modes beyond half a turn": int, "of": int})
 # %%
 #| label: tbl-streaming
 #| tbl-cap: >-
-#|   Streaming AP × 100 of selective S5, scored every 7 ms, by rate and latency: of all boxes, and of objects at rest, slower and faster
-#|   than 30 px/s. Input sliding, time scale following, state carried.
+#|   Streaming AP × 100 of selective S5, one seed, scored every 7 ms, by rate and latency: of all boxes, and of objects at rest, slower and
+#|   faster than 30 px/s. Input sliding, time scale following, state carried. Steps may overlap: the latency does not limit the rate.
 if profile == "study":
     ask(workspace.with_seed(workspace.seeds[0]), "s5-selective", causes=CAUSES)
     _ = collect_answers(workspace)
@@ -453,8 +443,8 @@ if len(streaming):
 answers.printed(streaming)
 
 # %% [markdown]
-# The gain is that of fast objects, and it grows with the latency that comes on top: what is old already must not be older still. Objects at rest
-# gain little, and on this set, where many boxes rest, the whole gains less than they do.
+# Fast objects gain most, objects at rest least, and all gain the more the longer the latency that comes on top: what is old already must not be
+# older still. The gains are small, up to three AP, and from one seed.
 #
 # The same can be asked in milliseconds: from the moment at which an object enters the frame, or starts again after a rest, how long until the
 # first right box?
@@ -462,8 +452,8 @@ answers.printed(streaming)
 # %%
 #| label: tbl-delays
 #| tbl-cap: >-
-#|   Time in ms until an object has its first right box (IoU 0.5, at the score that is best on the validation split), from its entry, from its return, and from its start
-#|   after rest, by rate and latency; the share of them that is found at all. Study, mean over the seeds.
+#|   Time in ms until an object has its first right box (IoU 0.5, at the score of highest F1 on the validation split), from its entry, from its return, and from its
+#|   start after rest, by rate and latency; and the share of them that is detected at all. Selective S5, one seed. There are few of each: `onsets` in the table's file.
 delays = answers.read_if_there(study, "delays.csv")
 if len(delays):
     shown = ["mean_ms", "median_ms", "detected"]
@@ -476,7 +466,8 @@ delays
 
 # %% [markdown]
 # An entry takes long at every rate, since at first only a sliver of the object is inside the frame; a start after rest does not, for the state
-# still holds the box. A latency delays what is new; what was known all along stays known.
+# still holds the box. A latency delays what is new; what was known all along stays known. Entries are too few to say whether the higher rate
+# detects them sooner: their median falls, their mean does not.
 #
 # (sec-other-arms)=
 # ## Other layers, masks and norms
@@ -491,15 +482,14 @@ others = answers.changes(sliding[~sliding["model"].isin(["s5", "s5-selective", "
 answers.printed(others) if len(others) else print("not computed yet: ssmbook reproduce 09 --profile study")
 
 # %% [markdown]
-# At a higher rate nothing aliases that did not at 20 Hz, so that a mask or a norm has little left to mend where following is right.
+# At a higher rate nothing aliases that did not at 20 Hz, so that a mask or a norm should have little left to mend where following is right.
 #
 # (sec-quoted)=
 # ## What others measured
 #
 # The first rows are **quoted, not ours**: the paper's figures [@zubic2024] as others quote them, and those of an independent replication with the
-# released checkpoint [@replication2026], on Gen1. In neither did S5's state go from one chunk to the next: the released
-# code starts every chunk from zero ([](13_released_code.ipynb)). So those figures measure a window of 21 frames at a finer sampling, and ours,
-# below them, a state.
+# released checkpoint [@replication2026], on Gen1. The released code starts every chunk from zero ([](13_released_code.ipynb)), so that
+# those figures measure what the present chunk of 21 frames holds, and ours, below them, a state that has seen the whole recording.
 
 # %%
 #| label: tbl-quoted
@@ -520,9 +510,9 @@ compared = (
 answers.printed(compared)
 
 # %% [markdown]
-# Compare *down a row*, not between sources: sets, sizes and training differ. Within the replication, following the rate lowers AP at the true
-# rate and with held windows, as {numref}`tbl-worked` says for moving objects; and a detector with Mamba loses as much as one with S5, so that
-# the loss is not one of the layer. In our rows the same weights keep their AP when the input keeps its look and the step follows.
+# Compare *along a row*, not between sources: sets, sizes and training differ. Within the replication, following the rate lowers AP at the true
+# rate and with held windows, as {numref}`tbl-worked` says for moving objects; and a detector with Mamba loses about as much as one with S5, so
+# that the loss is hardly one of the layer.
 #
 # (sec-own-rates)=
 # ## Repeat it
@@ -540,8 +530,9 @@ answers.printed(compared)
 #
 # - A rate is a choice. What must not change with it is what a frame means and how fast the state decays *in seconds*.
 # - Following the rate keeps the second, {eq}`eq-rates-follow`; sliding windows and traces keep the first.
-# - Whether following helps is a matter of the input: {eq}`eq-worked` gives its sign for each mode.
-# - Input, state and direct path can be told apart by holding one of them at 20 Hz.
+# - On the simulated streets, sliding windows with the step following keep AP from 20 to 200 Hz, {numref}`tbl-answer`.
+# - Whether following helps is a matter of the input: {eq}`eq-worked` predicts the sign for each mode.
+# - Input and state can be told apart by holding one of them at 20 Hz; the direct path follows the input.
 # - Below the rate of training windows no longer touch, {eq}`eq-share-seen`, and no time scale brings back what was not seen.
 # - A recurrence without a time scale forgets $k$ times faster at $k$ times the rate, {eq}`eq-rates-lstm`.
 #

@@ -104,7 +104,7 @@ sizes_of
 # %%
 #| label: tbl-constants
 #| tbl-cap: >-
-#|   Time constants {eq}`eq-seconds` in seconds (the tenth, the half and nine tenths of the modes lie below), and the echo {eq}`eq-echo` of an
+#|   Time constants {eq}`eq-seconds` in seconds (10 %, 50 % and 90 % of the modes lie below), and the echo {eq}`eq-echo` of an
 #|   input 50 ms and 1 s ago, of an untrained S5 detector.
 words = {
     "seconds_10": "10 %",
@@ -116,14 +116,13 @@ words = {
 constants.drop(columns="beyond_half_turn").rename(columns=words).round(3)
 
 # %% [markdown]
-# The modes are slow: half of them last for seconds, with no training at all, since S5 starts them so {eq}`eq-step-start`. But the echo is weak, a
+# The modes are slow: half of them last for seconds, with no training at all, since S5 starts them so {eq}`eq-step-start`. But the echo is weak, less than a
 # hundredth of the direct path. A car that has stopped is therefore *in* the state of every S5, as a weak signal; training decides whether the layers after it
-# use that signal.
-# What training makes of both, in the study's detectors:
+# use that signal. What training makes of both, in the study's detectors:
 
 # %%
 #| label: tbl-trained-constants
-#| tbl-cap: The same of the study's trained detectors; of selective S5 at $g = 1$, that is without its gate. Means over the seeds.
+#| tbl-cap: The same of the study's trained detectors; of selective S5 at $g = 1$, that is without its gate. Means over those seeds that the table's file names.
 if profile == "study":
     ask_weights(workspace)
     _ = collect_answers(workspace)
@@ -133,12 +132,15 @@ if len(trained):
 trained.round(3) if len(trained) else print("not computed yet: ssmbook reproduce 10 --profile study")
 
 # %% [markdown]
+# Training leaves the modes slow and makes the echo of stages 2 to 4 several times stronger. But both models end with slow modes and an audible echo, and
+# {numref}`tbl-rest` will show that only one of them remembers for a second: the weights of the layer alone do not tell which.
+#
 # (sec-memory-set)=
 # ## A set on which memory counts
 #
-# On most driving sets a memory of half a second is enough, for most of what is labelled moves. So a simulated set was made in which every object stops
-# inside the frame, for one to three seconds, while the background rests. Labels go on while the object rests, as they do in Gen1 and
-# 1 Mpx. The time at rest of a box is counted from the last moment at which its centre had moved by a pixel. With the
+# Where nearly all that is labelled moves, a memory of half a second is enough, and AP says nothing of a longer one. So a simulated set was made in
+# which every object stops inside the frame, for one to three seconds, while the background rests. Labels go on while the object rests, as they do in
+# Gen1 and 1 Mpx. The time at rest of a box is counted from the last label at which its centre had moved by a pixel, {eq}`eq-rest`. With the
 # state carried and without:
 
 # %% tags=["hide-input"]
@@ -151,17 +153,17 @@ answers.printed(answers.by_time_at_rest(rest), 0)
 # %% [markdown]
 # From zero, every model is blind to what has rested for longer than its ten windows, for in half a second without events there is nothing to see.
 # That is what the released code does with its state ([](13_released_code.ipynb)), and what its published figures measure. Note what it does
-# *not* cost: on moving objects the two carries hardly differ, and on a set without long stops nobody would miss the state. With the
-# state carried the models differ, and they differ more the longer an object rests. Two rows of one model tell what its state is worth; rows of different
-# models tell whose state is better.
+# *not* cost: on moving objects the two carries of the state-space models hardly differ, and on a set without long stops nobody would miss the state.
+# With the state carried the models differ most on objects that rest for half a second to two; beyond two seconds all lose most of their AP. Two rows of
+# one model tell what its state is worth; rows of different models tell whose state is better.
 #
-# Is the number of steps what counts, or that of seconds? At 200 Hz the same seconds are ten times as many steps:
+# Does memory last for a number of steps, or of seconds? At 200 Hz the same seconds are ten times as many steps:
 
 # %% tags=["hide-input"]
 #| label: fig-rest-fast
 #| caption: >-
-#|   AP by time at rest at 200 Hz, state carried. A model whose step follows the rate remembers for as many seconds as at 20 Hz,
-#|   {numref}`fig-answer`; the ConvLSTM forgets ten times faster in seconds, {eq}`eq-rates-lstm`.
+#|   AP by time at rest at 200 Hz, state carried. Selective S5 (black) and S5 (blue), whose step follows the rate, remember for as many seconds as at
+#|   20 Hz, {numref}`fig-answer`; the ConvLSTM (orange) has lost what rests for a tenth of a second, as {eq}`eq-rates-lstm` lets expect.
 #| alt: Average precision over time at rest at 200 Hz, one line for each model.
 fig, ax = plt.subplots(figsize=(4.6, 3.0))
 fast = rest[(rest["rate_hz"] == 200) & (rest["mode"] == "sliding") & (rest["carry"] == "exact")]
@@ -173,13 +175,15 @@ _ = plots.save(fig, study.figures / "rest_200.png")
 # (sec-stop)=
 # ## One stop
 #
-# The longest stop of the test split, as four detectors see it, from a quarter of a second before it to two and a quarter seconds after. Dashed boxes are labels,
-# solid ones detections with a score of at least 0.3.
+# The longest stop of the test split, as two detectors see it in four settings, from a quarter of a second before it to two and a quarter seconds after. Dashed
+# boxes are labels, solid ones detections with a score of 0.3 or more, green pedestrians and orange cars.
 #
 # :::{figure} ../figures/study/stopping.png
 # :label: fig-stopping
 # :alt: Film strip of six moments in four rows; events vanish when the object stops, and boxes remain only in some rows.
-# One object stops at 0 ms. Its events vanish, and with them the detections of whoever does not remember.
+# A pedestrian stops at 0 ms. The events vanish, and what is left of them is noise. Selective S5 holds the box for two seconds at 20 Hz and, with the step
+# following, at 200 Hz (first two rows); without following, and in a ConvLSTM at 200 Hz, it is gone after a quarter of a second, and false boxes come in its
+# place. One seed.
 # :::
 
 # %%
@@ -203,23 +207,26 @@ if profile == "study":
 # %%
 #| label: tbl-stages
 #| tbl-cap: >-
-#|   AP × 100 at 20 Hz, of all boxes and by time at rest, with the state of one stage from zero at each chunk of ten windows. Study, mean over the seeds.
+#|   AP × 100 at 20 Hz, of all boxes and by time at rest, with the state of one stage from zero at each chunk of ten windows. Study; stages that were computed, over as
+#|   many seeds as the last column says.
 answers.printed(answers.replaced(answers.read_if_there(study, "causes.csv"), stages=True))
 
 # %% [markdown]
-# Compare each row with the exact carry of {numref}`tbl-rest` and {numref}`tbl-carry`. A stage whose cut changes nothing remembers nothing that is needed; one whose
-# cut costs the resting objects, and these alone, is where stopped cars are kept.
+# Compare each row with the exact carry *of the same seeds*: that is in `rest.csv` and `rates.csv` of the study, and the right panel of {numref}`fig-answer` shows its range.
+# A stage whose cut changes nothing remembers nothing that is needed; one whose cut costs the resting objects, and these alone, is where stopped cars are
+# kept. In the first seed the cut of stage 1 lowers neither the AP of all boxes nor, by much, that of objects at rest for less than a second. What it remembers
+# for so long stands in other stages.
 #
 # (sec-gate)=
 # ## A state that holds
 #
-# Why does S5 forget what rests, though its modes are slow enough to hold it ({numref}`tbl-constants`)? In {eq}`eq-rates-ode` the state
-# decays at a rate that does not ask what happens. A mode that forgets quickly follows a moving car well and loses a standing one; a slow mode keeps the
+# Why does S5 forget what rests, though its modes are slow enough to hold it ({numref}`tbl-trained-constants`)? A reason can be read from {eq}`eq-rates-ode`:
+# the state decays at the same rate whatever happens. A mode that forgets quickly follows a moving car well and loses a standing one; a slow mode keeps the
 # standing car and smears the moving one, and noise is written on top of both. *Selective* S5 lets the input decide how much time passes: its step is
 #
 # $$ \Delta_k = \texttt{step\_scale} \cdot g(u_k)\, e^{\texttt{log\_step}} , \qquad g(u) = 2\,\sigma(w^\top u + b) \in (0, 2) , $$ (eq-gate)
 #
-# one number at each pixel and frame, from the same input that the layer sees, at a cost of $H + 1$ parameters a stage. In continuous time this is
+# one number at each position and frame, from the same input that the layer sees, at a cost of $H + 1$ parameters a stage. In continuous time this is
 #
 # $$ \dot x(t) = g(u(t))\, \bigl( \Lambda x(t) + B u(t) \bigr) , $$ (eq-gated-ode)
 #
@@ -227,24 +234,27 @@ answers.printed(answers.replaced(answers.read_if_there(study, "causes.csv"), sta
 # multiplies the step, following the rate works as before: `step_scale` multiplies the same step. A step that depends on the input is the
 # selection of Mamba [@gu2023mamba, sec. 3.2]; there each feature has a step of its own and $B$ and $C$ depend on the input too.
 #
+# The study's selective S5 has a second difference from its S5: its $C$ starts ten times larger (`state_gain` 10), so that the state is heard beside the
+# direct path from the start. The tables compare both changes together, and do not say what each does alone.
+#
 # :::{figure} ../figures/study/gate.png
 # :label: fig-gate
 # :alt: Maps of the gate in four stages at six moments; where events are, its value differs from where nothing happens.
-# What the gates have learnt, over the stop of {numref}`fig-stopping`: $g(u)$ of {eq}`eq-gate` at each position of the four stages. Where it is low, the state
-# is held.
+# What the gates of one model have learnt, over the stop of {numref}`fig-stopping`: $g(u)$ of {eq}`eq-gate` at each position of the four stages. Where it is low
+# (dark), the state is held; stage 2 does so nearly everywhere but at the moving object.
 # :::
 #
 # Read it in two directions. *Along a row*, from the moving object (left) to the resting one: a stage that uses its gate for memory is bright where
-# events are and dark as soon as they cease, so that what was written while the object moved is not overwritten by noise afterwards.
-# *Down a column*: not every stage needs to. A stage that is bright everywhere has a fast clock at all times and lives in the present; one that is evenly
-# grey has merely learnt another time constant. The dark stages hold, and the others pass on.
+# the object's events are and dark as soon as they cease, so that what was written while the object moved is not overwritten by noise afterwards.
+# *Down a column*: not every stage does so. A stage of one brightness everywhere and at all times selects nothing: it has merely learnt other time
+# constants, those of {numref}`tbl-trained-constants` divided by its $g$.
 #
 # With a gate of $g$ the time constant {eq}`eq-seconds` becomes
 #
 # $$ \tau_g = \frac{\tau}{g} , $$ (eq-held-seconds)
 #
 # so that a gate of 0.02 turns a time constant of half a second into 25 s. And because $\bar B$ has the factor $g$ as well, what comes in while
-# the gate is low is hardly written: noise neither erases nor adds.
+# the gate is low is hardly written: noise erases little and adds little.
 
 # %%
 #| label: tbl-gate
@@ -265,7 +275,7 @@ pd.DataFrame(
 # (sec-teaching)=
 # ## How a memory of seconds is taught in half a second
 #
-# The study trains on chunks of $L = 10$ windows, 0.5 s, and yet its detectors hold a car for two. Two things make that possible.
+# The study trains on chunks of $L = 10$ windows, 0.5 s, and yet selective S5 holds a car for one second to two. Two things make that possible.
 #
 # **Burn-in** shows them the situation. A random chunk that starts from zero never contains a car that has been resting for longer than the chunk:
 # from the first to the last of its windows the car has no events, so that no weights whatever could detect it, and the loss teaches to ignore such
@@ -278,8 +288,8 @@ pd.DataFrame(
 # %%
 #| label: tbl-teaching
 #| tbl-cap: >-
-#|   What a chunk of ten windows can teach about a mode: the share of the gradient of its decay, averaged over the places of the labels, with the
-#|   state carried in and with the chunk from zero {eq}`eq-share`; and the share of its state that is still left from before the chunk, at its middle.
+#|   What a chunk of ten windows can teach about a mode: the share of the gradient of its decay that is kept, averaged over the places of the labels, with
+#|   the state carried in and with the chunk from zero {eq}`eq-share`; and the share of the state from before the chunk that is left at its middle.
 rows = {}
 for seconds in (0.1, 0.5, 2.0, 10.0):
     decay = math.exp(-0.05 / seconds)
@@ -341,14 +351,16 @@ for name, look in (("exact", "-"), ("published", ":")):
 _ = ax.set(xlabel="time (s)", ylabel="state, 1 when full")
 _ = ax.legend(frameon=False)
 _ = plots.save(fig, workspace.figures / "carries.png")
+
+# %% [markdown]
 # (sec-delay)=
 # ## The layer by itself: the delay task
 #
 # In the detector the state-space layer is one part of many. Here it is taken out: no events, no pictures, only a task whose
-# whole difficulty is that it is long. It needs no download, and in the `demo` profile it takes about a minute.
+# whole difficulty is that it is long. It needs no download, and in the `demo` profile it takes a minute or two.
 #
 # At every step the model says what its input was `delay` steps ago [@voelker2019; "continuous copying" in
-# @gu2023train]. The input is noise that turns at most once in `period` steps, so that the `delay` steps in
+# @gu2023train]. The input is noise whose fastest wave turns once in `period` steps, so that the `delay` steps in
 # between are
 #
 # $$ N_{held} = \frac{2 \cdot \text{delay}}{\text{period}} $$ (eq-delay-numbers)
@@ -412,7 +424,7 @@ _ = plots.save(fig, workspace.figures / "long_range_training.png")
 # %% [markdown]
 # The error on sequences that neither has seen, and the median time of a training step. In the profile `smoke` the models train for ten
 # steps at a tenth of the length, so that the table has the study's errors beside its own: there, after 250 steps over a delay of 500, the S5 stack
-# has learnt the task, and the LSTM of the same size still answers nothing better than 0.
+# has learnt the task, and the LSTM of the same size is still no better than an answer of always 0. Both were trained once, at one learning rate.
 
 # %% tags=["nbval-ignore-output"]
 #| label: tbl-delay
@@ -436,7 +448,7 @@ pd.concat(known, axis=1).round(4)
 # ## What each remembers
 #
 # Above, the answers to one unseen sequence. Below, where each model looks: how strongly its last answer depends on
-# the input of so many steps ago. A model that has learnt the task looks back by the delay, at the dotted line. (In
+# each input before it. A model that has learnt the task looks back by the delay, at the dotted line. (In
 # the `smoke` profile neither has: it trains for ten steps.)
 
 # %%
@@ -482,19 +494,19 @@ pd.Series(equal, name="equals one pass").rename_axis("steps in a chunk").to_fram
 # %% [markdown]
 # ## Why the LSTM finds it hard
 #
-# An LSTM's cell is a sum that its forget gate scales, {eq}`eq-convlstm`. To hold a number for $d$ steps a gate must stay within about $1/d$ of 1, and the gradient of the
-# answer with respect to the input $d$ steps ago is the product of all gates in between [@hochreiter1997; @gers2000],
+# An LSTM's cell is a sum that its forget gate scales, {eq}`eq-convlstm`. To hold a number for $d$ steps a gate must stay within about $1/d$ of 1. Along the cell, the
+# gradient that reaches back over $d$ steps is the product of all gates in between [@hochreiter1997; @gers2000],
 #
 # $$ \frac{\partial c_k}{\partial c_{k-d}} = \prod_{i = k-d+1}^{k} f_i , $$ (eq-lstm-gradient)
 #
-# which at the start of training, with $f \approx \tfrac12$, is $2^{-d}$: there is nothing to learn from. A linear state-space layer starts with modes that last for hundreds of
-# steps, {eq}`eq-step-start`, so that its gradient reaches back from the first step of training on. That it cannot decide *what* to keep is no loss on
-# this task, where everything must be kept; on the street it is, which is why the gate was added ([](#sec-gate)), and why the ConvLSTM, whose gates can hold a
-# car, beats plain S5 on objects at rest at 20 Hz ({numref}`tbl-rest`).
+# which at the start of training, with $f \approx \tfrac12$, is $2^{-d}$: there is nothing to learn from. A linear state-space layer starts with modes that last for twenty
+# to two thousand steps, {eq}`eq-memory` and {eq}`eq-step-start`, so that its gradient reaches back from the first step of training on. That it cannot decide *what* to
+# keep is no loss on this task, where everything must be kept. On the street it is one: that is what the gate is for ([](#sec-gate)), and it fits that the ConvLSTM, whose
+# gates can hold a car, beats plain S5 on what has rested for more than half a second at 20 Hz ({numref}`tbl-rest`).
 
 # %%
 #| label: tbl-lstm-gradient
-#| tbl-cap: The largest gradient that reaches over the delay of this profile and of the study, by the forget gate {eq}`eq-lstm-gradient`, and by the time constant of a mode in steps.
+#| tbl-cap: The share of the gradient that reaches over the delay of this profile and of the study, by the forget gate {eq}`eq-lstm-gradient`, and by the time constant of a mode in steps.
 delays = {profile: sizes.delay, "study": study.profile.long_range.delay}
 reach = {f"forget gate {f:g}": {name: f**d for name, d in delays.items()} for f in (0.5, 0.9, 0.99, 0.999)}
 reach |= {f"mode of {n} steps": {name: math.exp(-d / n) for name, d in delays.items()} for n in (100, 1000)}
@@ -503,7 +515,7 @@ pd.DataFrame(reach).T.rename(columns=lambda name: f"{delays[name]} steps").map("
 # %% [markdown]
 # ## Longer than in training
 #
-# Nor must a stream end where the training sequences ended. Here is one ten times as long, the state carried throughout.
+# A stream may go on where the training sequences ended. Here is one ten times as long, the state carried throughout.
 # If the state neither drifts nor grows, the error stays where it was:
 
 # %%
@@ -539,8 +551,8 @@ _ = plots.save(fig, workspace.figures / "long_range_stream.png")
 #   they reach the output follows from the weights, {eq}`eq-seconds` and {eq}`eq-echo`.
 # - What rests causes no events; a detector knows it from its state or not at all, {numref}`tbl-rest`.
 # - A gate on the step lets time stand still where nothing happens, {eq}`eq-gated-ode`, and leaves following the rate as it was.
-# - Burn-in shows training the states of use; truncation keeps the gradient of what is decided within a chunk.
-# - A linear state holds hundreds of numbers over hundreds of steps, in chunks, step by step, and over streams longer than any in training.
+# - Burn-in shows training the states that occur in use; truncation keeps the gradient of what is decided within a chunk.
+# - A linear state can hold ten numbers over five hundred steps, {numref}`tbl-delay`; in chunks and step by step it gives the answers of one pass.
 #
 # ## Exercises
 #

@@ -10,9 +10,9 @@
 # (ch-scaling)=
 # # Scaling out
 #
-# What do Gen1 and the 1 Mpx set take, on one node, on eight, on sixty-four? And what has to be right so that many
-# machines compute what one would? This chapter answers the first question with a model whose assumptions are
-# parameters of the chapter, and the second one by running each piece here, small.
+# How long do Gen1 and the 1 Mpx set take, from raw events to a score, on one node, on eight, on sixty-four? And what has to
+# be right so that many machines compute what one would? This chapter answers the first question with a model whose
+# assumptions are parameters of the chapter, and the second one by running each piece here, small.
 #
 # After it you can
 #
@@ -127,7 +127,8 @@ _ = plots.save(fig, workspace.figures / "gantt.png")
 #
 # $$ S(m) = \frac{1}{\sigma + (1 - \sigma)/m} . $$ (eq-amdahl)
 #
-# The start of two processes was measured at 1.7 s. {numref}`fig-makespan` puts both together for the two sets.
+# The start of two processes takes a second or two in that benchmark. {numref}`fig-makespan` puts both together for the two
+# sets.
 
 
 # %%
@@ -146,7 +147,7 @@ table.rename_axis("minutes for the set").round(1)
 # %% tags=["hide-input"]
 #| label: fig-makespan
 #| caption: "Speed-up of preprocessing over the number of cores. It ends where every core has one recording: {eq}`eq-makespan`, left term."
-#| alt: Two curves along the diagonal that flatten at about two thousand and nine hundred cores.
+#| alt: Two curves along the diagonal that flatten, one at about nine hundred cores and one at about two thousand.
 fig = scaling.speed_up(preprocessing_s, tuple(hours))
 _ = plots.save(fig, workspace.figures / "makespan.png")
 for sensor in hours:
@@ -178,9 +179,9 @@ same = all(np.array_equal(frames[0][name], frames[1][name]) for name in frames[0
 print(f"{len(one.done)} sequences by one process, {len(two.done)} by the cluster; equal: {same}")
 
 # %% [markdown]
-# A worker needs little memory: less than 400 MB however long its recording is, since events are read in blocks and
-# frames are written as they are done, and as much again as the events of its longest window if those are many. What
-# limits a node is more often its disk, for {numref}`tbl-work` says how much is written. Two things keep such a run
+# A worker needs little memory, and no more for a long recording than for a short one, since events are read in blocks and
+# frames are written as they are done (the benchmark's peak is below 250 MB); a window with very many events adds theirs.
+# What limits a node is more often its disk: {numref}`tbl-work` says how much is written. Two things keep such a run
 # honest. A sequence appears under its name when it is whole, by one rename, so that a reader never sees half of one;
 # and the folder carries the parameters that it was made with, so that a second run with another window refuses to mix
 # with the first.
@@ -276,7 +277,7 @@ for preset, batch in (("gen1-base", 8), ("gen4-base", 12)):
 # ## More GPUs than chunks
 #
 # The published batch on Gen1 has eight chunks, half of them streams, so at most four processes can share it, with one
-# random chunk and one stream each. More GPUs need a larger batch, and a larger batch another learning rate. The rule
+# random chunk and one stream each. (One chunk a GPU, as far as {numref}`fig-step` goes, needs another sampling.) More GPUs need a larger batch, and a larger batch another learning rate. The rule
 # of the released code and of this library is the square root,
 #
 # $$ \text{lr}(b) = 2 \cdot 10^{-4} \sqrt{b / 8} , $$ (eq-sqrt-rule)
@@ -299,8 +300,8 @@ pd.DataFrame(rows, columns=["nodes", "GPUs", "batch", "learning rate", "steps fo
 # %% [markdown]
 # ## Feeding them
 #
-# A GPU that takes $t_{step}$ for its share reads $L b / (W t_{step})$ windows a second. One process of the loader
-# gives so many on the machine of the benchmark:
+# A GPU that takes $t_{step}$ for its share reads $L b / (W t_{step})$ windows a second. How many one process of the loader
+# gives was measured by its benchmark; beside it is what a GPU needs:
 
 # %%
 loader = {
@@ -317,9 +318,10 @@ feeding = pd.Series(
 feeding.round(0).astype(int).rename("windows a second").to_frame()
 
 # %% [markdown]
-# One worker process feeds a GPU several times over; what remains is the file system. A window of Gen1 is some ten
-# kilobytes on disk, so 64 GPUs read a few megabytes a second together: no problem for a file system, but its metadata
-# may be, for a set is tens of thousands of small files. Pack it, and unpack it on each node (README).
+# One worker process feeds a GPU several times over; what remains is the file system. By {numref}`tbl-work`, at 20 windows a
+# second, a window of Gen1 takes some 25 kB on disk and one of 1 Mpx some 130 kB, so that 64 GPUs read a quarter to
+# half a gigabyte a second together. A parallel file system gives that; its metadata may be the limit, for a set is more
+# than ten thousand small files. Pack it, and unpack it on each node (README).
 #
 # ## Evaluation
 #
@@ -335,7 +337,7 @@ feeding.round(0).astype(int).rename("windows a second").to_frame()
 # ## Many runs
 #
 # The cheapest way to use many GPUs is not to share a run at all. A study trains several models with several seeds, and
-# these know nothing of each other: eight recurrences with three seeds are twenty-four jobs of one GPU each, with the
+# these know nothing of each other: eight variants with three seeds are twenty-four jobs of one GPU each, with the
 # published batch, the published learning rate, and no exchange of gradients. By {eq}`eq-step-time` this is also the only
 # arrangement that loses nothing: sharing a run buys time to the first result, not results per GPU-hour. Share one when
 # the first result is urgent, or when a chunk does not fit into one GPU; otherwise run seeds side by side, which a
@@ -351,10 +353,10 @@ feeding.round(0).astype(int).rename("windows a second").to_frame()
 # ssmbook sweep gen1-base --data-dir "$data" --status --watch          # which are done, where the others run, how far
 # ```
 #
-# All who take part share one data folder, and each model has a lock in it. A lock is a file that its holder touches every
-# hundred seconds. On its own machine it is free as soon as its process is dead; elsewhere, when it has not been touched
-# for five minutes. So a node that dies costs no more than what its model has not saved, the same command again does what
-# is missing, and it may be given on several machines at once. Where the disk is not shared, each machine has a folder of its own, and
+# All processes share one data folder, and each model has a lock in it: a file that its holder touches every
+# hundred seconds. On the holder's machine the lock is free as soon as its process is dead; elsewhere, when it has not been
+# touched for five minutes. So a node that dies costs no more than what its model has not saved, the same command again does
+# what is missing, and it may be given on several machines at once. Where the disk is not shared, each machine has a folder of its own, and
 # `--collect FOLDER …` makes the tables of all of them.
 #
 # The experiment itself is a file of a few lines. This one has two variants, three seeds and two rates: six models,
@@ -422,8 +424,8 @@ temporary.cleanup()
 
 # %% [markdown]
 # What two processes gain over one on one machine of two cores is **measured** by `benchmarks/scaling.py`, each command
-# from its start to its end. By {eq}`eq-amdahl`, importing and starting are the serial share; a sweep has least of it, for
-# its processes start once and then need nothing of each other.
+# from its start to its end. By {eq}`eq-amdahl`, importing and starting are the serial share; a sweep should have least of
+# it, for its processes start once and then need nothing of each other.
 
 # %% tags=["nbval-ignore-output"]
 #| label: tbl-processes
@@ -490,9 +492,9 @@ print(
 # %% [markdown]
 # ## One node, eight, sixty-four
 #
-# All together for one network, with the parameters at the top of the chapter. Training keeps the number of chunks; two chunks are on a
-# GPU at any time. Evaluation is one pass over the test split (an eighth of the recordings, assumed) at 20 Hz, batched,
-# by {eq}`eq-step-time` without its backward part.
+# All together for one network, with the parameters at the top of the chapter. Training keeps the number of chunks; two are
+# on a GPU at any time (three for 1 Mpx on one node, whose published batch is twelve). Evaluation is one pass over the test
+# split (an eighth of the recordings, assumed) at 20 Hz, batched, by {eq}`eq-step-time` without its backward part.
 
 
 # %%
@@ -526,10 +528,10 @@ fig = scaling.node_hours(everything)
 _ = plots.save(fig, workspace.figures / "nodes.png")
 
 # %% [markdown]
-# A study has many models, of which each has a GPU of its own. {numref}`tbl-study-nodes` is that of the four networks of
+# In a study each of many models has a GPU of its own. {numref}`tbl-study-nodes` is for a study of the four networks of
 # the book's main table, with three seeds each, at 5 to 200 Hz, as `ssmbook sweep PROFILE --dry-run` computes it: with the
 # files of a set it counts their windows and bytes, without them it uses the published lengths, as here. Twelve models
-# keep three nodes of four GPUs busy and no more; on sixty-four the rest waits for the slowest model.
+# keep three nodes of four GPUs busy; of sixty-four nodes the others are idle.
 
 # %%
 #| label: tbl-study-nodes
@@ -550,11 +552,11 @@ pd.concat(studies, names=["profile"]).round(1)
 pd.DataFrame(memory, index=["GB of each GPU", "GB of sets and runs", "GB raw"]).T.round(0).astype(int)
 
 # %% [markdown]
-# These tables are as good as their assumptions, and one of them decides: the utilisation. At 0.3 of the float32 peak the
+# These tables are as good as their assumptions, and the utilisation matters most. At 0.3 of the float32 peak the
 # published training of the base network takes a node of four GPUs a day or two. Measure yours before you ask for
 # hours: `python benchmarks/gpu.py` times a training step, and `utilisation` is a parameter of this chapter. What no
-# parameter covers is whether the network learns as well with a batch sixty-four times as large; the table's last rows
-# say what the machine would take, not what comes out.
+# parameter covers is whether the network learns as well with a batch sixty-four times as large; the rows of 64 nodes
+# in {numref}`tbl-nodes` say how long it would take, not what would come out.
 #
 # ## What was learnt
 #
@@ -594,8 +596,8 @@ pd.DataFrame(memory, index=["GB of each GPU", "GB of sets and runs", "GB raw"]).
 #
 # :::{exercise} The serial share
 # :label: ex-serial
-# Two workers were measured to be 1.28 times as fast as one on sixteen recordings. By {eq}`eq-amdahl`, which share is
-# serial, and how fast can any number of workers be?
+# Let two workers be 1.28 times as fast as one on sixteen recordings. By {eq}`eq-amdahl`, which share is serial, and how
+# fast can any number of workers be?
 # :::
 # :::{solution} ex-serial
 # :class: dropdown

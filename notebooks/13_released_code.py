@@ -23,8 +23,8 @@
 # - choose the options of this library that reproduce a published figure, and those that improve on it.
 #
 # None of this is an accusation. The authors published code, weights and preprocessed data, which is why the
-# differences can be found at all; and [](09_rates.ipynb) shows that the idea of the paper holds better with them
-# removed.
+# differences can be found at all; and [](09_rates.ipynb) shows, on simulated streets, that the idea of the paper holds
+# once the state is carried and the step follows.
 #
 # ## How it is known
 #
@@ -174,7 +174,7 @@ pd.Series(gap, name="RVT, largest difference").round(4).to_frame()
 
 # %% [markdown]
 # So the published comparison of S5-ViT with RVT compares a memory of one chunk with a memory of the whole recording.
-# That is to S5's credit where it wins, and it means that its figures could not show what its state is for.
+# That speaks for S5 where it wins, and it means that its figures could not show what a carried state is for.
 #
 # ## Which past a published detection has seen
 #
@@ -199,9 +199,9 @@ pd.DataFrame(rows, columns=["setting", "L", "longest past (s)", "mean past (s)"]
 )
 
 # %% [markdown]
-# Labels are not at every place. Evaluation starts $L - 1$ windows before the first label and goes on in consecutive
-# chunks, and with Gen1's labels every fifth window the places run through all of them in turn. {numref}`fig-history`
-# counts the pasts of the labelled windows of a minute of recording.
+# Not every window has a label. Evaluation starts $L - 1$ windows before the first label and goes on in consecutive
+# chunks of 21, and Gen1 has a label at every fifth window, so that labels fall on all places of a chunk in turn.
+# {numref}`fig-history` counts the pasts of the labelled windows of a minute of recording.
 
 # %% tags=["hide-input"]
 #| label: fig-history
@@ -219,14 +219,14 @@ print(
 )
 
 # %% [markdown]
-# An object that has been at rest for longer than that has left no event in the past of its chunk, and no network can
-# know of it. The time at rest of objects is measured in [](08_evaluation.ipynb).
+# An object that has been at rest in the picture for longer than that has left no event in the past of its chunk, and no
+# network can know of it. The time at rest of objects is measured in [](08_evaluation.ipynb).
 #
 # ## The time scale cannot follow the rate
 #
 # @zubic2024 scales $\Delta$ with the rate. In the released detector the argument ends at the layer: nothing in the
-# network passes it on, so that every figure was computed with `step_scale` 1. Here it is an argument of the detector.
-# How much it changes the features of these weights, at a tenth:
+# network passes one to it, so that whatever this code computes, it computes with `step_scale` 1. Here it is an argument of
+# the detector. How much it changes the features of these weights, at a tenth:
 
 # %%
 with torch.no_grad():
@@ -237,7 +237,7 @@ pd.Series(
 ).round(3).to_frame()
 
 # %% [markdown]
-# What the argument should do for each kind of input is derived in [](05_time_scale.ipynb).
+# What the argument should be for each kind of input is derived in [](05_time_scale.ipynb).
 #
 # ## Windows at a higher "frequency"
 #
@@ -304,7 +304,7 @@ for grid, ends in grids.items():
 # A stacked histogram divides a window into bins. The released code measures bins from the first to the last event *of
 # the window*, not over the window,
 #
-# $$ \text{bin} = \Bigl\lfloor n\,\frac{t - t_{first}}{t_{last} - t_{first}} \Bigr\rfloor , $$ (eq-released-bins)
+# $$ \text{bin} = \min\Bigl( n - 1,\; \Bigl\lfloor n\,\frac{t - t_{first}}{t_{last} - t_{first}} \Bigr\rfloor \Bigr) , $$ (eq-released-bins)
 #
 # so that a single early noise event moves the bins of all others. The library does the same, since the released
 # weights expect it. In a window with a burst from 30 to 35 ms, and the same window with one more event at 0 ms:
@@ -331,8 +331,9 @@ pd.DataFrame(
 #
 # $$ c_{released} = \min(c \bmod 256,\ 10), \qquad c_{here} = \min(c,\ 10) . $$ (eq-wrap)
 #
-# A pixel with 256 events in a bin of 5 ms, a flickering lamp for instance, comes out as 0. This is the one rule of
-# preprocessing that the library does not copy. {numref}`fig-wrap` shows both.
+# A pixel with 256 events in a bin of 5 ms comes out as 0. That is a faulty pixel, hardly a lamp ([](#ex-wrap)); with windows
+# of seconds, as those of a fixed number of events can be, a lamp does it, too. This is the one rule of preprocessing that
+# the library does not copy. {numref}`fig-wrap` shows both.
 
 
 # %%
@@ -396,7 +397,7 @@ pd.DataFrame(rows, columns=["stage", "modes", "above the limit", "of these, in t
 #    {(1 - \Delta\,\mathrm{Re}\lambda/2)^2 + (\Delta\,\mathrm{Im}\lambda/2)^2} > 1
 #    \iff \mathrm{Re}\,\lambda > 0 . $$ (eq-growth)
 #
-# A chunk of 21 windows that starts from zero hides this: there is no time to grow. A stream does not.
+# A chunk of 21 windows that starts from zero hides this: there is little time to grow. A stream does not.
 
 # %%
 rows = []
@@ -424,7 +425,7 @@ summary.round(3)
 #| label: fig-growth
 #| caption: >-
 #|   Size of a mode of $\mathrm{Re}\,\lambda = 0.05$, $\Delta = 0.1$ that is driven by noise: in chunks that start from zero it looks harmless
-#|   (blue), in a stream it takes over (red).
+#|   (blue), in a stream it grows without bound (red).
 #| alt: The blue curve saws between zero and a few; the red curve grows exponentially.
 fig = released.growth(real=0.05, windows=2000, chunk=21)
 _ = plots.save(fig, workspace.figures / "growth.png")
@@ -438,8 +439,9 @@ _ = plots.save(fig, workspace.figures / "growth.png")
 # $$ s = o \cdot c . $$ (eq-score)
 #
 # The released evaluation passes on the column of $c$ alone. What that costs depends on how often the network is sure
-# of a class where there is no object. An illustration with made detections: half of the boxes of the simulated test
-# set are found, and there are as many false alarms, all with high class scores, told apart by objectness only.
+# of a class where there is no object. An illustration with made detections, chosen so that it costs much: half of the boxes of
+# the simulated test set are detected, and there are as many false alarms, all with high class scores, told apart by
+# objectness only.
 
 # %%
 truth = [boxes for batch in workspace.streams("test") for boxes in batch.labels]
@@ -471,7 +473,7 @@ _ = plots.save(fig, workspace.figures / "score.png")
 #
 # ## What is not there
 #
-# Three things were found by reading alone. The **H2 term** of the paper's loss is in no file; its value for loaded
+# Three more things were found. The **H2 term** of the paper's loss is in no file; its value for loaded
 # weights can be computed here all the same (`ssmbook.ssm.h2`). **Options of the layer** raise errors when they are
 # used: factorised $B$ and $C$, a degree other than 1, the liquid variant, and zero-order hold inside the detector. **Dependencies**:
 # the data loader needs data pipes that torchdata removed in version 0.10, a W&B account and a GPU.
@@ -495,27 +497,28 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 #
 # | finding | figures that it concerns | direction |
 # |---|---|---|
-# | state without effect | all of S5-ViT and S4D-ViT | lower than the method can reach where objects rest; equal where they move |
+# | state without effect | all of S5-ViT | lower than the method can reach where objects rest; about equal where they move, on the streets of [](10_memory.ipynb) |
 # | one window at a time | timing at batch 1 | measured without a memory |
-# | `step_scale` not reachable | all rates above 20 Hz | lower for inputs that keep their rate; for held windows it should not follow anyway |
+# | `step_scale` not reachable | all rates above 20 Hz | lower for inputs that look as in training; for held windows it should not follow anyway |
 # | held stride | all rates above 20 Hz | a test of sparser frames, not of a higher rate |
 # | windows every 125 ms | Gen1, if that script made the set | unknown |
-# | wrapped counts | all | small, on flickering pixels |
+# | wrapped counts | all | small: only pixels with 256 events or more in a bin |
 # | mask once | the rows with $\alpha$ | an effect of the start, not of the trained network |
 # | no H2 term | the H2 rows | cannot be repeated |
 # | eigenvalues free | none published | unsafe in long streams |
-# | class score ranks | all | unknown without the weights, a fraction of an AP as far as measured |
+# | class score ranks | all | unknown without the weights |
 #
 # Figures **quoted**: @zubic2024 gives 47.7 mAP on Gen1 for S5-ViT-B, and someone else's evaluation of the released
-# checkpoint 47.72, so the published number *is* that of the released code. An independent replication
-# [@replication2026] of the higher rates did not reach the published ones. How the repaired detector does on the same
-# axes is the subject of [](09_rates.ipynb) and [](10_memory.ipynb).
+# checkpoint 47.72, so that the released code reproduces the published number at 20 Hz. An independent replication
+# [@replication2026] of the higher rates did not reach the published ones. How a detector without these faults does at
+# other rates and on objects at rest is the subject of [](09_rates.ipynb) and [](10_memory.ipynb).
 #
 # ## What was learnt
 #
-# - A carried state passes every check of shapes and has no effect; only a test of *values*, chunked against whole,
-#   finds it.
-# - The published rates are a test of shorter windows 20 times a second, from a state of at most one chunk.
+# - A state can be handed on, pass every check of shapes, and have no effect; only a test of *values*, chunked against
+#   whole, finds that.
+# - The published rates, as the released preprocessing makes them, are a test of shorter windows 20 times a second, from a
+#   state of at most one chunk.
 # - This library reproduces each rule where weights depend on it (`carry="published"`, `grid="published"`,
 #   `score="class"`) and repairs it by default.
 #
@@ -547,10 +550,10 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 # ```
 # :::
 #
-# :::{exercise} Which rate wraps
+# :::{exercise} Which window wraps
 # :label: ex-wrap
-# A lamp flickers at 100 Hz and makes 8 ON events at each swing. Over which window length does a bin of a tenth of the
-# window wrap?
+# A lamp flickers at 100 Hz and causes 8 ON events at a pixel in each period. From which window length on does a bin of a
+# tenth of the window wrap? And how many events a second does it take with windows of 50 ms?
 # :::
 # :::{solution} ex-wrap
 # :class: dropdown
