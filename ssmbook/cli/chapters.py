@@ -22,7 +22,7 @@ def _add_reproduce(commands: Any) -> None:
         "reproduce",
         help="run the chapters and regenerate the tables and figures",
         description=_reproduce.__doc__,
-        epilog="Example: ssmbook reproduce 05 06 --profile smoke -p recurrence s4d --data-dir /tmp/smoke",
+        epilog="Example: ssmbook reproduce 07 08 --profile smoke -p representation traces --data-dir /tmp/smoke",
     )
     command.add_argument(
         "chapters", nargs="*", help="beginnings of chapter names, e.g. 07 08; all by default"

@@ -1,6 +1,6 @@
 """Live detection: events or windows in, boxes out, in a memory that does not grow.
 
-    stream = StreamingDetector(load_checkpoint("model.ckpt"), "gen1", rate_hz=100, mode="sliding")
+    stream = StreamingDetector(load_checkpoint("model.ckpt"), "gen1", rate_hz=100, mode="sliding", follow=True)
     for events in camera:
         for t_us, boxes in stream.push(events):
             ...
