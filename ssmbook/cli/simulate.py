@@ -21,7 +21,7 @@ _EPILOG = """examples:
   ssmbook info v.dat; ssmbook convert v.dat v.csv   look at the result
 
 sets: demo (objects move all the time), memory (everything stops in view; what ssmbook reproduce uses), occlusion (and
-  passes behind pillars), detector (resolution, speed, ego-motion, contrast and noise vary); and that of a profile: smoke.
+  passes behind pillars), detector (resolution, speed, ego-motion, contrast and noise vary); and smoke.
 pixels: book, v2e, esim, iebcs (the defaults of these simulators), davis346-bright, davis346-dim (measured noise).
 
 A camera takes about 30 frames per second, an event camera sees motion within a millisecond: between two frames light
