@@ -134,7 +134,8 @@ def test_lint_and_types():
     ("line", "without"),
     [
         ("from ssmbook.evaluation import evaluate_boxes", {"torch", "pandas", "lightning", "matplotlib"}),
-        ("from ssmbook.live import StreamingDetector", {"lightning", "matplotlib"}),
+        ("from ssmbook.detector import Detector", {"h5py", "numcodecs", "triton", "lightning"}),
+        ("from ssmbook.live import StreamingDetector", {"lightning", "matplotlib", "triton"}),
         ("from ssmbook.study import PROFILES", {"torch", "lightning"}),
         ("import ssmbook.cli", {"torch", "numpy"}),
         ("from ssmbook.cli import main; main(['train', '--recurrence', 'lstm'])", {"torch", "lightning"}),

@@ -5,7 +5,6 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 Scale = float | Tensor
 State = Any  # of a block: a tensor [N, ·], a tuple of them, or None (nothing to remember, or the start)
@@ -46,6 +45,8 @@ class Recurrence(nn.Module):
     @torch.no_grad()
     def step_flops(self) -> int:
         """Operations of one step at one pixel, twice the multiply-adds; PyTorch's counter sees matrix products."""
+        from torch.utils.flop_counter import FlopCounterMode  # which loads Triton, where it is, 70 MB
+
         with FlopCounterMode(display=False) as counter:
             copy.deepcopy(self).to("meta")(torch.zeros(1, 1, self.channels, device="meta"))
         return counter.get_total_flops()
