@@ -1,6 +1,6 @@
 """Preprocessing, one training run and a sweep, by one process and by two: one command, one table.
 
-    python benchmarks/scaling.py                             # about a quarter of an hour on two free cores
+    python benchmarks/scaling.py                             # about half an hour on two free cores
     python benchmarks/scaling.py --base smoke --steps 2 --repeats 1    # a look at whether it runs
 
 Every process has one thread. Each row is a command in processes of its own, from its start to its end, so that starting
