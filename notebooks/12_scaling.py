@@ -424,8 +424,9 @@ temporary.cleanup()
 
 # %% [markdown]
 # What two processes gain over one on one machine of two cores is **measured** by `benchmarks/scaling.py`, each command
-# from its start to its end. By {eq}`eq-amdahl`, importing and starting are the serial share; a sweep should have least of
-# it, for its processes start once and then need nothing of each other.
+# from its start to its end. By {eq}`eq-amdahl`, importing and starting are the serial share. A sweep should have least of
+# it, for its processes start once and then need nothing of each other; a training of 60 steps most, for its second
+# process is started by the first, when that has imported everything.
 
 # %% tags=["nbval-ignore-output"]
 #| label: tbl-processes

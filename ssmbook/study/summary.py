@@ -6,12 +6,8 @@ import pandas as pd
 
 from ssmbook.dataset.grid import BASE_HZ
 
-NAMES = {
-    "s5-selective": "selective S5",
-    "s5": "S5",
-    "convlstm": "a ConvLSTM",
-    "none": "a network without recurrence",
-}
+# The models that the sentences are about.
+NAMES = {"s5-selective": "selective S5", "s5": "S5", "convlstm": "a ConvLSTM"}
 
 
 def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str = "AP") -> str:
@@ -22,7 +18,7 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
     """
     sliding = rates[rates["mode"] == "sliding"]
     sentences = []
-    for model in (name for name in ("s5-selective", "s5", "convlstm") if name in set(sliding["model"])):
+    for model in (name for name in NAMES if name in set(sliding["model"])):
         own = sliding[sliding["model"] == model]
         follows = (own["step_scale"] == "1/k").any()
         scale = "1/k" if follows else "1"
@@ -32,16 +28,14 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
         rate = 200.0 if 200.0 in set(fast) else fast.max()
         base, there = _mean(own, scale, "exact", BASE_HZ, metric), _mean(own, scale, "exact", rate, metric)
         without = _mean(own, "1", "exact", rate, metric) if follows else None
-        words = (
-            f"{NAMES.get(model, model)} has AP {base:.1f} at {BASE_HZ:g} Hz and {there:.1f} at {rate:g} Hz"
-        )
+        words = f"{NAMES[model]} has AP {base:.1f} at {BASE_HZ:g} Hz and {there:.1f} at {rate:g} Hz"
         if follows:
             words += " with its time scale following the rate"
             words += "" if without is None else f" ({without:.1f} without)"
         sentences.append(words)
     if not sentences:
         return ""
-    seeds = sliding.groupby("model")["seed"].nunique()
+    seeds = sliding[sliding["model"].isin(NAMES)].groupby("model")["seed"].nunique()
     counted = (
         "one seed" if seeds.max() == 1 else f"means of {'up to ' * (seeds.nunique() > 1)}{seeds.max()} seeds"
     )
@@ -51,13 +45,13 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
 
 def _carry(sliding: pd.DataFrame, rest: pd.DataFrame | None, metric: str) -> str:
     """What the carried state is worth to the first model that was run without it."""
-    for model in ("s5-selective", "s5", "convlstm"):
+    for model in NAMES:
         own = sliding[sliding["model"] == model]
         scale = "1/k" if (own["step_scale"] == "1/k").any() else "1"
         base, zero = (_mean(own, scale, carry, BASE_HZ, metric) for carry in ("exact", "published"))
         if base is None or zero is None:
             continue
-        text = f" With every chunk from zero instead of the carried state, {NAMES.get(model, model)} has {zero:.1f}"
+        text = f" With every chunk from zero instead of the carried state, {NAMES[model]} has {zero:.1f}"
         if rest is not None:
             part = rest[(rest["from"] == 0.5) & (rest["mode"] == "sliding") & (rest["model"] == model)]
             exact, published = (

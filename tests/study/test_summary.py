@@ -33,6 +33,12 @@ def test_each_thing_that_a_table_can_say():
             row("s5-selective", "1/k", "published", 20.0, 0.35),
             row("convlstm", "1", "exact", 20.0, 0.4),
             row("convlstm", "1", "exact", 200.0, 0.3),
+            # A question at its side, with more seeds, of which the sentences say nothing.
+            *(
+                row("mamba", "1", "exact", rate, 0.9, seed=seed)
+                for rate in (20.0, 200.0)
+                for seed in range(3)
+            ),
         ]
     )
     rest = pd.DataFrame(
