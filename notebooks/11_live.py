@@ -142,9 +142,8 @@ print(f"at most {max(held_events)} of {len(events):,} events are held at a time"
 # %% [markdown]
 # ## Faster than trained
 #
-# The rate is an argument, and so are the mode in which frames are made at that rate, and whether the time scale follows:
-# `StreamingDetector(model, sensor, rate_hz=100, mode="sliding", follow=True)`. `ssmbook detect` chooses these two by itself;
-# the class does not, and without them its windows shorten and its step stays. What fits together was derived in
+# The rate is an argument: `StreamingDetector(model, sensor, rate_hz=100)`. Windows then overlap and the time scale follows,
+# unless `mode` and `follow` say otherwise, for the class as for `ssmbook detect`. What fits together was derived in
 # [](05_time_scale.ipynb), and for a stream it comes down to three cases. A detector on **traces** can be run at any rate, with the time scale following. One on **histograms**
 # should be given sliding windows, as long as in training and overlapping, with the time scale following; each event is
 # then held for as long as a window lasts and counted in several. A recurrence **without a time scale**, such as a
@@ -487,7 +486,7 @@ print(seen)
 #
 # ```python
 # model = load_checkpoint("model.ckpt").cuda()
-# stream = StreamingDetector(model, "camera.yaml", rate_hz=100, mode="sliding", follow=True)
+# stream = StreamingDetector(model, "camera.yaml", rate_hz=100)
 # for batch in camera:  # arrays t, x, y, p from the camera's SDK
 #     for t_us, boxes in stream.push(Events(batch.t, batch.x, batch.y, batch.p), now_us=batch.end):
 #         draw(boxes)

@@ -1,6 +1,6 @@
 """Live detection: events or windows in, boxes out, in a memory that does not grow.
 
-    stream = StreamingDetector(load_checkpoint("model.ckpt"), "gen1", rate_hz=100, mode="sliding", follow=True)
+    stream = StreamingDetector(load_checkpoint("model.ckpt"), "gen1", rate_hz=100)
     for events in camera:
         for t_us, boxes in stream.push(events):
             ...
@@ -171,14 +171,15 @@ def _without_stale(lifted: np.ndarray, events: Events) -> Events:
 class StreamingDetector:
     """A detector that runs live: push events or frames, get boxes.
 
-    At k times the rate of training (windows of 50 ms, 20 a second) there are three modes, see
-    ``rates``; S5's time scale follows the rate where ``follow`` says so.
+    By default windows are as long as in training at whatever rate they come (50 ms, 20 a second), so that they overlap
+    at a higher one, and a time scale, where the recurrence has one, follows the rate.
 
     Args:
         model: the detector, on the device where it is to run; not changed.
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
         rate_hz: windows a second ("held": what the windows are short for; they still come 20 a second).
-        mode: ``"held"``, ``"true"`` or ``"sliding"``.
+        mode: ``"sliding"``; or ``"true"`` or ``"held"``, for windows as short as their distance, see
+            ``ssmbook.dataset.window_and_stride``.
         follow: ``step_scale`` is 20 / rate_hz, times the strides since the window before where some were left out;
             else it is 1.
         representation: a name of ``REPRESENTATIONS``; if not given, what the model was trained on, by its checkpoint.
@@ -206,8 +207,8 @@ class StreamingDetector:
         sensor: str | Sensor,
         *,
         rate_hz: float = BASE_HZ,
-        mode: str = "true",
-        follow: bool = False,
+        mode: str = "sliding",
+        follow: bool = True,
         representation: str = "",
         confidence: float = 0.1,
         iou: float = 0.45,
