@@ -23,7 +23,7 @@ from ssmbook.detector.checkpoint_names import (
     published_name,
 )
 from ssmbook.detector.model import Detector
-from ssmbook.detector.presets import PRESETS
+from ssmbook.detector.presets import PRESETS, SIMULATED
 from ssmbook.detector.recurrences import REGISTRY, options_of
 from ssmbook.detector.trained_on import TrainedOn
 from ssmbook.errors import InputError, one_line, shown
@@ -159,9 +159,7 @@ def find_preset(path: str | Path) -> str:
 
 def _preset_of(weights: dict[str, Tensor], published: bool, path: str | Path) -> str:
     sizes = _found_sizes(weights, path)
-    presets = {
-        name: own for name, own in PRESETS.items() if not published or name.startswith(("gen1-", "gen4-"))
-    }
+    presets = {name: own for name, own in PRESETS.items() if not (published and name in SIMULATED)}
     found = sizes["embed_dim"], sizes["bottlenecks"], sizes["num_classes"]
     for name, own in presets.items():
         if found == (own["embed_dim"], round(3 * own["fpn_depth"]), own["num_classes"]):

@@ -41,6 +41,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The presets of the book's own sets; no weights of theirs were released.
+SIMULATED = {"sim-tiny", "sim-smoke"}
+
 #: Whose frames the presets of released networks take.
 SENSOR_SIZES = {"gen1": GEN1, "gen4": GEN4}
 
