@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What each part may import, besides itself: data goes one way through the house.
 ORDER = [
-    *("errors", "lazy", "progress", "files", "processes", "compiled"),  # the ground
+    *("errors", "lazy", "progress", "files", "processes", "compiled", "allocation"),  # the ground
     *("events", "dataset", "ssm", "detector", "evaluation", "training", "live", "study"),
 ]
 MAY_IMPORT = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)} | {

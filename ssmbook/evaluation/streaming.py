@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from ssmbook.allocation import memory_kept
 from ssmbook.dataset import Batch, EvaluationStreams, Sensor, get_sensor
 from ssmbook.detector import Detector, nms, reset_states
 from ssmbook.detector.precision import autocast
@@ -280,7 +281,8 @@ def evaluate(
     bar = progress_bar(
         batches, desc=progress, unit="chunk", show=progress is not None, leave=False, total=total
     )
-    for batch in bar:
-        with autocast(torch.device(device), precision):
-            evaluator.push(batch.to(device))
+    with memory_kept():
+        for batch in bar:
+            with autocast(torch.device(device), precision):
+                evaluator.push(batch.to(device))
     return evaluator.result()

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from ssmbook.allocation import memory_kept
 from ssmbook.dataset import Batch, EventDataModule, Sensor
 from ssmbook.detector import Detector, TrainedOn, reset_states, save_checkpoint
 from ssmbook.detector.precision import autocast
@@ -114,6 +115,7 @@ class Fit:
         with (
             self._explained(),
             stop_signal() as stopped,
+            memory_kept(),
             progress_bar(total=training.steps, initial=self.step, desc=label, unit="step", show=show) as bar,
         ):
             started = time.monotonic(), self.step

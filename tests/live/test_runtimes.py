@@ -12,9 +12,10 @@ import torch
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE
 from ssmbook.live import StreamingDetector, runtimes, time_detector
-from ssmbook.live.runtimes import BF16, RUNTIMES, WITH_BF16, fastest_step, installed, make_steps
+from ssmbook.live.runtimes import _LOADERS, BF16, RUNTIMES, WITH_BF16, fastest_step, installed, make_steps
 from ssmbook.live.step import NetworkStep
 from tests.detector.test_model import counts
+from tests.live.test_export import HW, mixed
 from tests.live.test_stream import SENSOR, SIZE, model_of, random_events
 
 OTHERS = [name for name in RUNTIMES[1:] if importlib.util.find_spec(name)]
@@ -39,10 +40,8 @@ def test_steps_equal_torch_over_100_carried_states(model):
             step.reset()
 
 
-@pytest.mark.parametrize("recurrence", ["s5-selective", "convlstm"])
-def test_other_recurrences_take_the_scale_too(recurrence):
-    model = model_of(recurrence).float()
-    assert list(make_steps(tuple(OTHERS), model, (SIZE, SIZE), 1.0, torch.uint8)) == OTHERS
+def test_other_recurrences_take_the_scale_too():
+    assert list(make_steps(tuple(OTHERS), mixed(), HW, 1.0, torch.uint8)) == OTHERS
 
 
 @pytest.mark.parametrize("runtime", OTHERS)
@@ -93,15 +92,15 @@ def test_the_table_has_two_rows_for_each_runtime(model):
     assert 1e-6 < off[f"torch{BF16}"] < 0.1
 
 
-def test_signals_are_handled_when_the_runtimes_are_gone():
+def test_signals_are_handled_when_the_runtimes_are_gone(model, exported_once, tmp_path):
     """OpenVINO's plugin has freed the main thread's signal stack before: the next signal was a segmentation fault."""
+    path = exported_once(model, tmp_path / "step.onnx", (SIZE, SIZE), step_scale=None)
     script = f"""
 import gc, signal
-import torch
-from ssmbook.live.runtimes import make_steps
-from tests.live.test_stream import model_of
+from pathlib import Path
+from ssmbook.live.runtimes import _LOADERS
 
-steps = make_steps({[n for n in WITH_BF16 if installed(n)]}, model_of().float(), ({SIZE}, {SIZE}), 1.0, torch.uint8)
+steps = {{name: _LOADERS[name](Path({str(path)!r})) for name in {[n for n in _LOADERS if installed(n)]}}}
 while steps:
     del steps[next(iter(steps))]
 gc.collect()
