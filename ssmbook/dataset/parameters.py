@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from ssmbook.dataset.labels import GRIDS
 from ssmbook.dataset.layout import SPLITS
@@ -16,10 +18,17 @@ from ssmbook.files import atomic_write
 PARAMETERS = "preprocess.json"
 _REMEDY = "put the record back from a copy, or make the set in another folder"
 
+# Options of representations whose records have none, since they were made before records had them.
+_UNRECORDED = {"traces": {"taus_ms": [2.5, 5.0, 10.0, 20.0, 40.0]}}
+
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a preprocessed set is made with."""
+    """What a preprocessed set is made with.
+
+    Attributes:
+        options: all arguments of the representation besides the sensor's size, those that were not given too.
+    """
 
     sensor: Sensor
     representation: str
@@ -27,6 +36,7 @@ class Parameters:
     window_events: int | None
     stride_ms: float
     grid: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         windowed = get_representation(self.representation).windowed
@@ -48,6 +58,7 @@ class Parameters:
                 raise InputError(f"{key} is {value!r}; it must be a number of at least {minimum}")
         if self.grid == "published" and 100_000 % self.stride_us != 0:
             raise InputError(f"stride_ms is {self.stride_ms}; on the published grid it must divide 100 ms")
+        object.__setattr__(self, "options", dict(self.represent.options))
 
     @property
     def stride_us(self) -> int:
@@ -60,7 +71,7 @@ class Parameters:
     @property
     def represent(self) -> Representation:
         """A new one, which makes frames of the sensor's size."""
-        return get_representation(self.representation).for_sensor(self.sensor)
+        return get_representation(self.representation).for_sensor(self.sensor, **self.options)
 
     @property
     def folder_name(self) -> str:
@@ -79,6 +90,7 @@ def claim(out_dir: Path, parameters: Parameters) -> None:
             raise InputError(f"{record}: cannot be read ({error}); {_REMEDY}") from None
         if not isinstance(kept, dict):
             raise InputError(f"{record}: holds {shown(kept)} and no parameters; {_REMEDY}")
+        kept.setdefault("options", _UNRECORDED.get(kept.get("representation", ""), asked["options"]))
         differ = _differences(kept, asked)
         if differ:
             raise InputError(

@@ -106,6 +106,7 @@ def preprocess(
     workers: int = 1,
     client: Client | None = None,
     progress: bool = True,
+    options: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Make the sequences of a set, in the published layout.
 
@@ -129,6 +130,7 @@ def preprocess(
         client: of a Dask cluster, whose workers make the sequences instead; both folders must have the same
             paths there.
         progress: show a progress bar.
+        options: arguments of the representation, as ``{"taus_ms": [2.5, 5]}``; its own defaults if not given.
 
     Raises:
         InputError: a parameter or a folder is wrong; nothing was written.
@@ -140,6 +142,7 @@ def preprocess(
         "window_events": window_events,
         "stride_ms": stride_ms,
         "grid": grid,
+        "options": options or {},
     }
     return preprocess_sets(raw_dir, {Path(out_dir): settings}, sensor, splits, workers, client, progress)
 
@@ -157,7 +160,7 @@ def preprocess_sets(
 
     Args:
         sets: for each ``out_dir`` what its set is made with: ``representation``, ``window_ms`` or
-            ``window_events``, ``stride_ms`` and ``grid``, any of them, as for ``preprocess``.
+            ``window_events``, ``stride_ms``, ``grid`` and ``options``, any of them, as for ``preprocess``.
 
     The other arguments, and what is raised, are those of ``preprocess``. A sequence counts as made if some set
     lacked it; where it fails, it fails for the sets that lacked it.
@@ -217,7 +220,7 @@ def _is_complete(out: Path, target: Parameters, jobs: Sequence[Job]) -> bool:
 
 def set_parameters(sensor: Sensor, settings: Mapping[str, Any]) -> Parameters:
     """The parameters of a set from those that are given for it; the rest are the defaults of ``preprocess``."""
-    known = ("representation", "window_ms", "window_events", "stride_ms", "grid")
+    known = ("representation", "window_ms", "window_events", "stride_ms", "grid", "options")
     for key in settings:
         if key not in known:
             raise InputError(f"setting {key!r} of a set is unknown; known are {', '.join(known)}")

@@ -112,6 +112,7 @@ class Profile:
     simulation: Simulation | None = None  # None: real recordings, which lie in the data folder
     long_range: LongRange = LongRange()
     representation: str = "stacked_histogram"  # of the events, a name of ssmbook.events.REPRESENTATIONS
+    representation_options: Mapping[str, Any] = field(default_factory=dict)  # its arguments
     data: str = ""  # the set's name in tables; the profile's if not given
     own_variants: Mapping[str, Variant] = field(default_factory=dict)  # besides VARIANTS
 

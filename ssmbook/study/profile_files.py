@@ -25,7 +25,18 @@ from ssmbook.files import read_yaml
 from ssmbook.study.arms import VARIANTS, Arm, Profile, Variant
 from ssmbook.training.settings import Training
 
-KEYS = ("base", "model", "representation", "seeds", "sensor", "simulation", "training", "variants", "arms")
+KEYS = (
+    "base",
+    "model",
+    "representation",
+    "representation_options",
+    "seeds",
+    "sensor",
+    "simulation",
+    "training",
+    "variants",
+    "arms",
+)
 MODES = ("held", "true", "sliding", "traces")
 CARRIES = ("exact", "published")
 
@@ -63,6 +74,9 @@ def read_profile(path: str | Path, shipped: Mapping[str, Profile]) -> Profile:
     for key in ("model", "representation"):
         if key in entries:
             changes[key] = _typed(path, key, entries[key], "str")
+    if "representation_options" in entries:
+        key = "representation_options"
+        changes[key] = _mapping(path, key, entries[key])
     return replace(base, **changes)
 
 

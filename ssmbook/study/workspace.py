@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -64,6 +64,11 @@ def book_root(start: str | Path = ".") -> Path:
     return next((folder for folder in folders if (folder / "myst.yml").exists()), start)
 
 
+def _in_name(value: Any) -> str:
+    """An option's value as a part of a folder's name."""
+    return "-".join(f"{x:g}" for x in value) if isinstance(value, list | tuple) else f"{value}"
+
+
 @functools.cache
 def _tell_place(folder: Path, tables: Path, figures: Path) -> None:
     """Once in a process, and by one of those that train together."""
@@ -97,9 +102,11 @@ class Workspace:
         check_logger(logger)
         self.logger = logger
         self.profile: Profile = get_profile(profile)
-        if representation:
-            self.profile = replace(self.profile, representation=representation)
+        if representation and representation != self.profile.representation:
+            self.profile = replace(self.profile, representation=representation, representation_options={})
         self.kind = get_representation(self.profile.representation)
+        if self.profile.representation_options:
+            _ = self.represent  # refuses options that are none
         root = book_root()
         name = self.profile.name
         own = root / "data" / name
@@ -120,7 +127,7 @@ class Workspace:
     @property
     def represent(self) -> Representation:
         """A new representation of the sensor's events."""
-        return self.kind.for_sensor(self.sensor)
+        return self.kind.for_sensor(self.sensor, **self.profile.representation_options)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -142,8 +149,10 @@ class Workspace:
 
     def with_representation(self, representation: str) -> Workspace:
         """The same data and folders of tables, with models of another representation's frames."""
+        if representation == self.profile.representation:
+            return self
         own = copy.copy(self)
-        own.profile = replace(self.profile, representation=representation)
+        own.profile = replace(self.profile, representation=representation, representation_options={})
         own.kind = get_representation(representation)
         return own
 
@@ -178,6 +187,7 @@ class Workspace:
                 "representation": self.kind.name,
                 **({"window_ms": window_ms} if self.kind.windowed else {}),
                 "stride_ms": stride_ms,
+                "options": self.profile.representation_options,
             }
             for window_ms, stride_ms in settings
             if (folder := self._set_folder(window_ms, stride_ms)) != self.folder
@@ -210,8 +220,10 @@ class Workspace:
         return self.folder / "sets" / f"{self._of('')}{window}stride={stride_ms:g}"
 
     def _of(self, name: str) -> str:
-        """A folder's name, with the representation where it is not the default one."""
-        return name if self.kind is StackedHistogram else f"{self.kind.name}_{name}"
+        """A folder's name, with the representation where it is not the default one, and its options where given."""
+        options = self.profile.representation_options
+        given = "".join(f"_{key}={_in_name(value)}" for key, value in sorted(options.items()))
+        return name if self.kind is StackedHistogram and not given else f"{self.kind.name}{given}_{name}"
 
     def streams(
         self, split: str, window_ms: float = BASE_MS, stride_ms: float = BASE_MS, batch_size: int = 0
@@ -304,7 +316,9 @@ class Workspace:
             name: of the run's folder; see ``run`` for the default.
         """
         begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
-        given = {} if self.kind is StackedHistogram else {"representation": self.kind.name}
+        given: dict[str, Any] = {} if self.kind is StackedHistogram else {"representation": self.kind.name}
+        if self.profile.representation_options or not self.kind.windowed:
+            given["options"] = self.represent.options
         return train(
             self.new_model(variant, init),
             self.data_module(devices * nodes),

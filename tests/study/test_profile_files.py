@@ -53,6 +53,11 @@ def write(tmp_path):
     return file
 
 
+def test_options_of_the_representation(write):
+    text = "base: smoke\nrepresentation: traces\nrepresentation_options: {taus_ms: [5, 20]}"
+    assert Workspace(get_profile(write(text))).represent.taus_ms == (5, 20)
+
+
 def test_a_file_overrides_what_it_names(write):
     profile, base = get_profile(write(FULL)), PROFILES["smoke"]
     assert (profile.name, profile.seeds, profile.representation, profile.data) == (
@@ -92,6 +97,7 @@ def test_a_file_overrides_what_it_names(write):
         ("arms: [{variant: convlstm, mode: held, follow: true}]", "convlstm has no time scale"),
         ("arms: [{variant: s5, mode: held, rates_hz: [0]}]", "must lie between"),
         ("arms: []", "at least one entry"),
+        ("representation_options: [5]", "representation_options is [5]; it must map names to values"),
         ("simulation: memry", "simulation is 'memry'; is it memory?"),
     ],
 )

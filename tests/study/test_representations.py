@@ -3,6 +3,7 @@
 So does one that this file adds: a class and an entry of the registry.
 """
 
+import json
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -23,11 +24,13 @@ from ssmbook.events import (
     open_events,
     read_boxes,
 )
+from ssmbook.events.representations.traces import TAUS_MS
 from ssmbook.live import StreamingDetector
 from ssmbook.live.export import step_and_arguments
 from ssmbook.study.arms import Arm, Profile
 from ssmbook.study.workspace import Workspace
 
+THEN = [2.5, 5.0, 10.0, 20.0, 40.0]  # the default before records had options
 OTHERS = [*(name for name in REPRESENTATIONS if name != "stacked_histogram"), "signs"]
 
 
@@ -105,6 +108,51 @@ def test_all_the_way(workspace, name, tmp_path, capsys):
     assert "trained" in capsys.readouterr().err
 
 
+def test_options_reach_the_set_the_network_and_the_checkpoint(workspace):
+    plain = workspace("traces")
+    taus = {"taus_ms": [5.0, 20.0]}
+    book = Workspace(replace(plain.profile, representation_options=taus), plain.folder, workers=1)
+    path = book.train()
+    assert "taus_ms=5-20" in path.parent.name
+    assert load_checkpoint(path).in_channels == 4
+    assert dict(load_checkpoint(path).trained_on.options) == taus
+    assert find_sequences(book.preprocessed() / "val")[0].shape[0] == 4
+    assert book.preprocessed() != plain.preprocessed()
+    assert book.with_representation("traces") is book
+    assert not book.with_representation("stacked_histogram").profile.representation_options
+    with pytest.raises(InputError, match=r"options.taus_ms: \[.*\] there, \[5.0, 20.0\] asked"):
+        preprocess(book.raw(), plain.preprocessed(), SENSOR, "traces", options=taus, progress=False)
+
+
+def test_a_record_without_options_is_of_the_time_constants_of_then(workspace, tmp_path):
+    book = workspace("traces")
+    preprocess(book.raw(), tmp_path / "set", SENSOR, "traces", splits=["val"], progress=False)
+    record = tmp_path / "set" / "preprocess.json"
+    content = json.loads(record.read_text())
+    del content["options"]
+    record.write_text(json.dumps(content))
+    again = {"splits": ["val"], "progress": False}
+    preprocess(book.raw(), tmp_path / "set", SENSOR, "traces", options={"taus_ms": THEN}, **again)
+    if list(TAUS_MS) != THEN:
+        with pytest.raises(InputError, match="taus_ms"):
+            preprocess(book.raw(), tmp_path / "set", SENSOR, "traces", **again)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"taus": [5]}, "traces has no option taus; it has taus_ms"),
+        ({"taus_ms": 5}, "traces: options {'taus_ms': 5} are of wrong types"),
+        ({"taus_ms": ["fast"]}, "traces: options .* are of wrong types"),
+        ({"taus_ms": [5, 2]}, "taus_ms = .* increasing"),
+    ],
+)
+def test_options_that_are_none_are_refused(workspace, options, words):
+    plain = workspace("traces")
+    with pytest.raises(InputError, match=words):
+        Workspace(replace(plain.profile, representation_options=options), plain.folder)
+
+
 def preprocess_other(book, folder):
     preprocess(book.raw(), folder, SENSOR, "stacked_histogram", splits=["val"], progress=False)
     return folder
@@ -143,7 +191,7 @@ def test_traces_stream_at_any_rate():
     events = Events(t, *(rng.integers(0, size, 4_000) for size in (SIZE, SIZE, 2)))
     streams = [
         StreamingDetector(
-            detector(10), SENSOR, rate_hz=rate, representation="traces", first_end_us=1_000_000 // rate
+            detector(8), SENSOR, rate_hz=rate, representation="traces", first_end_us=1_000_000 // rate
         )
         for rate in (20, 200)
     ]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from ssmbook.compiled import njit
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 from ssmbook.events.events import Events
 
 
@@ -58,10 +58,13 @@ class Representation(ABC):
         try:
             make: Callable[..., Self] = cls  # each takes these three, and options of its own
             return make(height=sensor.height, width=sensor.width, halve=sensor.downsample, **options)
-        except TypeError:
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
             known = cls.for_sensor(sensor).options
-            unknown = ", ".join(sorted(options.keys() - known.keys()))
-            raise InputError(f"{cls.name} has no option {unknown}; it has {', '.join(known)}") from None
+            if unknown := ", ".join(sorted(options.keys() - known.keys())):
+                raise InputError(f"{cls.name} has no option {unknown}; it has {', '.join(known)}") from None
+            raise InputError(f"{cls.name}: options {shown(options)} are of wrong types ({error})") from None
 
     @property
     @abstractmethod

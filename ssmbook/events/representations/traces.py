@@ -25,7 +25,8 @@ from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 from ssmbook.events.representations.base import Representation, first_misplaced, misplaced
 
-TAUS_MS = (2.5, 5.0, 10.0, 20.0, 40.0)
+# With longer ones too, what has passed leaves trails that hide where an object is now.
+TAUS_MS = (2.5, 5.0, 10.0, 20.0)
 
 # exp(−dt/τ) = FAR[dt // 1024] · NEAR[dt % 1024]; after 64 of the longest time constants nothing is left (e⁻⁶⁴).
 _SHIFT = 10
