@@ -191,7 +191,7 @@ def test_traces_stream_at_any_rate():
     events = Events(t, *(rng.integers(0, size, 4_000) for size in (SIZE, SIZE, 2)))
     streams = [
         StreamingDetector(
-            detector(8), SENSOR, rate_hz=rate, representation="traces", first_end_us=1_000_000 // rate
+            detector(6), SENSOR, rate_hz=rate, representation="traces", first_end_us=1_000_000 // rate
         )
         for rate in (20, 200)
     ]
