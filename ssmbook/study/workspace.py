@@ -106,7 +106,8 @@ class Workspace:
             self.profile = replace(self.profile, representation=representation, representation_options={})
         self.kind = get_representation(self.profile.representation)
         if self.profile.representation_options:
-            _ = self.represent  # refuses options that are none
+            if self.represent.options == self.kind.for_sensor(self.sensor).options:  # as if not given
+                self.profile = replace(self.profile, representation_options={})
         root = book_root()
         name = self.profile.name
         own = root / "data" / name

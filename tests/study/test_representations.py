@@ -119,6 +119,8 @@ def test_options_reach_the_set_the_network_and_the_checkpoint(workspace):
     assert find_sequences(book.preprocessed() / "val")[0].shape[0] == 4
     assert book.preprocessed() != plain.preprocessed()
     assert book.with_representation("traces") is book
+    usual = replace(plain.profile, representation_options={"taus_ms": list(TAUS_MS)})
+    assert Workspace(usual, plain.folder).run() == plain.run()
     assert not book.with_representation("stacked_histogram").profile.representation_options
     with pytest.raises(InputError, match=r"options.taus_ms: \[.*\] there, \[5.0, 20.0\] asked"):
         preprocess(book.raw(), plain.preprocessed(), SENSOR, "traces", options=taus, progress=False)
@@ -206,5 +208,5 @@ def test_traces_stream_at_any_rate():
     whole = Traces(SIZE, SIZE)
     whole.push(events[events.t <= 200_000])
     assert np.array_equal(at_200[200_000], whole.read(200_000))
-    with pytest.raises(InputError, match="traces has 10 channels, but the model takes 20"):
+    with pytest.raises(InputError, match="traces has 6 channels, but the model takes 20"):
         StreamingDetector(detector(20), SENSOR, representation="traces")

@@ -1,0 +1,63 @@
+"""How long traces should last: the validation AP that a detector reaches, by the longest time constant of its input.
+
+    python benchmarks/traces.py                          # one training for each: a quarter of an hour of a core each
+    python benchmarks/traces.py --longest 10 20 --profile smoke --out results/traces.json
+
+Each is selective S5 on the study's set with the same seed and steps; its input are the traces of 2.5 ms and of each
+double of it up to the longest. The test split is not looked at. What was trained before is not trained again.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from measuring import circumstances, write_results
+
+from ssmbook.study import Workspace, get_profile
+from ssmbook.training.run_folder import read_metrics
+
+SHORTEST_MS = 2.5
+
+
+def bank(longest_ms: float) -> list[float]:
+    """Time constants from the shortest, each the double of the one before."""
+    taus = [SHORTEST_MS]
+    while 2 * taus[-1] <= longest_ms:
+        taus.append(2 * taus[-1])
+    return taus
+
+
+def validation_ap(profile: str, variant: str, taus_ms: list[float], data_dir: str = "") -> float:
+    """AP on the validation split at the end of a training on traces of these time constants."""
+    own = replace(
+        get_profile(profile), representation="traces", representation_options={"taus_ms": taus_ms}, seeds=()
+    )
+    path = Workspace(own, data_dir).train(variant, accelerator="cpu")
+    return float(read_metrics(path.parent)["val/AP"].dropna().iloc[-1])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--longest", type=float, nargs="+", default=[5.0, 10.0, 20.0, 40.0], help="in ms")
+    parser.add_argument("--profile", default="study", help="whose set and training (default: study)")
+    parser.add_argument("--variant", default="s5-selective", help="the model (default: s5-selective)")
+    parser.add_argument("--data-dir", default="", help="where its data and runs lie")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "traces.json")
+    options = parser.parse_args(arguments)
+    rows: list[dict[str, Any]] = []
+    for longest in options.longest:
+        taus = bank(longest)
+        ap = validation_ap(options.profile, options.variant, taus, options.data_dir)
+        rows.append({"taus_ms": taus, "channels": 2 * len(taus), "validation AP": ap})
+        print(f"τ up to {longest:g} ms: validation AP {100 * ap:.1f}")
+        write_results(
+            options.out,
+            {**circumstances("cpu"), "profile": options.profile, "variant": options.variant, "rows": rows},
+        )
+
+
+if __name__ == "__main__":
+    main()
