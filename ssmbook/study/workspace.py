@@ -105,9 +105,9 @@ class Workspace:
         if representation and representation != self.profile.representation:
             self.profile = replace(self.profile, representation=representation, representation_options={})
         self.kind = get_representation(self.profile.representation)
-        if self.profile.representation_options:
-            if self.represent.options == self.kind.for_sensor(self.sensor).options:  # as if not given
-                self.profile = replace(self.profile, representation_options={})
+        given = self.profile.representation_options
+        if given and self.represent.options == self.kind.for_sensor(self.sensor).options:  # the usual ones
+            self.profile = replace(self.profile, representation_options={})
         root = book_root()
         name = self.profile.name
         own = root / "data" / name
