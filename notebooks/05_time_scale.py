@@ -272,7 +272,7 @@ modes = pd.DataFrame(rows, columns=["mode", "window w (ms)", "stride δ (ms)"])
 modes["n = w/δ"] = modes["window w (ms)"] / modes["stride δ (ms)"]
 modes["frames a second"] = 1000 / modes["stride δ (ms)"]
 traces_row = pd.DataFrame([("traces", math.nan, 1000 / rate_hz, k, rate_hz)], columns=modes.columns)
-pd.concat([modes, traces_row]).set_index("mode").round(2).fillna("–")
+pd.concat([modes, traces_row]).set_index("mode").round(2).astype(object).fillna("–")
 
 # %% [markdown]
 # {numref}`fig-modes-timeline` draws them. In the **held** mode most events fall between windows and are never seen:

@@ -383,7 +383,7 @@ shown = [
     "augment",
     "precision",
 ]
-pd.DataFrame(settings).loc[shown].map(lambda value: f"{value:.2g}" if isinstance(value, float) else str(value))
+pd.DataFrame(settings).loc[shown].astype(str)
 
 # %% [markdown]
 # ## Augmentation

@@ -281,7 +281,7 @@ pd.DataFrame(arms, columns=["arm", "rate", "window (ms)", "stride (ms)"]).set_in
 
 # %% [markdown]
 # The test split goes through the network once for each arm and rate. The profile `smoke` only tests the machinery: its networks have learnt next to
-# nothing, and their AP is not shown. The figure has the study's arms in that case.
+# nothing, and their AP is not shown; the figure then has the study's arms.
 
 # %% tags=["nbval-ignore-output"]
 #| label: tbl-own-rates
@@ -294,7 +294,8 @@ pivot(own) if profile != "smoke" else None
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 #| label: fig-own-rates
-#| caption: AP over the rate of all arms with the state carried, a panel for each mode. Solid: the time scale follows; dashed: it does not, or there is none. Vertical bars are the range over the seeds.
+#| caption: >-
+#|   AP over the rate of all arms with the state carried, a panel for each mode. Solid where the time scale follows, dashed where it does not or there is none. Vertical bars are the range over the seeds.
 #| alt: One panel for each mode of running faster, average precision over the rate, one line for each arm.
 shown = rates if profile == "smoke" else own
 _ = plots.save(plots.rate_panels(shown[shown["carry"] == "exact"]), workspace.figures / "rates_exact.png")
@@ -364,7 +365,7 @@ _ = plots.save(drawn.rate_paths(), workspace.figures / "rate_paths.png")
 # 20 Hz. *Input of 20 Hz* repeats each frame until the next 50 ms are over, under a state that steps 200 times a second; *state of 20 Hz*
 # advances the state every 50 ms only, under the fast input. If the loss at 200 Hz goes away with the input of 20 Hz, the input
 # made it; if it goes away with the state of 20 Hz, the state did. Two further replacements tell what the network relies on:
-# without any events it has its state alone, and with the state of another sequence it has a memory that is wrong.
+# without events it has its state alone, with the state of another sequence a wrong memory.
 
 # %%
 #| label: tbl-causes

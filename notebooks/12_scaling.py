@@ -140,7 +140,7 @@ def preprocessing_s(sensor: str, workers: int) -> float:
 
 
 table = pd.DataFrame(
-    {f"{m} core{'s' * (m > 1)}": {s: preprocessing_s(s, m) / 60 for s in hours} for m in (1, 8, 32, 256, 2048)}
+    {f"{m} cores": {s: preprocessing_s(s, m) / 60 for s in hours} for m in (1, 8, 32, 256, 2048)}
 )
 table.rename_axis("minutes for the set").round(1)
 
