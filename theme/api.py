@@ -29,7 +29,9 @@ def prose(text: str) -> str:
     blocks = []
     for block in re.split(r"\n\s*\n", text.strip("\n")):
         lines = block.splitlines()
-        if any(line.startswith(("  ", "===")) for line in lines) and not lines[0].lstrip().startswith(("- ", "* ")):
+        if any(line.startswith(("  ", "===")) for line in lines) and not lines[0].lstrip().startswith(
+            ("- ", "* ")
+        ):
             body = "\n".join(lines)
             blocks.append(f"```text\n{body}\n```")
         else:

@@ -89,7 +89,9 @@ def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
     ax.set(xlabel="at rest for (s)", ylim=(0, None))
     if table["carry"].nunique() > 1:
         styles = [Line2D([], [], color=GREY, ls=ls) for ls in ("-", ":")]
-        ax.legend(styles, ["state carried", "each chunk from zero"], frameon=False, fontsize=7, loc="upper right")
+        ax.legend(
+            styles, ["state carried", "each chunk from zero"], frameon=False, fontsize=7, loc="upper right"
+        )
 
 
 States = tuple[Sequence[float], float]
