@@ -471,7 +471,7 @@ rows = {name: {key: getattr(sensor, key) for key in keys} for name, sensor in se
 for row in rows.values():
     row |= {"classes": ", ".join(row["classes"]), "downsample": "yes" if row["downsample"] else "no"}
     row["label_interval_ms"] = row["label_interval_ms"] or "as labelled"
-pd.DataFrame(rows).map(lambda value: value if isinstance(value, str) else f"{value:.4g}")
+pd.DataFrame(rows).map(lambda value: value if isinstance(value, str) else f"{round(value, 2):g}")
 
 # %%
 folder = workspace.preprocessed()
