@@ -185,7 +185,7 @@ print(
 # A **mixed density stack** [@nam2022] sums polarities over ever longer stretches of the window. The last channel holds the
 # whole window, the one before it the first half, then the first quarter:
 #
-# $$ M_k(x, y) = \sum_{i \in \mathcal W} (2 p_i - 1)\, [x_i = x]\,[y_i = y]\; \left[ \frac{t_i - t_{first}}{t_{last} - t_{first}} < 2^{-(n - 1 - k)} \right] , \qquad k = 0, \dots, n - 1 . $$ (eq-density)
+# $$ \begin{gathered} M_k(x, y) = \sum_{i \in \mathcal W} (2 p_i - 1)\, [x_i = x]\,[y_i = y]\; \bigl[ a_i < 2^{-(n - 1 - k)} \bigr] , \\ a_i = \frac{t_i - t_{first}}{t_{last} - t_{first}} , \qquad k = 0, \dots, n - 1 . \end{gathered} $$ (eq-density)
 #
 # The last event, whose quotient is 1, counts in the last channel too, and sums are clamped to ±32.
 
@@ -226,7 +226,7 @@ _ = plots.save(fig, workspace.figures / "representations.png")
 #
 # Its sum is that of the polarities, and it varies continuously with the stamps. A **time surface** keeps the last event of each pixel only, and lets it fade [@lagorce2017]:
 #
-# $$ S_p(x, y; t) = e^{-(t - T_p(x, y; t)) / \tau}, \qquad T_p(x, y; t) = \max \{\, t_i \le t : x_i = x,\, y_i = y,\, p_i = p \,\} . $$ (eq-surface)
+# $$ \begin{gathered} S_p(x, y; t) = e^{-(t - T_p(x, y; t)) / \tau}, \\ T_p(x, y; t) = \max \{\, t_i \le t : x_i = x,\, y_i = y,\, p_i = p \,\} . \end{gathered} $$ (eq-surface)
 
 
 # %%
@@ -268,7 +268,7 @@ pd.Series(
 #
 # for each pixel, each polarity and a few time constants $\tau_k$. (The book's constants are 2.5, 5 and 10 ms; the [rates chapter](#ch-rates) says what others do.) This is a state-space model, $\dot x = A x + B u$, $y = C x + D u$ ({eq}`eq-ode` of the next chapter), with
 #
-# $$ A = \mathrm{diag}(-1/\tau_1, \dots, -1/\tau_K), \qquad B = (1, \dots, 1)^\top, \qquad C = I, \qquad D = 0 , $$ (eq-trace-matrices)
+# $$ A = \mathrm{diag}(-1/\tau_1, \dots, -1/\tau_K), \quad B = (1, \dots, 1)^\top, \quad C = I, \quad D = 0 , $$ (eq-trace-matrices)
 #
 # driven by impulses; diagonal from the start, with real eigenvalues and nothing to learn. For impulses the integral of {eq}`eq-solution` is a sum, and there is no discretisation error at all:
 #
@@ -471,7 +471,7 @@ rows = {name: {key: getattr(sensor, key) for key in keys} for name, sensor in se
 for row in rows.values():
     row |= {"classes": ", ".join(row["classes"]), "downsample": "yes" if row["downsample"] else "no"}
     row["label_interval_ms"] = row["label_interval_ms"] or "as labelled"
-pd.DataFrame(rows).map(lambda value: value if isinstance(value, str) else f"{value:.3g}")
+pd.DataFrame(rows).map(lambda value: value if isinstance(value, str) else f"{round(value, 2):g}")
 
 # %%
 folder = workspace.preprocessed()

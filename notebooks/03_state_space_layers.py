@@ -543,7 +543,7 @@ with torch.no_grad():
 holds(
     chunks_equal_one_pass=torch.allclose(torch.cat([first, second], 1), whole, rtol=0, atol=1e-10),
     single_steps_equal_one_pass=torch.allclose(torch.stack(stepped, 1), whole, rtol=0, atol=1e-10),
-    without_the_state_they_still_do=torch.allclose(
+    a_second_chunk_from_zero_differs_from_one_pass=not torch.allclose(
         torch.cat([first, forgotten], 1), whole, rtol=0, atol=1e-10
     ),
 )

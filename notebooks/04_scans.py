@@ -205,7 +205,7 @@ print(
 # %% [markdown]
 # The counts follow from the recursions. For $L$ a power of 2 the tree does $L/2$ operations, then a scan of half the length, then $L/2 - 1$ more:
 #
-# $$ W_{tree}(L) = L - 1 + W_{tree}(L/2) = 2L - \log_2 L - 2, \qquad S_{tree}(L) = 2 \log_2 L - 2 \;\; (L \ge 4) , $$ (eq-tree-cost)
+# $$ \begin{gathered} W_{tree}(L) = L - 1 + W_{tree}(L/2) = 2L - \log_2 L - 2, \\ S_{tree}(L) = 2 \log_2 L - 2 \;\; (L \ge 4) , \end{gathered} $$ (eq-tree-cost)
 #
 # that is, at most twice the work of the loop [@blelloch1990, on the up-sweep and the down-sweep], while doubling pays with a logarithm for its smaller span [@hillis1986]:
 #
@@ -365,7 +365,7 @@ pd.DataFrame(rows).T.rename_axis("layer")
 # is read once as $b_k$ and written once as $x_k$, complex numbers of 8 bytes in single precision, for a complex product (6 operations) and a sum (2):
 #
 # $$ I_{scan} = \frac{8}{8 + 8} = \tfrac12 , \qquad
-#    I_{B u} = \frac{2\,H\,P}{4\,(H + P)} \;\overset{H = P}{=}\; \frac H4 , $$ (eq-intensity)
+#    I_{B u} = \frac{2\,H\,P}{4\,(H + P)}  = \frac H4 \text{ for } H = P , $$ (eq-intensity)
 #
 # where the product $Bu$ of a real $P \times H$ matrix with many vectors is given for comparison. Doubling goes through memory $\log_2 L$ times. If an algorithm keeps intermediate states
 # on the chip and never writes $b$ to memory at all, its intensity is that of the products around it: this is what *fused* kernels are for.
@@ -451,13 +451,13 @@ print(
 #
 # Gates decide what the layers of this family can be computed with. An LSTM computes its factors from the input *and the previous output* [@hochreiter1997; @gers2000],
 #
-# $$ c_k = f_k \circ c_{k-1} + i_k \circ g_k, \quad h_k = o_k \circ \tanh c_k, \qquad (f, i, o, g)_k = \phi\bigl( W [u_k; h_{k-1}] + b \bigr) , $$ (eq-lstm)
+# $$ \begin{gathered} c_k = f_k \circ c_{k-1} + i_k \circ g_k, \quad h_k = o_k \circ \tanh c_k, \\ (f, i, o, g)_k = \phi\bigl( W [u_k; h_{k-1}] + b \bigr) , \end{gathered} $$ (eq-lstm)
 #
 # with $\phi$ the logistic function for $f$, $i$ and $o$ and tanh for $g$, so that a step is no affine map of its state. Composing two steps gives a function that no pair of numbers describes: {eq}`eq-combine` has no counterpart, and the steps have to be computed one after another (iterative solvers, which approach all steps at once, aside). RVT's ConvLSTM [@gehrig2023rvt] is of this kind.
 #
 # Mamba computes its factors from the *input alone*. As written in the paper, its discretisation is zero-order hold with a step of its own for each input [@gu2023mamba, eq. 4],
 #
-# $$ \bar A_k = e^{\Delta_k A}, \qquad \bar B_k = (\Delta_k A)^{-1} (e^{\Delta_k A} - 1)\, \Delta_k B_k, \qquad \Delta_k = \mathrm{softplus}(s_k), \; s_k = w^\top u_k + \beta . $$ (eq-mamba)
+# $$ \begin{gathered} \bar A_k = e^{\Delta_k A}, \qquad \bar B_k = (\Delta_k A)^{-1} (e^{\Delta_k A} - 1)\, \Delta_k B_k, \\ \Delta_k = \mathrm{softplus}(s_k), \qquad s_k = w^\top u_k + \beta . \end{gathered} $$ (eq-mamba)
 #
 # (Its released code, and the book's `mamba` with it, take the simpler $\bar B_k = \Delta_k B_k$.) Step by step it is still affine in $x$, so the scan works, but there is no fixed kernel any more and the transform does not. With one mode, $A = -1$ and $B = 1$, this is a familiar gate [@gu2023mamba, theorem 1]:
 #

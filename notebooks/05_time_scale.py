@@ -69,8 +69,8 @@ print(f"{rate_hz:g} Hz is {k:g} times the rate of training")
 # so that after $k$ steps of $\Delta/k$ a mode has decayed as after one step of $\Delta$. For zero-order hold
 # [@smith2023s5, sec. 3, on the parameterisation] this is exact; for the bilinear rule [@gu2022s4, eq. 3] it holds up to the rule's own error:
 #
-# $$ \bar\Lambda(s\Delta)^{1/s} = e^{\Delta\Lambda} \quad\text{(zoh)}, \qquad
-#    \bar\Lambda(s\Delta)^{1/s} = e^{\Delta\Lambda}\bigl(1 + \tfrac{s^2}{12}(\Delta\Lambda)^3 + \dots\bigr) \quad\text{(bilinear)}. $$ (eq-composition)
+# $$ \begin{gathered} \bar\Lambda(s\Delta)^{1/s} = e^{\Delta\Lambda} \quad\text{(zoh)}, \\
+#    \bar\Lambda(s\Delta)^{1/s} = e^{\Delta\Lambda}\bigl(1 + \tfrac{s^2}{12}(\Delta\Lambda)^3 + \dots\bigr) \quad\text{(bilinear)}. \end{gathered} $$ (eq-composition)
 #
 # A run with $s = 1/k$ is said to **follow** the rate; one with $s = 1$, the step of training, does not.
 #
@@ -181,7 +181,7 @@ print(f"the three lines agree with the library: {same}")
 
 # %% [markdown]
 # A formula is best checked against what it predicts. Feed a cosine of 1 Hz, sampled at 20 Hz, into feature 0, wait until the
-# start is forgotten, and compare the amplitude of the output with $|G|$.
+# start is forgotten, and compare amplitude and phase of the output with $G$.
 
 # %%
 f, steps = 1.0, 20_000
@@ -194,8 +194,13 @@ with torch.no_grad():
 turn = torch.exp(-1j * omega_1 * torch.arange(steps - 2000, steps))
 measured = 2 * (turn[:, None] * y).mean(0)  # the amplitude of e^{iωj} in y
 pd.DataFrame(
-    {"gain, formula": G.abs(), "gain, measured": measured.abs(), "phase (rad), formula": G.angle()}
-).head(3).round(4)
+    {
+        "gain, formula": G.abs(),
+        "gain, measured": measured.abs(),
+        "phase (rad), formula": G.angle(),
+        "phase (rad), measured": measured.angle(),
+    }
+).rename_axis("feature").head(3).round(4)
 
 # %% [markdown]
 # {numref}`fig-response-hz` draws the gain of all features together, $\|G\|_F$, over frequency in hertz. With the scale
@@ -267,7 +272,7 @@ modes = pd.DataFrame(rows, columns=["mode", "window w (ms)", "stride δ (ms)"])
 modes["n = w/δ"] = modes["window w (ms)"] / modes["stride δ (ms)"]
 modes["frames a second"] = 1000 / modes["stride δ (ms)"]
 traces_row = pd.DataFrame([("traces", math.nan, 1000 / rate_hz, k, rate_hz)], columns=modes.columns)
-pd.concat([modes, traces_row]).set_index("mode").round(2)
+pd.concat([modes, traces_row]).set_index("mode").round(2).astype(object).fillna("–")
 
 # %% [markdown]
 # {numref}`fig-modes-timeline` draws them. In the **held** mode most events fall between windows and are never seen:
@@ -472,7 +477,7 @@ recording_windows.round(3)
 #
 # {numref}`fig-end-to-end` draws its modulus, relative to training at $f \to 0$. The grey curve is training. For
 # sliding windows and traces the curve that follows lies on the grey one up to a few hertz; for held windows the one
-# that does not follow is parallel to it, lower by the factor $k$. The left ends of the curves, in the table below
+# that does not follow is parallel to it, lower by the factor $k$. The left ends of the curves, in the table above
 # them, are the areas of {eq}`eq-area`.
 
 
@@ -688,10 +693,10 @@ for alpha in (1.0, 0.5, 0.25):
 # frame before in units of $W$. With zero-order hold and an input that is constant in between, it then makes no
 # difference how time is cut, because
 #
-# $$ e^{\Delta_1\Lambda}\,e^{\Delta_2\Lambda} = e^{(\Delta_1 + \Delta_2)\Lambda}, \qquad
-#    \int_0^{\Delta_1 + \Delta_2} e^{r\Lambda}\,dr = e^{\Delta_2\Lambda} \int_0^{\Delta_1} e^{r\Lambda}\,dr + \int_0^{\Delta_2} e^{r\Lambda}\,dr . $$ (eq-semigroup)
+# $$ \begin{gathered} e^{\Delta_1\Lambda}\,e^{\Delta_2\Lambda} = e^{(\Delta_1 + \Delta_2)\Lambda}, \\
+#    \int_0^{\Delta_1 + \Delta_2} e^{r\Lambda}\,dr = e^{\Delta_2\Lambda} \int_0^{\Delta_1} e^{r\Lambda}\,dr + \int_0^{\Delta_2} e^{r\Lambda}\,dr . \end{gathered} $$ (eq-semigroup)
 #
-# On the right, what came in during the first step has been carried through the second.
+# In the second line, what came in during the first step has been carried through the second.
 
 
 # %%

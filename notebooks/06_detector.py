@@ -190,7 +190,7 @@ print("tokens of the group:", in_words({name: int((g == g[1, 1]).sum()) for name
 #
 # The recurrence can be exchanged: `s5`, `s5-selective`, `s4d`, `s4`, `mamba`, `none`, which forgets every frame, and RVT's `convlstm`, whose gates see input and hidden state [@shi2015, which has peepholes besides; with 1 × 1 convolutions in @gehrig2023rvt]:
 #
-# $$ c_k = f \circ c_{k-1} + i \circ \tanh(g), \quad h_k = o \circ \tanh(c_k), \qquad (f, i, o, g) = W\,[x_k; h_{k-1}] + b , $$ (eq-convlstm)
+# $$ \begin{gathered} c_k = f \circ c_{k-1} + i \circ \tanh(g), \quad h_k = o \circ \tanh(c_k), \\ (f, i, o, g) = W\,[x_k; h_{k-1}] + b , \end{gathered} $$ (eq-convlstm)
 #
 # with a σ on $f$, $i$ and $o$. How far does an output look, in space and back in time? The gradient of one output with respect to the input tells.
 
@@ -238,7 +238,7 @@ print("one frame at a time equals a chunk, relative difference below 1e-4:", dif
 #
 # Fine maps know where, coarse maps know what. A feature pyramid passes context down to the fine maps [@lin2017], and a path aggregation network passes positions up again [@liu2018]. With $x_2, x_3, x_4$ the maps of strides 8, 16 and 32, $\uparrow$ doubling and $\downarrow$ a convolution of stride 2, the neck of [@ge2021yolox] reads
 #
-# $$ f_0 = w_1 x_4, \qquad p_1 = \mathrm{CSP}[\uparrow\! f_0, x_3], \qquad f_1 = w_2 p_1, \qquad o_2 = \mathrm{CSP}[\uparrow\! f_1, x_2] , $$ (eq-top-down)
+# $$ \begin{gathered} f_0 = w_1 x_4, \qquad p_1 = \mathrm{CSP}[\uparrow\! f_0, x_3], \\ f_1 = w_2 p_1, \qquad o_2 = \mathrm{CSP}[\uparrow\! f_1, x_2] , \end{gathered} $$ (eq-top-down)
 #
 # $$ o_3 = \mathrm{CSP}[\downarrow\! o_2, f_1], \qquad o_4 = \mathrm{CSP}[\downarrow\! o_3, f_0] , $$ (eq-bottom-up)
 #
@@ -325,13 +325,13 @@ print("positions:", in_words({f"stride {s}": (64 // s) ** 2 for s in (8, 16, 32)
 # (sec-simota)=
 # ## Which prediction answers for which box
 #
-# In training each box needs predictions that answer for it. {term}`SimOTA` [@ge2021yolox, sec. 2.1, a simplification of @ge2021ota] chooses them anew at every step, from what the network predicts. It needs the overlap of two boxes,
+# In training each box needs predictions that answer for it. {term}`SimOTA` [@ge2021yolox, sec. 2.1; a simplification of @ge2021ota] chooses them anew at every step, from what the network predicts. It needs the overlap of two boxes,
 #
 # $$ \mathrm{IoU}(a, b) = \frac{|a \cap b|}{|a \cup b|} , $$ (eq-pair-iou)
 #
 # and a cost for each pair of a box $g$ and a position $a$ [@ge2021yolox, eq. 1, with λ = 3]:
 #
-# $$ c_{ga} = \sum_{class} \mathrm{BCE}\bigl( \sqrt{\sigma(cls)\,\sigma(obj)},\; \text{one-hot}_g \bigr) - 3 \log \mathrm{IoU}_{ga} + 10^6\, [a \text{ not near } g] . $$ (eq-cost)
+# $$ \begin{gathered} c_{ga} = \sum_{class} \mathrm{BCE}\bigl( \sqrt{\sigma(cls)\,\sigma(obj)},\; \text{one-hot}_g \bigr) \\ {} - 3 \log \mathrm{IoU}_{ga} + 10^6\, [a \text{ not near } g] . \end{gathered} $$ (eq-cost)
 #
 # *Near* means that the position's centre lies within 1.5 strides of the box's centre in $x$ and in $y$; positions that are near no box take no part. ($10^{-8}$ is added to the IoU, so that the logarithm stays finite.) Box $g$ takes its $k_g$ cheapest, where
 #
@@ -401,7 +401,7 @@ for g, name in enumerate(("car", "pedestrian")):
 # (sec-losses)=
 # ## The losses
 #
-# Let $\mathcal F$ be the chosen (foreground) positions of a batch. Three losses are summed over the batch and divided by $|\mathcal F|$, at least 1 [@ge2021yolox, and the released code of @zubic2024]. The box loss compares overlaps,
+# Let $\mathcal F$ be the chosen (foreground) positions of a batch. Three losses are summed over the batch and divided by $|\mathcal F|$, at least 1 [@ge2021yolox; the released code of @zubic2024]. The box loss compares overlaps,
 #
 # $$ \mathcal L_{box} = \frac{1}{|\mathcal F|} \sum_{a \in \mathcal F} \bigl( 1 - \mathrm{IoU}_a^2 \bigr) . $$ (eq-box-loss)
 #
@@ -415,7 +415,7 @@ for g, name in enumerate(("car", "pedestrian")):
 #
 # and the total is
 #
-# $$ \mathcal L = 5\,\mathcal L_{box} + \mathcal L_{obj} + \mathcal L_{cls} , \qquad \mathrm{BCE}(p, q) = -q \log p - (1 - q) \log (1 - p) . $$ (eq-total-loss)
+# $$ \begin{gathered} \mathcal L = 5\,\mathcal L_{box} + \mathcal L_{obj} + \mathcal L_{cls} , \\ \mathrm{BCE}(p, q) = -q \log p - (1 - q) \log (1 - p) . \end{gathered} $$ (eq-total-loss)
 
 # %%
 raw_boxes = torch.cat(
@@ -453,7 +453,7 @@ print("minima:", in_words({name: f"at {p[values.argmin()]:.2f}" for name, values
 #
 # Several positions answer for one object, by design. At inference detections below a minimum score are dropped, and {term}`non-maximum suppression` keeps the best of the rest: in falling order of $score = \sigma(obj) \cdot \sigma(cls)$, a box removes those of its class that overlap it by more than 0.45,
 #
-# $$ \text{keep } i \iff \nexists\, j \text{ kept}: \; score_j > score_i, \; class_j = class_i, \; \mathrm{IoU}_{ij} > 0.45 . $$ (eq-nms)
+# $$ \begin{gathered} \text{keep } i \iff \nexists\, j \text{ kept}: \\ score_j > score_i, \quad class_j = class_i, \quad \mathrm{IoU}_{ij} > 0.45 . \end{gathered} $$ (eq-nms)
 
 
 # %%

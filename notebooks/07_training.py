@@ -121,8 +121,8 @@ _ = plots.save(fig, workspace.figures / "bptt.png")
 # $n$ steps into its chunk sees at most $n$ of these passages, for every input if the state was carried, and for the
 # inputs of the chunk alone if it started from zero. The shares that are kept are
 #
-# $$ S_n^{carried} = \frac{\sum_{m} \min(m, n)\,\bar\lambda^{m-1}}{\sum_{m} m\,\bar\lambda^{m-1}} = 1 - \bar\lambda^{\,n} , \qquad
-#    S_n^{zero} = 1 - \bar\lambda^{\,n-1} \bigl( 1 + (n - 1)(1 - \bar\lambda) \bigr) , $$ (eq-share)
+# $$ \begin{gathered} S_n^{carried} = \frac{\sum_{m} \min(m, n)\,\bar\lambda^{m-1}}{\sum_{m} m\,\bar\lambda^{m-1}} = 1 - \bar\lambda^{\,n} , \\
+#    S_n^{zero} = 1 - \bar\lambda^{\,n-1} \bigl( 1 + (n - 1)(1 - \bar\lambda) \bigr) , \end{gathered} $$ (eq-share)
 #
 # so that carrying the value helps the gradient, too. Here are the formulas beside what autograd finds on graphs that
 # are cut.
@@ -315,8 +315,8 @@ pd.Series(first, name="before the first step").round(2).to_frame()
 # Weights are updated by AdamW [@loshchilov2019, alg. 2]: with the gradient $g$, moments $m$ and $v$, and $\hat m$ and $\hat v$ the moments corrected for
 # their start at 0,
 #
-# $$ m \leftarrow \beta_1 m + (1 - \beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2, \qquad
-#    \theta \leftarrow \theta - \eta_t \Bigl( \frac{\hat m}{\sqrt{\hat v} + \epsilon} + w\,\theta \Bigr) , $$ (eq-adamw)
+# $$ \begin{gathered} m \leftarrow \beta_1 m + (1 - \beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\,g^2, \\
+#    \theta \leftarrow \theta - \eta_t \Bigl( \frac{\hat m}{\sqrt{\hat v} + \epsilon} + w\,\theta \Bigr) , \end{gathered} $$ (eq-adamw)
 #
 # with weight decay $w = 0$ as published. Gradients are first clipped, each number by itself,
 #

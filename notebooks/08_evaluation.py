@@ -453,7 +453,7 @@ pd.Series(bootstrap, name="made detector").round(1).to_frame()
 # time its boxes are out the car is elsewhere. How much, depends on the rate, on the latency, and on how fast things
 # move. The simulator knows every box at every moment, so the price of staleness can be computed without any detector.
 # Rate and latency are set independently here, as if steps could overlap; where one machine computes them in turn, the
-# rate ends at one over the time of a step, and boxes queue beyond ({eq}`eq-ready`).
+# rate ends at one over the time of a step, and boxes queue beyond, {eq}`eq-ready`.
 
 # %%
 drive = SimulatedSequence(DEMO_SCENE, seed=3)

@@ -87,10 +87,10 @@ answers.printed(answers.changes(sliding))
 
 # %% [markdown]
 # Two things are shown here, and two are not. A state-space layer whose step follows the rate detects at ten times the rate
-# of training what it learnt, with the same weights; and with the same weights and the same input it loses more than a third of
-# its AP when the step does not follow, so that it is the step that does it and not the input. What is *not* shown is that
-# this holds below 20 Hz ([](#sec-slower)), nor that it holds on real recordings: the scenes are simulated, the network is
-# small, training is short, and three seeds give a range and no distribution. [](#sec-own-rates) says how to repeat it on Gen1.
+# of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses more than a
+# third of its AP, so that the cause is the step and not the input. *Not* shown is that this holds below 20 Hz
+# ([](#sec-slower)) or on real recordings: the scenes are simulated, the network is small, training is short, and three
+# seeds give a range and no distribution. [](#sec-own-rates) says how to repeat it on Gen1.
 #
 # ### How to read AP_common
 #
@@ -141,9 +141,8 @@ answers.printed(both.assign(difference=both["AP_common"] - both["AP"]).rename_ax
 #
 # which is the argument `step_scale` $= 1/k$ of [the layer](#ssmbook.ssm.S5). After the $k$ short steps that make up one step of
 # training, a state that is left alone has decayed by $\bar\Lambda_k^{\,k} = \bar\Lambda$: as much as it did in training. Without following, it has
-# decayed by $\bar\Lambda^k$, so that a mode with a half-life of one second is left with a half-life of a hundred milliseconds
-# at 200 Hz. (So with zero-order hold, and with the detector's bilinear rule for slow modes.) A ConvLSTM has no $\Delta$. Its forget gate multiplies the cell by some $f \in (0, 1)$ at every step, whatever a step
-# means. If the gate is at $k$ times the rate what it was in training, the cell has the time constant
+# decayed by $\bar\Lambda^k$, so that a half-life of one second becomes one of a hundred milliseconds at 200 Hz. (So with zero-order hold, and with the detector's bilinear rule for slow modes.) A ConvLSTM has no $\Delta$. Its forget gate multiplies the cell by some $f \in (0, 1)$ at every step, whatever a step
+# means. If the gate stays as it was in training, the cell has the time constant
 #
 # $$ \tau_k = -\frac{50\ \text{ms}}{k \ln f} , $$ (eq-rates-lstm)
 #
@@ -156,7 +155,7 @@ answers.printed(both.assign(difference=both["AP_common"] - both["AP"]).rename_ax
 # state, and $k$ of them with the same $u$ add what one step of training did. That holds in the modes sliding and traces, in which a frame
 # looks the same at every rate. In the modes held and true a frame holds $1/k$ of the events.
 #
-# What that does to one mode can be computed by hand. Take a real mode with a time constant of $\tau$ seconds. An object
+# For one mode this can be computed by hand. Take a real one with a time constant of $\tau$ seconds. An object
 # moves for $t_m$ seconds, causing events evenly, and then rests for $t_r$. Let a frame hold the events of a window $w$ (for traces
 # read $w = W$, the window of training) and come every $\delta$ seconds. With the clock's speed
 #
@@ -246,9 +245,7 @@ _ = plots.save(drawn.worked_example(curves, (trained, 0.05), MOVING_S), workspac
 # Read the table row by row. *Held*: frames still come 20 times a second, so the clock is right as it is, and following makes
 # it ten times too slow. *True*: following keeps the clock and loses the height; not following fills the state faster, so that
 # it stands somewhat higher at the stop, and has lost everything a second later. Which scores higher depends on what is scored,
-# moving objects or resting ones. *Sliding* and *traces*: following is right, and not following forgets. The paper scales the
-# step with the rate; a replication found that this lowers AP ({numref}`tbl-quoted`), but with held and true windows, where
-# the table expects that, at least for objects that move.
+# moving objects or resting ones. *Sliding* and *traces*: following is right, and not following forgets.
 #
 # What did the study measure? The table has the difference that following makes, for the modes and models that were run both ways;
 # the prediction for any other mode is untested here.
@@ -284,7 +281,7 @@ pd.DataFrame(arms, columns=["arm", "rate", "window (ms)", "stride (ms)"]).set_in
 
 # %% [markdown]
 # The test split goes through the network once for each arm and rate. The profile `smoke` only tests the machinery: its networks have learnt next to
-# nothing, and their AP is not shown. The figure has the study's arms in that case.
+# nothing, and their AP is not shown; the figure then has the study's arms.
 
 # %% tags=["nbval-ignore-output"]
 #| label: tbl-own-rates
@@ -297,7 +294,8 @@ pivot(own) if profile != "smoke" else None
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 #| label: fig-own-rates
-#| caption: AP over the rate of all arms with the state carried, a panel for each mode. A level line is a model that keeps its AP at that rate. Vertical bars are the range over the seeds.
+#| caption: >-
+#|   AP over the rate of all arms with the state carried, a panel for each mode. Solid where the time scale follows, dashed where it does not or there is none. Vertical bars are the range over the seeds.
 #| alt: One panel for each mode of running faster, average precision over the rate, one line for each arm.
 shown = rates if profile == "smoke" else own
 _ = plots.save(plots.rate_panels(shown[shown["carry"] == "exact"]), workspace.figures / "rates_exact.png")
@@ -306,9 +304,8 @@ _ = plots.save(plots.rate_panels(shown[shown["carry"] == "exact"]), workspace.fi
 # (sec-study-rates)=
 # ## The study's tables
 #
-# All arms that have been computed, means over the seeds. An empty place was not computed: not everything is crossed with
-# everything, so that the study stays within some sixteen hours of one core (`ssmbook reproduce --profile study --dry-run` lists
-# what it has and what is missing).
+# All arms that have been computed, means over the seeds. Not everything is crossed with everything (a dash was not computed), so
+# that the study stays within some sixteen hours of one core; `ssmbook reproduce --profile study --dry-run` lists what is missing.
 
 # %%
 #| label: tbl-study-rates
@@ -327,8 +324,8 @@ answers.printed(pivot(rates, statistic="std").dropna(how="all"))
 # (sec-controls)=
 # ## Two controls
 #
-# A detector that looks at each frame by itself has the same AP at every rate, as long as frames look alike. That the time scale and
-# the memory matter is therefore shown by two runs that change one thing each.
+# A detector that looks at each frame by itself has the same AP at every rate, as long as frames look alike. Whether the time scale and
+# the memory matter is told by two runs that change one thing each.
 #
 # - **The step does not follow**: `step_scale` 1, the dashed lines of {numref}`fig-answer`. If AP falls, the time scale mattered.
 # - **Every chunk from zero**: {term}`carry` published. The network then sees at most the last ten windows, half a second at
@@ -340,8 +337,7 @@ answers.printed(pivot(rates, statistic="std").dropna(how="all"))
 answers.printed(answers.worth_of_the_state(rates))
 
 # %% [markdown]
-# At a higher rate a chunk of as many windows is shorter in seconds: ten windows at 200 Hz are 50 ms, so that chunks from zero should cost more there
-# ({numref}`tbl-study-rates` has 200 Hz where that was run).
+# At 200 Hz ten windows are 50 ms, so that chunks from zero should cost more there ({numref}`tbl-study-rates` has 200 Hz where that was run).
 #
 # (sec-rate-causes)=
 # ## Input, state, direct path
@@ -369,7 +365,7 @@ _ = plots.save(drawn.rate_paths(), workspace.figures / "rate_paths.png")
 # 20 Hz. *Input of 20 Hz* repeats each frame until the next 50 ms are over, under a state that steps 200 times a second; *state of 20 Hz*
 # advances the state every 50 ms only, under the fast input. If the loss at 200 Hz goes away with the input of 20 Hz, the input
 # made it; if it goes away with the state of 20 Hz, the state did. Two further replacements tell what the network relies on:
-# without any events it has its state alone, and with the state of another sequence it has a memory that is wrong.
+# without events it has its state alone, with the state of another sequence a wrong memory.
 
 # %%
 #| label: tbl-causes
@@ -385,8 +381,7 @@ answers.printed(replaced) if len(replaced) else print(
 # (sec-slower)=
 # ## Slower than trained
 #
-# Why is 5 Hz harder than 200? In the mode sliding the window stays 50 ms long, whatever the stride is. Below 20 Hz windows no longer
-# touch, and the share of the recording that any window sees is
+# Why is 5 Hz harder than 200? Sliding windows stay 50 ms long, whatever the stride. Below 20 Hz they no longer touch, and the share of the recording that any window sees is
 #
 # $$ \text{share seen} = \min\Bigl(1, \frac{w}{\delta}\Bigr) , \qquad \delta = \frac{1}{\text{rate}} , $$ (eq-share-seen)
 #
@@ -414,8 +409,8 @@ for rate in (5.0, 10.0, 20.0, 40.0, 200.0):
 pd.DataFrame(rows).T.astype({"modes beyond half a turn": int, "of": int})
 
 # %% [markdown]
-# Traces do not have the first of these problems: they have no window, and each event is in them whenever they are read. A longer
-# window would see everything, too, but would be another picture than in training. Selective S5 trained on traces therefore tells
+# Traces lack the first of these problems: they have no window, and hold each event whenever they are read. (A longer
+# window would see everything, too, but would be another picture than in training.) Selective S5 trained on traces therefore tells
 # how much of the loss is the first problem, for the other three stay.
 
 # %%
@@ -430,7 +425,7 @@ answers.printed(answers.changes(selective))
 
 # %% [markdown]
 # With traces little is lost at 5 and at 10 Hz: what the windows lose there is mostly what none of them saw. The first column has the
-# price. On this set, and in the one seed that was run, a detector that is given traces is the weaker one at every rate.
+# price: on this set, in the one seed that was run, the detector on traces is the weaker one at every rate.
 #
 # (sec-higher)=
 # ## What a higher rate is for
@@ -458,11 +453,10 @@ if len(streaming):
 answers.printed(streaming)
 
 # %% [markdown]
-# Fast objects gain most, objects at rest least, and all gain the more the longer the latency that comes on top: what is old already must not be
-# older still. The gains are small, up to three AP, and from one seed.
+# Fast objects gain most, objects at rest least, and all gain the more the longer the latency. The gains are small, up to three AP, and from
+# one seed.
 #
-# The same can be asked in milliseconds: from the moment at which an object enters the frame, or starts again after a rest, how long until the
-# first right box?
+# The same in milliseconds: how long after an object enters the frame, or starts again after a rest, does its first right box come?
 
 # %%
 #| label: tbl-delays
@@ -506,8 +500,8 @@ answers.printed(others) if len(others) else print("not computed yet: ssmbook rep
 # ## What others measured
 #
 # The first rows are **quoted, not ours**: the paper's figures [@zubic2024] as others quote them, and those of an independent replication with the
-# released checkpoint [@replication2026], on Gen1. The released code starts every chunk from zero ([](13_released_code.ipynb)), so that
-# those figures measure what the present chunk of 21 frames holds, and ours, below them, a state that has seen the whole recording.
+# released checkpoint [@replication2026], on Gen1. There every chunk starts from zero ([](13_released_code.ipynb)): those figures measure what
+# the present chunk of 21 frames holds, and ours, below them, a state that has seen the whole recording.
 
 # %%
 #| label: tbl-quoted
@@ -528,8 +522,8 @@ compared = (
 answers.printed(compared)
 
 # %% [markdown]
-# Compare *along a row*, not between sources: sets, sizes and training differ. Within the replication, following the rate lowers AP at the true
-# rate and with held windows, as {numref}`tbl-worked` says for moving objects; and a detector with Mamba loses about as much as one with S5, so
+# Compare *along a row*, not between sources: sets, sizes and training differ. The paper scales the step with the rate. In the replication
+# that lowers AP, at the true rate and with held windows, as {numref}`tbl-worked` says for moving objects; and a detector with Mamba loses about as much as one with S5, so
 # that the loss is hardly one of the layer.
 #
 # (sec-own-rates)=

@@ -359,8 +359,8 @@ _ = plots.save(fig, workspace.figures / "carries.png")
 # In the detector the state-space layer is one part of many. Here it is taken out: no events, no pictures, only a task whose
 # whole difficulty is that it is long. It needs no download, and in the `demo` profile it takes a minute or two.
 #
-# At every step the model says what its input was `delay` steps ago [@voelker2019; "continuous copying" in
-# @gu2023train]. The input is noise whose fastest wave turns once in `period` steps, so that the `delay` steps in
+# At every step the model says what its input was `delay` steps ago
+# [@voelker2019; @gu2023train, on continuous copying]. The input is noise whose fastest wave turns once in `period` steps, so that the `delay` steps in
 # between are
 #
 # $$ N_{held} = \frac{2 \cdot \text{delay}}{\text{period}} $$ (eq-delay-numbers)

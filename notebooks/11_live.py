@@ -244,8 +244,8 @@ print(f"folded against plain, in parts of each column's range: below 1e-4: {apar
 # $$ r_j = \max(e_j,\; r_{j-1}) + c , $$ (eq-ready)
 #
 # which for $c > \delta$ falls behind by $c - \delta$ at every step. @li2020 measure detectors by what is known at
-# any moment, latency included
-# ({eq}`eq-ready` is their setting for one machine); [](08_evaluation.ipynb) does the same for average precision.
+# any moment, latency included;
+# {eq}`eq-ready` is their setting for one machine. [](08_evaluation.ipynb) does the same for average precision.
 
 
 # %%
@@ -314,7 +314,7 @@ times = time_detector(model, synthetic_frames(model), count=40, progress=False)
 times.set_index("timed").round(1)
 
 # %% [markdown]
-# **Quoted** for comparison [@zubic2024, Table 1; T4 GPU]: 8.16 ms for S5-ViT-B on Gen1 and 9.57 ms on 1 Mpx, 10.2 and 11.9
+# **Quoted** for comparison [@zubic2024, Table 1, on a T4 GPU]: 8.16 ms for S5-ViT-B on Gen1 and 9.57 ms on 1 Mpx, 10.2 and 11.9
 # ms for RVT-B. By {eq}`eq-ready` such a machine keeps up with 122 windows a second on Gen1, and no more.
 #
 # ## Clocks

@@ -30,6 +30,7 @@ MODEL_COLOURS = {
     "convlstm": ORANGE,
     "none": GREY,
 }
+MODE_COLOURS = {"held": GREY, "true": RED, "sliding": BLUE, "traces": GREEN}
 CLASS_COLOURS = (ORANGE, GREEN, PURPLE)
 #: Colours of pictures of events, RGB in 0..1: of a pixel without events, of ON events, of OFF events.
 PALETTES = {

@@ -25,11 +25,13 @@ def escaped(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Paragraphs escaped; indented and listed lines kept as they stand."""
+    """Paragraphs escaped; indented lines and tables kept as they stand."""
     blocks = []
     for block in re.split(r"\n\s*\n", text.strip("\n")):
         lines = block.splitlines()
-        if any(line.startswith("  ") for line in lines) and not lines[0].lstrip().startswith(("- ", "* ")):
+        if any(line.startswith(("  ", "===")) for line in lines) and not lines[0].lstrip().startswith(
+            ("- ", "* ")
+        ):
             body = "\n".join(lines)
             blocks.append(f"```text\n{body}\n```")
         else:

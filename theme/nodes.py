@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import unicodedata
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,16 @@ def tag(name: str, inside: str, **attributes: object) -> str:
         f' {k.rstrip("_").replace("_", "-")}="{html.escape(str(v))}"' for k, v in attributes.items() if v
     )
     return f"<{name}{given}>{inside}</{name}>"
+
+
+def lettered(found: re.Match[str]) -> str:
+    """A capital of MathML in the alphabet that its ``mathvariant`` names, as a character."""
+    name = f"{found[1].upper()} CAPITAL {found[2]}"
+    try:
+        letter = unicodedata.lookup(f"MATHEMATICAL {name}")
+    except KeyError:  # those that Unicode had before
+        letter = unicodedata.lookup(name)
+    return f"<mi>{letter}</mi>"
 
 
 def code_block(source: str, language: str, folded: bool = False) -> str:
@@ -150,8 +161,10 @@ class Page:
         found = re.search(r"<math.*</math>", node["html"], re.DOTALL)
         if not found:
             return html.escape(node["value"])
+        # Browsers know no mathvariant but "normal": letters of another alphabet are characters of their own.
+        formula = re.sub(r'<mi mathvariant="(script|double-struck)">([A-Z])</mi>', lettered, found.group())
         # MathML takes the bars of |x| for a relation, with space around them.
-        return re.sub(r"<mo([^>]*)>([∣∥])</mo>", r'<mo\1 lspace="0" rspace="0">\2</mo>', found.group())
+        return re.sub(r"<mo([^>]*)>([∣∥])</mo>", r'<mo\1 lspace="0" rspace="0">\2</mo>', formula)
 
     def on_math(self, node: dict) -> str:
         number = (

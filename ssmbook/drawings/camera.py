@@ -144,7 +144,8 @@ def cloud(events: Events, size: tuple[int, int]) -> Figure:
         ax.scatter(
             of.t / 1000, of.x, size[1] - of.y.astype(int), s=1.2, color=colour, label=name, depthshade=False
         )
-    ax.set(xlabel="time (ms)", ylabel="column", zlabel="row, upwards")
+    ax.set(ylabel="column", zlabel="row, upwards")
+    ax.set_xlabel("time (ms)", labelpad=14)
     ax.set(yticks=[0, size[0]], zticks=[0, size[1] // 2, size[1]])
     ax.set_box_aspect((2.6, 1, 0.75), zoom=1.25)
     ax.view_init(elev=18, azim=-62)

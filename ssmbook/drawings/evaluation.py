@@ -140,7 +140,7 @@ def kinds(by_size: pd.DataFrame, by_rest: pd.DataFrame) -> Figure:
     ):
         known = table[table["AP_50"] >= 0]
         bars = ax.bar(range(len(known)), 100 * known["AP_50"], 0.7, color=plots.BLUE)
-        ax.bar_label(bars, [f"{n} boxes" for n in known["boxes"]], fontsize=7)
+        ax.bar_label(bars, [f"{n} box{'es' * (n != 1)}" for n in known["boxes"]], fontsize=7)
         edges = [
             f"{a:.3g}–{b:.3g}" if np.isfinite(b) else f"{a:.3g}–"
             for a, b in zip(known["from"], known["to"], strict=True)

@@ -59,11 +59,9 @@ def mode_plane(decays: Sequence[float], turns: Sequence[float]) -> Figure:
     for row, turn in zip(axes, sorted(turns, reverse=True), strict=True):
         for ax, decay in zip(row, decays, strict=True):
             growing = decay > 0
-            ax.plot(
-                t, np.clip(np.exp(decay * t) * np.cos(turn * t), -2, 2), color=RED if growing else BLUE, lw=1
-            )
+            ax.plot(t, np.exp(decay * t) * np.cos(turn * t), color=RED if growing else BLUE, lw=1)
             ax.set_title(f"λ = {decay:g} {'+' if turn >= 0 else '−'} {abs(turn):g}j", fontsize=7)
-            ax.set(yticks=[], xticks=[])
+            ax.set(yticks=[], xticks=[], ylim=(-2.2, 2.2))
             ax.axhline(0, color=GREY, lw=0.4)
     return fig
 
@@ -108,11 +106,11 @@ def holds() -> Figure:
     for ax in (left, right):
         ax.plot(t, u, color=GREY)
         ax.set(xticks=knots, xlabel="t / Δ", ylim=(0, 2.4))
-    left.stairs(middles, knots, fill=True, color=tint(BLUE))
-    left.stairs(middles, knots, color=BLUE)
+    left.stairs(middles, knots, fill=True, color=tint(ORANGE))
+    left.stairs(middles, knots, color=ORANGE)
     left.set_title("zero-order hold: u constant in a step")
-    right.fill_between(knots, values, color=tint(ORANGE))
-    right.plot(knots, values, "o-", color=ORANGE, ms=3)
+    right.fill_between(knots, values, color=tint(BLUE))
+    right.plot(knots, values, "o-", color=BLUE, ms=3)
     right.set_title("bilinear: mean of both ends of a step")
     return fig
 

@@ -66,8 +66,8 @@ def wrap_around(y: np.ndarray, circular: np.ndarray, kernel: np.ndarray) -> Figu
     left.set(xlabel="steps ago", title="kernel $K_k$")
     right.plot(circular, color=RED, lw=1, label="transforms of length L")
     right.plot(y, color=BLUE, lw=2.5, alpha=0.5, label="transforms of length 2L, and the recurrence")
-    right.set(xlabel="step", title="output")
-    right.legend(frameon=False, fontsize=7)
+    right.set(xlabel="step", title="output", ylim=(None, 16))
+    right.legend(frameon=False, fontsize=7, loc="upper right")
     return fig
 
 
@@ -106,7 +106,7 @@ def roofline(points: Mapping[str, float], balance: float) -> Figure:
         ax.plot(intensity, min(1, intensity / balance), "o", color=colour, label=f"{name}: {intensity:.2g}")
     ax.set(xlabel="operations per byte", ylabel="attainable share of the peak", ylim=(1e-3, 2))
     ax.text(balance * 1.1, 2e-3, "balance of the machine", fontsize=7, color=GREY)
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
     return fig
 
 

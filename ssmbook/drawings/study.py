@@ -87,8 +87,11 @@ def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
             ax.vlines(range(len(values)), values["min"], values["max"], color=colour, lw=1)
     ax.set_xticks(range(len(words)), ["moving", *words[1:]])
     ax.set(xlabel="at rest for (s)", ylim=(0, None))
-    styles = [Line2D([], [], color=GREY, ls=ls) for ls in ("-", ":")]
-    ax.legend(styles, ["state carried", "each chunk from zero"], frameon=False, fontsize=7, loc="upper right")
+    if table["carry"].nunique() > 1:
+        styles = [Line2D([], [], color=GREY, ls=ls) for ls in ("-", ":")]
+        ax.legend(
+            styles, ["state carried", "each chunk from zero"], frameon=False, fontsize=7, loc="upper right"
+        )
 
 
 States = tuple[Sequence[float], float]

@@ -17,6 +17,7 @@ from ssmbook.plots import (
     BLUE,
     GREEN,
     GREY,
+    MODE_COLOURS,
     ORANGE,
     PURPLE,
     RED,
@@ -33,7 +34,8 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
 def windows(modes: Mapping[str, tuple[float, float]], until_ms: float) -> Figure:
     """Windows as bars over time, a group of rows for each (window, stride) in ms; a window ends at its step."""
     fig, axes = plt.subplots(len(modes), 1, figsize=(WIDTH_IN, 0.75 * len(modes) + 0.4), sharex=True)
-    for ax, (name, (window, stride)), colour in zip(axes, modes.items(), COLOURS, strict=False):
+    for ax, (name, (window, stride)) in zip(axes, modes.items(), strict=True):
+        colour = MODE_COLOURS.get(name, BLACK)
         ends = np.arange(stride, until_ms + 1e-9, stride)
         rows = int(np.ceil(window / stride - 1e-9))
         for i, end in enumerate(ends):

@@ -20,7 +20,6 @@ from ssmbook.ssm import S5, discretize, frequency_response
 from ssmbook.ssm.s5 import Discretization, passes_band
 
 MODES = ("held", "true", "sliding", "traces")
-MODE_COLOURS = dict(zip(MODES, (plots.GREY, plots.RED, plots.BLUE, plots.GREEN), strict=True))
 BASE_MS, BASE_HZ = 50.0, 20.0
 Curve = tuple[torch.Tensor, torch.Tensor]
 
@@ -37,7 +36,7 @@ def mode_timeline(ratio: int = 4, length_ms: float = 150.0, event_ms: float = 62
     }
     fig, axes = plt.subplots(len(rows), 1, figsize=(plots.WIDTH_IN, 3.9), sharex=True)
     for ax, (name, (window, stride)) in zip(axes, rows.items(), strict=True):
-        colour = MODE_COLOURS.get(name, plots.BLACK)
+        colour = plots.MODE_COLOURS.get(name, plots.BLACK)
         ends = np.arange(stride if name != "held" else BASE_MS, length_ms + 1e-9, stride)
         if window:
             counted = _draw_windows(ax, ends, window, event_ms, colour)
@@ -89,13 +88,13 @@ def setting_plane(predicted: pd.DataFrame) -> Figure:
         for mode, row in predicted[scale].iterrows():
             name = str(mode)
             size = 9 if name == "traces" else 6
-            face = MODE_COLOURS[name] if follows else "white"
+            face = plots.MODE_COLOURS[name] if follows else "white"
             ax.plot(
                 row["ρ"],
                 row["a"],
                 "s" if name == "traces" else "o",
                 ms=size,
-                color=MODE_COLOURS[name],
+                color=plots.MODE_COLOURS[name],
                 mfc=face,
                 zorder=2 if size == 9 else 3,
             )
@@ -105,7 +104,7 @@ def setting_plane(predicted: pd.DataFrame) -> Figure:
                 xytext=offsets[name],
                 textcoords="offset points",
                 fontsize=8,
-                color=MODE_COLOURS[name],
+                color=plots.MODE_COLOURS[name],
             )
     ax.axvline(1, color="black", lw=0.6, ls=":")
     ax.axhline(1, color="black", lw=0.6, ls=":")
@@ -147,8 +146,8 @@ def end_to_end_panels(gain: Callable[[str, float], Curve], k: float) -> Figure:
     fig, axes = plt.subplots(1, len(MODES), figsize=(plots.WIDTH_IN, 2.7), sharey=True)
     for ax, mode in zip(axes, MODES, strict=True):
         ax.loglog(*gain("trained", 1.0), color="lightgrey", lw=4)
-        ax.loglog(*gain(mode, 1 / k), color=MODE_COLOURS[mode], lw=1)
-        ax.loglog(*gain(mode, 1.0), "--", color=MODE_COLOURS[mode], lw=1)
+        ax.loglog(*gain(mode, 1 / k), color=plots.MODE_COLOURS[mode], lw=1)
+        ax.loglog(*gain(mode, 1.0), "--", color=plots.MODE_COLOURS[mode], lw=1)
         ax.set(title=mode, xlabel="frequency (Hz)", xlim=(0.03, 30), ylim=(2e-4, 4))
     axes[0].set_ylabel("gain, events → output")
     return fig
