@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,9 @@ def seconds_of(words: list[str], folder: Path) -> float:
     return time.perf_counter() - start
 
 
-def measure(folder: Path, base: str, steps: int, repeats: int) -> list[dict[str, Any]]:
-    """A row per part and number of processes: seconds, and how many times as fast as one process."""
+def measure(folder: Path, base: str, steps: int, repeats: int) -> Iterator[list[dict[str, Any]]]:
+    """A row per part and number of processes: seconds, and how many times as fast as one process. After each command
+    those that there are, so that one that is stopped has measured something."""
     (folder / "data").mkdir()
     sensor = get_sensor(get_profile(base).sensor)
     (folder / "sensor.yaml").write_text(SENSOR.format(width=sensor.width, height=sensor.height))
@@ -92,10 +93,10 @@ def measure(folder: Path, base: str, steps: int, repeats: int) -> list[dict[str,
                 seconds = seconds_of(command(folder, processes), folder)
                 best[part, processes] = min(best.get((part, processes), seconds), seconds)
                 print(f"{part}, {processes} processes: {seconds:.1f} s", flush=True)
-    return [
-        {"part": part, "processes": n, "seconds": seconds, "times": best[part, 1] / seconds}
-        for (part, n), seconds in best.items()
-    ]
+                yield [
+                    {"part": part, "processes": n, "seconds": seconds, "times": best[part, 1] / seconds}
+                    for (part, n), seconds in best.items()
+                ]
 
 
 def main() -> None:
@@ -109,10 +110,11 @@ def main() -> None:
         "--out", type=Path, default=Path(__file__).parent / "results" / "scaling_cpu.json", help="the results"
     )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Path(folder), options.base, options.steps, options.repeats)
     settings = {"base": options.base, "steps": options.steps, "cores": os.cpu_count()}
-    write_results(options.out, {**circumstances("cpu"), **settings, "rows": rows})
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for rows in measure(Path(folder), options.base, options.steps, options.repeats):
+            write_results(options.out, {**circumstances("cpu"), **settings, "rows": rows})
     print("| part | processes | s | times as fast |\n|---|---|---|---|")
     for row in rows:
         print(f"| {row['part']} | {row['processes']} | {row['seconds']:.1f} | {row['times']:.2f} |")

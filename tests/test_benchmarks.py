@@ -186,7 +186,7 @@ def test_scaling_gives_commands_of_the_book(tmp_path, monkeypatch):
         return 3.0 if 1 in (getattr(options, "workers", None), getattr(options, "devices", None)) else 2.0
 
     monkeypatch.setattr(scaling, "seconds_of", seconds_of)
-    rows = scaling.measure(tmp_path, "smoke", 2, 2)
+    *_, rows = scaling.measure(tmp_path, "smoke", 2, 2)
     assert [(row["part"], row["processes"], row["seconds"], row["times"]) for row in rows] == [
         (part, n, seconds, 3 / seconds)
         for part in ("preprocessing", "training", "sweep")
