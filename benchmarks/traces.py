@@ -28,13 +28,14 @@ def bank(longest_ms: float) -> list[float]:
     return taus
 
 
-def validation_ap(profile: str, variant: str, taus_ms: list[float], data_dir: str = "") -> float:
-    """AP on the validation split at the end of a training on traces of these time constants."""
+def validation_ap(profile: str, variant: str, taus_ms: list[float], data_dir: str = "") -> dict[str, float]:
+    """AP, AP_50 and AP_75 on the validation split at the end of a training on traces of these time constants."""
     own = replace(
         get_profile(profile), representation="traces", representation_options={"taus_ms": taus_ms}, seeds=()
     )
     path = Workspace(own, data_dir).train(variant, accelerator="cpu")
-    return float(read_metrics(path.parent)["val/AP"].dropna().iloc[-1])
+    metrics = read_metrics(path.parent)
+    return {name: float(metrics[f"val/{name}"].dropna().iloc[-1]) for name in ("AP", "AP_50", "AP_75")}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,9 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     for longest in options.longest:
         taus = bank(longest)
-        ap = validation_ap(options.profile, options.variant, taus, options.data_dir)
-        rows.append({"taus_ms": taus, "channels": 2 * len(taus), "validation AP": ap})
-        print(f"τ up to {longest:g} ms: validation AP {100 * ap:.1f}")
+        found = validation_ap(options.profile, options.variant, taus, options.data_dir)
+        rows.append({"taus_ms": taus, "channels": 2 * len(taus), **found})
+        print(f"τ up to {longest:g} ms: validation AP {100 * found['AP']:.1f}")
         write_results(
             options.out,
             {**circumstances("cpu"), "profile": options.profile, "variant": options.variant, "rows": rows},

@@ -30,6 +30,7 @@ own_raw: str = ""  # a folder of yours with train, val or test in it; made from 
 own_sensor: str = ""  # the YAML file of its camera
 
 # %% tags=["hide-input"]
+import json
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ from ssmbook.dataset.labels import find_label_frames, window_ends
 from ssmbook.drawings import tensors as drawings
 from ssmbook.events import MixedDensityStack, StackedHistogram, Traces, open_events
 from ssmbook.study import Workspace
+from ssmbook.study.workspace import book_root
 
 plots.style()
 workspace = Workspace(profile, data_dir, representation=representation)
@@ -266,7 +268,7 @@ pd.Series(
 #
 # $$ \dot s_k(t) = -\frac{s_k(t)}{\tau_k} + \sum_i \delta(t - t_i) , $$ (eq-trace-ode)
 #
-# for each pixel, each polarity and a few time constants $\tau_k$. (The book's constants are 2.5, 5 and 10 ms; the [rates chapter](#ch-rates) says what others do.) This is a state-space model, $\dot x = A x + B u$, $y = C x + D u$ ({eq}`eq-ode` of the next chapter), with
+# for each pixel, each polarity and a few time constants $\tau_k$. (The book's constants are 2.5, 5 and 10 ms; {numref}`tbl-taus` says why.) This is a state-space model, $\dot x = A x + B u$, $y = C x + D u$ ({eq}`eq-ode` of the next chapter), with
 #
 # $$ A = \mathrm{diag}(-1/\tau_1, \dots, -1/\tau_K), \quad B = (1, \dots, 1)^\top, \quad C = I, \quad D = 0 , $$ (eq-trace-matrices)
 #
@@ -345,6 +347,28 @@ rate = len(stamps_ms) / 900
 print(
     f"{len(stamps_ms)} events; rate · τ = {rate * 10:.2f} for 10 ms, and the mean of that trace is {curves[10.0].mean():.2f}"
 )
+
+# %% [markdown]
+# How long should the longest trace last? Too long, and an object drags a trail of what it passed, in which its front is
+# hard to tell. {numref}`tbl-taus` has the answer of a detector, on the validation split of the study's set. With 40 ms boxes
+# are found, but lie badly: what is missing is missing at an IoU of 0.75. What is older than the traces is a matter of the
+# network's own state, which can choose what it keeps.
+
+# %% tags=["nbval-ignore-output"]
+#| label: tbl-taus
+#| tbl-cap: >-
+#|   Validation AP × 100 of selective S5 by the longest time constant of its traces, each the double of the one before, from 2.5 ms. One
+#|   training each of 600 steps, from `benchmarks/traces.py`; seeds of one setting differ by some AP, too ({numref}`tbl-study-spread`).
+found = json.loads((book_root() / "benchmarks" / "results" / "traces.json").read_text())["rows"]
+pd.DataFrame(
+    {
+        f"{row['taus_ms'][-1]:g} ms": {
+            "channels": row["channels"],
+            **{name: round(100 * row[name], 1) for name in ("AP", "AP_50", "AP_75")},
+        }
+        for row in found
+    }
+).T.rename_axis("longest").astype({"channels": int})
 
 # %% [markdown]
 # (sec-compare)=
