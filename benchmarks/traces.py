@@ -1,10 +1,11 @@
-"""How long traces should last: the validation AP that a detector reaches, by the longest time constant of its input.
+"""How long traces should last: what a detector reaches by the longest time constant of its input, and at which rates.
 
     python benchmarks/traces.py                          # one training for each: a quarter of an hour of a core each
     python benchmarks/traces.py --longest 10 20 --profile smoke --out results/traces.json
 
 Each is selective S5 on the study's set with the same seed and steps; its input are the traces of 2.5 ms and of each
-double of it up to the longest. The test split is not looked at. What was trained before is not trained again.
+double of it up to the longest. The validation split decides; AP at other rates, with the time scale following, is of
+the test split. What was computed before is not computed again.
 """
 
 import argparse
@@ -14,10 +15,11 @@ from typing import Any
 
 from measuring import circumstances, write_results
 
-from ssmbook.study import Workspace, get_profile
+from ssmbook.study import Arm, Workspace, get_profile, run_arms
 from ssmbook.training.run_folder import read_metrics
 
 SHORTEST_MS = 2.5
+RATES_HZ = (5.0, 10.0, 20.0, 200.0)
 
 
 def bank(longest_ms: float) -> list[float]:
@@ -28,14 +30,21 @@ def bank(longest_ms: float) -> list[float]:
     return taus
 
 
-def validation_ap(profile: str, variant: str, taus_ms: list[float], data_dir: str = "") -> dict[str, float]:
-    """AP, AP_50 and AP_75 on the validation split at the end of a training on traces of these time constants."""
+def measure(profile: str, variant: str, taus_ms: list[float], data_dir: str = "") -> dict[str, Any]:
+    """AP, AP_50 and AP_75 on the validation split at the end of a training on traces of these time constants, and
+    AP on the label frames that all rates have, by rate in Hz."""
     own = replace(
         get_profile(profile), representation="traces", representation_options={"taus_ms": taus_ms}, seeds=()
     )
-    path = Workspace(own, data_dir).train(variant, accelerator="cpu")
-    metrics = read_metrics(path.parent)
-    return {name: float(metrics[f"val/{name}"].dropna().iloc[-1]) for name in ("AP", "AP_50", "AP_75")}
+    workspace = Workspace(own, data_dir)
+    metrics = read_metrics(workspace.train(variant, accelerator="cpu").parent)
+    table = run_arms(workspace, (Arm(variant, "traces", follow=True, rates_hz=RATES_HZ),), device="cpu")
+    return {
+        "taus_ms": taus_ms,
+        "channels": 2 * len(taus_ms),
+        **{name: float(metrics[f"val/{name}"].dropna().iloc[-1]) for name in ("AP", "AP_50", "AP_75")},
+        "rates": {f"{rate:g}": ap for rate, ap in zip(table["rate_hz"], table["AP_common"], strict=True)},
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,10 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     for longest in options.longest:
-        taus = bank(longest)
-        found = validation_ap(options.profile, options.variant, taus, options.data_dir)
-        rows.append({"taus_ms": taus, "channels": 2 * len(taus), **found})
-        print(f"τ up to {longest:g} ms: validation AP {100 * found['AP']:.1f}")
+        rows.append(measure(options.profile, options.variant, bank(longest), options.data_dir))
+        print(f"τ up to {longest:g} ms: validation AP {100 * rows[-1]['AP']:.1f}")
         write_results(
             options.out,
             {**circumstances("cpu"), "profile": options.profile, "variant": options.variant, "rows": rows},

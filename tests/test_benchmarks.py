@@ -18,6 +18,7 @@ import scaling
 import scan
 import simulate
 import torch
+import traces
 from training_set import SENSOR, TRAINING, make_set
 
 from ssmbook.study import Arm, Profile, get_profile
@@ -173,6 +174,24 @@ def test_a_simulated_street_is_measured():
     assert row["rate_hz"] > 0
     assert row["lorenz"][0] == 0
     assert row["lorenz"][-1] == 1
+
+
+def test_traces_are_trained_on_and_run_at_other_rates(tmp_path, monkeypatch):
+    make_set(tmp_path).rename(tmp_path / "not_it")  # the workspace makes its own
+    training = replace(TRAINING, steps=1, validate_every=1, sampling="random")
+    monkeypatch.setattr(
+        traces,
+        "get_profile",
+        lambda name: Profile(name, SENSOR, "sim-smoke", training, (Arm("s5", "traces"),)),
+    )
+    monkeypatch.setattr(traces, "RATES_HZ", (20.0, 40.0))
+    out = tmp_path / "traces.json"
+    traces.main(["--longest", "5", "--profile", "tiny", "--data-dir", str(tmp_path), "--out", str(out)])
+    (row,) = json.loads(out.read_text())["rows"]
+    assert (row["taus_ms"], row["channels"]) == ([2.5, 5.0], 4)
+    assert 0 <= row["AP"] <= row["AP_50"]
+    assert set(row["rates"]) == {"20", "40"}
+    assert traces.bank(40) == [2.5, 5, 10, 20, 40]
 
 
 def test_scaling_gives_commands_of_the_book(tmp_path, monkeypatch):
