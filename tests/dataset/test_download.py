@@ -1,5 +1,6 @@
 """Downloads from a server on this machine that cuts connections, ignores ranges and changes its files."""
 
+import errno
 import re
 import shutil
 import tarfile
@@ -249,6 +250,19 @@ def test_no_member_leaves_its_folder(tmp_path, bad):
 def test_a_damaged_archive_is_named(tmp_path, content):
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.tar: is damaged or no tar"):
+        unpack(tmp_path / "a.tar", tmp_path / "contents", progress=False)
+    assert names(tmp_path) == ["a.tar"]
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a.tar").write_bytes(tar_of({"a": b"x"}))
+    monkeypatch.setattr(tarfile.TarFile, "extract", full)
+    with pytest.raises(
+        InputError, match=r"contents: cannot be written \(No space left on device\); make room"
+    ):
         unpack(tmp_path / "a.tar", tmp_path / "contents", progress=False)
     assert names(tmp_path) == ["a.tar"]
 
