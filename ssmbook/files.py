@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import glob
+import io
 import json
 import os
 import platform
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -124,11 +126,65 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename not in (None, str(temporary)):  # of another file, which the block reads
             raise
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); make room, or give a folder that can be written"
-        ) from None
+        raise unwritable(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to fill that appears under its name when the block ends, and not at all when the block raises.
+
+    Raises:
+        InputError: there is one that holds something, or the system refuses to write.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: is there already; give the name of a new folder")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}@{platform.node()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        os.replace(temporary, folder)
+    except OSError as error:
+        if not str(error.filename or temporary).startswith(str(temporary)):  # of a file that the block reads
+            raise
+        raise unwritable(folder, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class DiskUnderHdf5(io.FileIO):
+    """The file for an ``h5py.File`` to write, which records the first OSError of a write; ``check`` raises it again.
+
+    HDF5 that meets a full disk cannot close its file, and takes the process with it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path, "w+")
+        self._refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self._refusal is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._refusal = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._refusal = self._refusal or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first refusal."""
+        if self._refusal is not None:
+            raise self._refusal
 
 
 def _left_by_the_dead(path: Path) -> list[Path]:
@@ -181,11 +237,12 @@ def lock(
             tell(f"{folder}: {_holder(path)}; waiting for it")
             held.acquire()
     except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror}); give a folder that can be written"
-        ) from None
+        raise unwritable(folder, error) from None
     try:
-        path.write_text(f"process {os.getpid()} on {platform.node()} {work}")
+        try:
+            path.write_text(f"process {os.getpid()} on {platform.node()} {work}")
+        except OSError as error:  # a full disk
+            raise unwritable(folder, error) from None
         yield
     finally:
         with suppress(
@@ -193,6 +250,12 @@ def lock(
         ):  # who waits for the removed file tries again; some systems refuse to remove it
             path.unlink()
         held.release()
+
+
+def unwritable(path: str | os.PathLike[str], error: OSError) -> InputError:
+    """What the system refuses to write, as an error that names the path."""
+    why = error.strerror or error
+    return InputError(f"{path}: cannot be written ({why}); make room, or give a folder that can be written")
 
 
 def _holder(path: Path) -> str:

@@ -2,6 +2,8 @@
 
     python -m tests.kills train --workers 0 --moments 100
     python -m tests.kills preprocess --workers 2 --moments 100
+    python -m tests.kills download --moments 100       # a set from a slow server of this machine, then unpacked
+    python -m tests.kills sweep --moments 20           # simulates, preprocesses, trains and evaluates a model
 
 Each work is first run whole in a process of its own. Then, again and again, such a process is killed (SIGKILL) at a
 random moment of that time, and the work is run to its end. Compared are the files that do not hold times of day or
@@ -14,22 +16,26 @@ import argparse
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 PATIENCE_S = 10  # in which the processes of a killed one must end
-SPEEDS = {"metrics.csv", "provenance.json"}  # hold times; pictures show speeds
-FINISHED = {"train": "model.ckpt", "preprocess": "event_representations_v2"}
+#: Files that hold times of day or speeds.
+TIMES = re.compile(r"(.*/)?metrics\.csv|.*provenance\.json|.*\.png|.*/(rates|sweep)/\w+\.json")
 
 
 @dataclass
@@ -71,17 +77,93 @@ def train_again(source: Path, out: Path, workers: int) -> None:
     train(model, data, out, sensor=SENSOR, training=training, accelerator="cpu")
 
 
-WORKS: dict[str, Callable[[Path, Path, int], None]] = {"preprocess": preprocess_again, "train": train_again}
+def download_again(source: Path, out: Path, workers: int) -> None:
+    from ssmbook.dataset import published
+    from ssmbook.dataset.download import Source
+
+    url, crc32 = (source / "server").read_text().split()
+    published.PREPROCESSED["gen1"] = Source(url, int(crc32))
+    published.download_set("gen1", out, progress=False)
+
+
+def sweep_again(source: Path, out: Path, workers: int) -> None:
+    from ssmbook.study import Workspace, run_arms
+
+    out.mkdir(exist_ok=True)
+    (out / "myst.yml").touch()  # the book's folder, where the tables go
+    os.chdir(out)
+    run_arms(Workspace(str(source / "one.yaml"), workers=1), progress=False, workers=workers)
+
+
+@contextmanager
+def _set(source: Path, found: Outcome) -> Iterator[None]:
+    from training_set import make_set
+
+    _wait(_start(lambda: make_set(source, train=4)), found, "the set")
+    yield
+
+
+@contextmanager
+def _server(source: Path, found: Outcome) -> Iterator[None]:
+    """A process that serves an archive, a tenth of it every 20 ms."""
+    from download_server import Server, tar_of
+
+    server, rng = Server(), random.Random(0)
+    server.pause_s = 0.02
+    names = [f"gen1/{split}/{number}/x" for split in ("train", "val", "test") for number in range(40)]
+    content = tar_of({name: rng.randbytes(10_000) for name in names})
+    address = server.source("gen1.tar", content)
+    source.mkdir()
+    (source / "server").write_text(f"{address.url} {zlib.crc32(content)}")
+    child = _start(server.serve_forever)
+    server.server_close()
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@contextmanager
+def _profile(source: Path, found: Outcome) -> Iterator[None]:
+    source.mkdir()
+    (source / "one.yaml").write_text(
+        "base: smoke\n"
+        "training: {steps: 2, sequence_length: 3, validate_every: 2}\n"
+        "arms: [{variant: s5, mode: sliding, follow: true, rates_hz: [20, 40]}]\n"
+    )
+    yield
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is killed: ``call(source, out, workers)``, with what ``source`` must hold for as long as it is done.
+
+    ``finished``: the paths, below ``out``, of what need not be made again.
+    """
+
+    call: Callable[[Path, Path, int], None]
+    source: Callable[[Path, Outcome], Any]
+    finished: re.Pattern[str]
+
+
+WORKS = {
+    "preprocess": Work(preprocess_again, _set, re.compile(r".*/event_representations_v2/.*")),
+    "train": Work(train_again, _set, re.compile(r"model\.ckpt")),
+    "download": Work(download_again, _server, re.compile(r"(train|val|test)/.*")),
+    "sweep": Work(
+        sweep_again,
+        _profile,
+        re.compile(r".*/(raw/.*_td\.dat|event_representations_v2/.*|model\.ckpt|rates/\w+\.json)"),
+    ),
+}
 
 
 def kills(work: str, workers: int, moments: int, seed: int = 0) -> Outcome:
     """Kill a work at so many random moments, and finish it each time."""
-    from training_set import make_set
-
-    call, rng, found = WORKS[work], random.Random(f"{work} {workers} {seed}"), Outcome(work, workers)
-    with tempfile.TemporaryDirectory() as folder:
+    call, rng, found = WORKS[work].call, random.Random(f"{work} {workers} {seed}"), Outcome(work, workers)
+    with tempfile.TemporaryDirectory() as folder, WORKS[work].source(Path(folder) / "source", found):
         source, out = Path(folder) / "source", Path(folder) / "out"
-        _wait(_start(lambda: make_set(source, train=4)), found, "the set")
         start = time.monotonic()
         _wait(_start(lambda: call(source, out, workers)), found, "the whole run")
         length, right = time.monotonic() - start, _contents(out)
@@ -138,14 +220,14 @@ def _killed(child: int, after: float, out: Path, found: Outcome) -> dict[str, fl
     alive = psutil.wait_procs(helpers, PATIENCE_S)[1]
     if alive:
         found.faults.append(f"after {after:.2f} s: {len(alive)} processes are left")
-    times = {name: (out / name).stat().st_mtime_ns for name in _contents(out) if _is_finished(out, name)}
+    finished = WORKS[found.work].finished
+    times = {name: _made(out / name) for name in _contents(out) if finished.fullmatch(name)}
     return {**times, **({"": 1} if ended else {})}
 
 
-def _is_finished(out: Path, name: str) -> bool:
-    """Whether a file is of something that need not be made again: a trained model, a sequence."""
-    parts = Path(name).parts
-    return name == FINISHED["train"] or (FINISHED["preprocess"] in parts and not name.endswith(".tmp"))
+def _made(path: Path) -> int:
+    """When a file was made; that it was changed is the time which an archive states."""
+    return path.stat().st_ctime_ns
 
 
 def _contents(out: Path) -> dict[str, str]:
@@ -166,16 +248,16 @@ def _compare(
     if right.keys() != now.keys():
         found.faults.append(f"{when}: files {sorted(right.keys() ^ now.keys())[:3]} are missing or left")
     for name in right.keys() & now.keys():
-        if Path(name).name not in SPEEDS and not name.endswith(".png") and right[name] != now[name]:
+        if not TIMES.fullmatch(name) and right[name] != now[name]:
             found.faults.append(f"{when}: {name} differs")
-    again = [name for name, made in done.items() if name in now and (out / name).stat().st_mtime_ns != made]
+    again = [name for name, made in done.items() if name in now and _made(out / name) != made]
     if again:
         found.faults.append(f"{when}: {again[0]} was made again")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
-    parser.add_argument("work", choices=WORKS)
+    parser.add_argument("works", choices=WORKS, nargs="+", metavar="work", help=", ".join(WORKS))
     parser.add_argument("--workers", type=int, default=0, help="of the work (default: 0)")
     parser.add_argument("--moments", type=int, default=20, help="kills (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
@@ -183,15 +265,21 @@ def main() -> int:
     # Imported once, for all children.
     import training_set  # noqa: F401
 
+    import ssmbook.study
     import ssmbook.training.run  # noqa: F401
 
-    workers = max(options.workers, int(options.work == "preprocess"))  # with 1 it works in this process
-    found = kills(options.work, workers, options.moments, options.seed)
     print("| work | kills | before its end | faults | s |\n|---|---|---|---|---|")
-    print(found.row())
-    for fault in found.faults[:10]:
-        print(f"    {fault}", file=sys.stderr)
-    return 1 if found.faults else 0
+    failed = False
+    for work in options.works:
+        workers = max(
+            options.workers, int(work in ("preprocess", "sweep"))
+        )  # with 1 they work in this process
+        found = kills(work, workers, options.moments, options.seed)
+        print(found.row(), flush=True)
+        for fault in found.faults[:10]:
+            print(f"    {fault}", file=sys.stderr)
+        failed = failed or bool(found.faults)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

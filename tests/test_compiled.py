@@ -1,6 +1,7 @@
 """A package that is installed read-only, without a home to write to, imports and runs."""
 
 import ctypes
+import errno
 import os
 import shutil
 import stat
@@ -10,6 +11,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from numba.core.caching import IndexDataCacheFile
+
+from ssmbook.compiled import njit
 
 PACKAGE = Path(__file__).parents[1] / "ssmbook"
 PROBE = """
@@ -72,3 +76,11 @@ def test_a_package_that_cannot_be_written_runs(library):
 @pytest.mark.skipif(sys.platform != "linux", reason="as above")
 def test_what_can_be_written_keeps_what_was_compiled(library):
     assert run(library) == str(library / "ssmbook" / "__pycache__")
+
+
+def test_a_full_disk_keeps_nothing_and_runs(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(IndexDataCacheFile, "save", full)
+    assert njit()(lambda x: 2 * x)(21) == 42

@@ -1,5 +1,6 @@
 """Files appear whole or not at all, folders are held by one process at a time, and the dead leave nothing."""
 
+import errno
 import os
 import pickle
 import resource
@@ -8,11 +9,12 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from ssmbook.errors import InputError, one_line, shown
-from ssmbook.files import atomic_write, existing_folder, lock, read_json, write_json
+from ssmbook.files import atomic_folder, atomic_write, existing_folder, lock, read_json, write_json
 
 
 def names(folder):
@@ -147,10 +149,36 @@ def test_no_two_are_inside_at_once(tmp_path):
     assert (tmp_path / "count").read_text() == "45"
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("a file")
     with pytest.raises(InputError, match="a/b: cannot be written"), lock(tmp_path / "a" / "b", "tests"):
         pass
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match=r"b: cannot be written .* make room"), lock(tmp_path / "b", "tests"):
+        pass
+    monkeypatch.undo()
+    with lock(tmp_path / "b", "tests", wait=False):
+        pass
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    def fill(refusal=None):
+        with atomic_folder(tmp_path / "b") as folder:
+            (folder / "x").touch()
+            if refusal:
+                raise refusal
+
+    with pytest.raises(InputError, match="b: cannot be written"):
+        fill(OSError(errno.ENOSPC, "No space left on device"))
+    assert names(tmp_path) == []
+    fill()
+    assert names(tmp_path / "b") == ["x"]
+    with pytest.raises(InputError, match="is there already"):
+        fill()
 
 
 # Messages

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from ssmbook.cli import chapters, data, detect, live, play, recordings, simulate, site, sweep, training, view
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, one_line
 
 EXIT_CODES = """exit codes: 0 done; 1 an input that cannot be used, one line on stderr says why, or a part that failed;
 2 a wrong command line; 130 interrupted."""
+
+_NO_MEMORY = ("can't allocate memory", "out of memory")  # PyTorch's words, in a RuntimeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except (InputError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"ssmbook: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _NO_MEMORY):
+            raise
+        print(
+            f"ssmbook: there is not enough memory ({one_line(str(error).strip(), 200) or 'none is left'}); use smaller "
+            "batches, shorter windows or fewer workers; what was written before is whole",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("ssmbook: interrupted; the same command goes on from here", file=sys.stderr)

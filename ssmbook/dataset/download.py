@@ -8,6 +8,7 @@ unpacked into a folder of its own, which gets its name when all is there.
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from ssmbook.errors import InputError, shown
-from ssmbook.files import atomic_write, lock
+from ssmbook.files import atomic_write, lock, unwritable
 from ssmbook.progress import progress_bar
 
 ATTEMPTS = 6  # in a row that bring not one byte, then it is given up
@@ -295,10 +296,12 @@ def unpack(archive: Path, folder: Path, only: set[str] | None = None, progress: 
                 _unpack_member(tar, member, staging, only)
                 bar.update(member.size)
         os.replace(staging, folder)
-    except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{archive}: is damaged or no tar ({error}); fetch it again") from error
+    except OSError as error:
+        raise unwritable(folder, error) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -15,7 +15,6 @@ F label frames, T windows. It is the layout of the published preprocessed sets, 
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import shutil
@@ -24,7 +23,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -35,7 +33,7 @@ from ssmbook.dataset.labels import LabelPlan, crop_boxes
 from ssmbook.errors import InputError, one_line
 from ssmbook.events.arrays import load_arrays
 from ssmbook.events.boxes import BOX_DTYPE, boxes_of
-from ssmbook.files import existing_folder
+from ssmbook.files import DiskUnderHdf5, existing_folder
 
 LABELS = "labels_v2"
 REPRESENTATIONS = "event_representations_v2"
@@ -77,7 +75,7 @@ def sequence_writer(
     try:
         with _refusals_named(folder):
             representation = _write_labels(partial, name, plan)
-            disk = _Disk(representation / FRAMES[halved])
+            disk = DiskUnderHdf5(representation / FRAMES[halved])
         with disk, h5py.File(disk, "w") as file:
             data = file.create_dataset("data", (count, *shape), dtype, chunks=(1, *shape), **COMPRESSION)
 
@@ -96,39 +94,6 @@ def sequence_writer(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-class _Disk(io.FileIO):
-    """A file under HDF5 that records the first OSError of a write; ``check`` raises it again.
-
-    HDF5 that meets a full disk cannot close its file, and takes the process with it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "w+")
-        self._refusal: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        try:
-            while self._refusal is None and len(rest):
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self._refusal = error
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self._refusal = self._refusal or error
-            return size or 0
-
-    def check(self) -> None:
-        """Raise the first refusal."""
-        if self._refusal is not None:
-            raise self._refusal
 
 
 def write_sequence(

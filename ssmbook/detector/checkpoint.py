@@ -61,8 +61,9 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
     try:
         with atomic_write(path) as file:
             torch.save(content, file)
-    except RuntimeError as error:  # PyTorch's writer makes a full disk one
-        words = str(error).splitlines()[0]
+    except RuntimeError as error:  # PyTorch's writer raises one over the system's refusal
+        refusal = error.__context__
+        words = refusal.strerror if isinstance(refusal, OSError) else str(error).splitlines()[0]
         raise InputError(
             f"{path}: cannot be written ({words}); make room or give another folder, and start again: what was "
             "written before is whole"

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import shutil
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +29,7 @@ from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, clean_boxes
 from ssmbook.events.box_formats import coco_annotation
 from ssmbook.events.boxes import CSV_HEADER, csv_lines
-from ssmbook.files import atomic_write
+from ssmbook.files import atomic_folder, atomic_write
 
 if TYPE_CHECKING:
     from ssmbook.live.stream import Show  # which imports torch
@@ -144,26 +142,14 @@ def yolo_output(
     Raises:
         InputError: the folder holds something already, or cannot be written.
     """
-    folder = Path(folder)
     height, width = frame_hw
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: is there already; give the name of a new folder")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}@{platform.node()}.tmp")
-    try:
-        temporary.mkdir()
-        (temporary / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+    with atomic_folder(folder) as filled:
+        (filled / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
 
         def write(frame: np.ndarray, t_us: int, boxes: np.ndarray) -> None:
-            (temporary / f"{t_us:012d}us.txt").write_text(_yolo_lines(boxes, height, width))
+            (filled / f"{t_us:012d}us.txt").write_text(_yolo_lines(boxes, height, width))
 
         yield write
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}); make room, or give a folder that can be written"
-        ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _yolo_lines(boxes: np.ndarray, height: int, width: int) -> str:

@@ -26,6 +26,7 @@ from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import to_boxes
 from ssmbook.events import Events, Recording, Representation
 from ssmbook.events.formats.checks import LATE_US, running_maximum
+from ssmbook.events.formats.checks import LONGEST_GAP_US as LONGEST_OF_A_FILE_US
 from ssmbook.live.camera import as_events
 from ssmbook.live.step import NetworkStep
 from ssmbook.live.tracks import Tracker
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ssmbook.live.runtimes import Step
 
 PIECE = 1 << 16  # events of a recording that are pushed at once
-LONGEST_GAP_US = 60_000_000  # a jump of the stamps by more is taken for a fault, not for a quiet minute
+LONGEST_GAP_US = 60_000_000  # a live jump of the stamps by more is taken for a fault, not for a quiet minute
 MAX_HELD = 1 << 25  # events, about 450 MB: more in a window come from a clock that stands still
 
 
@@ -68,6 +69,7 @@ class EventWindows:
         self._clock: int | None = None  # the latest stamp so far
         self._kept: list[Events] = []
         self.stale = 0  # events that came too late to count, and were dropped
+        self.longest_gap_us = LONGEST_GAP_US
 
     @property
     def next_end_us(self) -> int | None:
@@ -105,16 +107,22 @@ class EventWindows:
         latest = [int(events.t[-1])] if len(events) else []
         latest += [] if now_us is None else [int(now_us)]
         seen = self._first if self._clock is None else self._clock
-        if seen is not None and latest and max(latest) - seen > LONGEST_GAP_US:
-            raise InputError(
-                f"the stamps jump from {seen} to {max(latest)} µs; reset the stream where a recording begins"
-            )
+        if seen is not None and latest and max(latest) - seen > self.longest_gap_us:
+            self._check_gaps(np.array([seen, *events.t, *latest]))
         self.stale += count - len(events)
         self.begin(events)
         if latest:
             self._clock = max([*latest, self._clock or 0])
         self._hold(events)
         return self._complete(-1 if now_us is None else int(now_us))
+
+    def _check_gaps(self, stamps: np.ndarray) -> None:
+        """Refuse a jump between two stamps [N]; many events may cover a long time without one."""
+        i = int(np.argmax(np.diff(stamps)))
+        if stamps[i + 1] - stamps[i] > self.longest_gap_us:
+            raise InputError(
+                f"the stamps jump from {stamps[i]} to {stamps[i + 1]} µs; reset the stream where a recording begins"
+            )
 
     def begin(self, events: Events) -> None:
         """Let the first window begin at the first of these events, unless it has begun."""
@@ -390,6 +398,7 @@ def detect_recording(
         InputError: there is no whole window in the recording or its part.
     """
     count = 0
+    stream.windows.longest_gap_us = LONGEST_OF_A_FILE_US
     with progress_bar(desc="detect", unit="window", show=progress, leave=False) as bar:
         for events, now_us in _pieces(recording, start_us, stop_us):
             for end, frame in stream.frames(events, now_us):

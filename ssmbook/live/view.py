@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import platform
-import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +22,7 @@ from ssmbook.errors import InputError
 from ssmbook.events import Events, Recording, read_boxes
 from ssmbook.events.box_folders import is_voc, voc_boxes, yolo_boxes
 from ssmbook.events.box_formats import coco_boxes
-from ssmbook.files import atomic_write
+from ssmbook.files import atomic_folder, atomic_write
 from ssmbook.live.drawing import GroundTruth, draw_window
 from ssmbook.live.html import page_text
 from ssmbook.live.video import box_video
@@ -98,11 +96,7 @@ class View:
             with atomic_write(out) as file:
                 self._draw(counts, end).save(file, "png")
             return 1
-        if out.exists():
-            raise InputError(f"{out}: is there already; give the name of a new folder")
-        temporary = out.with_name(f".{out.name}.{os.getpid()}@{platform.node()}.tmp")
-        temporary.mkdir()
-        try:
+        with atomic_folder(out) as folder:
             for k, (end, counts) in enumerate(
                 progress_bar(self.windows(), desc="view", unit="window", leave=False)
             ):
@@ -110,10 +104,7 @@ class View:
                     raise InputError(
                         f"{out}: more than {limit:,} windows; give longer ones, or --start and --stop"
                     )
-                self._draw(counts, end).save(temporary / f"{end:012d}us.png")
-            os.replace(temporary, out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+                self._draw(counts, end).save(folder / f"{end:012d}us.png")
         return k + 1
 
     def _draw(self, counts: np.ndarray, end_us: int) -> Image.Image:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from training_set import make_set
 
-from ssmbook.cli import main, make_parser
+from ssmbook.cli import main, make_parser, recordings
 from ssmbook.detector import save_checkpoint
 from ssmbook.events import BOX_DTYPE, Events, write_boxes
 from ssmbook.events.formats.writers import write_events
@@ -208,3 +208,18 @@ def test_the_shell_completes_commands_and_options(tmp_path):
         )
         assert run.returncode == 0, run.stderr
         assert wanted in (tmp_path / "completions").read_text()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 7 bytes\nC++")],
+)
+def test_memory_that_is_used_up_is_one_line(error, monkeypatch, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(recordings, "_info", fail)
+    assert main(["info", "a.raw"]) == 1
+    assert re.fullmatch(
+        r"ssmbook: there is not enough memory \(.*\); use smaller .*\n", capsys.readouterr().err
+    )

@@ -1,7 +1,6 @@
 """Downloads from a server on this machine that cuts connections, ignores ranges and changes its files."""
 
-import http.server
-import io
+import errno
 import re
 import shutil
 import tarfile
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from download_server import Server, tar_of
 
 from ssmbook.cli import main
 from ssmbook.dataset import download, published
@@ -20,75 +20,6 @@ from ssmbook.dataset.published import download_checkpoints, download_set
 from ssmbook.errors import InputError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves ``files`` (path → bytes); says what was asked of it.
-
-    cut: how many bytes an answer has before its connection breaks; None: it does not.
-    cuts: how many answers are cut; then they are whole.
-    """
-
-    ranges, date, etag = True, None, True
-    cut, cuts = None, 10**9
-    odd = None  # (status, headers) of every answer to a GET instead
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.asked = {}, []
-
-    def source(self, name, content, crc32=None):
-        self.files[f"/{name}"] = content
-        return Source(f"http://127.0.0.1:{self.server_port}/{name}", crc32)
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_HEAD(self):
-        self.answer(False)
-
-    def do_GET(self):
-        self.answer(True)
-
-    def answer(self, with_body):
-        server, wanted = self.server, self.headers.get("Range")
-        if server.odd is not None:
-            status, headers = server.odd
-            self.send_response(status)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if with_body and status != 204:
-                self.wfile.write(b"odd")
-            return
-        content = server.files.get(self.path)
-        if content is None:
-            self.send_error(404)
-            return
-        validator = server.date or f'"{zlib.crc32(content):08x}"'
-        start = 0
-        if wanted and server.ranges and self.headers.get("If-Range") in (None, validator):
-            start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
-            if start >= len(content):
-                self.send_error(416)
-                return
-        if with_body:
-            server.asked.append(start)
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        if server.etag:
-            self.send_header("Last-Modified" if server.date else "ETag", validator)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        if with_body:
-            body = content[start:]
-            if server.cut is not None and server.cuts > 0:
-                server.cuts -= 1
-                body = body[: server.cut]
-            self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture
@@ -295,22 +226,6 @@ def test_two_runs_fetch_one_after_the_other(server, tmp_path):
 # Archives
 
 
-def tar_of(members):
-    """A tar from name → bytes, or a TarInfo's changes."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            if isinstance(content, bytes):
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-            else:
-                for key, value in content.items():
-                    setattr(info, key, value)
-                tar.addfile(info)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     "bad",
     [
@@ -335,6 +250,19 @@ def test_no_member_leaves_its_folder(tmp_path, bad):
 def test_a_damaged_archive_is_named(tmp_path, content):
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.tar: is damaged or no tar"):
+        unpack(tmp_path / "a.tar", tmp_path / "contents", progress=False)
+    assert names(tmp_path) == ["a.tar"]
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a.tar").write_bytes(tar_of({"a": b"x"}))
+    monkeypatch.setattr(tarfile.TarFile, "extract", full)
+    with pytest.raises(
+        InputError, match=r"contents: cannot be written \(No space left on device\); make room"
+    ):
         unpack(tmp_path / "a.tar", tmp_path / "contents", progress=False)
     assert names(tmp_path) == ["a.tar"]
 

@@ -1,5 +1,7 @@
 """What is written is read back as it was, by us and by other decoders."""
 
+import resource
+
 import evt3
 import faery
 import h5py
@@ -79,6 +81,18 @@ def test_nothing_is_left_where_it_fails(format, tmp_path):
     bad = Events([5, 6], [1, WIDTH], [1, 1], [0, 1])
     with pytest.raises(InputError, match=rf"event 3 has x = {WIDTH}"):
         write_events(tmp_path / "a", [events_of([0, 0]), bad], WIDTH, HEIGHT, format)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", WRITTEN)
+def test_a_full_disk_is_named(format, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # met by a write as a full disk is
+    try:
+        with pytest.raises(InputError, match=r"out: cannot be written \(File too large\); make room"):
+            write_events(tmp_path / "out", [events_of(steps_of(20_000))], WIDTH, HEIGHT, format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
 
 

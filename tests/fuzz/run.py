@@ -19,7 +19,7 @@ from ssmbook.events import Events, open_events
 SECONDS, MEMORY = 10, 1 << 30  # for an input
 # The rosbags package reserves, but does not fill, up to the 4 GiB that a forged length can say.
 RESERVED = {"rosbag1": 5 << 30}
-_BATCH = 500
+_BATCH = 2000
 # Thousands of short-lived files need no disk.
 _MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 

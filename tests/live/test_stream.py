@@ -9,8 +9,8 @@ import torch
 from ssmbook.dataset import EvaluationStreams, Sensor, find_sequences, preprocess, window_and_stride
 from ssmbook.errors import InputError
 from ssmbook.evaluation import evaluate
-from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram
-from ssmbook.live import StreamingDetector
+from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram, open_events
+from ssmbook.live import StreamingDetector, detect_recording
 from ssmbook.live.folding import fold
 from ssmbook.live.step import tensors_of
 from ssmbook.live.stream import EventWindows
@@ -335,6 +335,28 @@ def test_bad_input_is_named_and_changes_nothing():
             StreamingDetector(model_of(), SENSOR, **options)
     with pytest.raises(InputError, match="do not fit"):
         StreamingDetector(model_of(), Sensor.simulated(65, 64))
+
+
+def test_a_long_time_of_few_events_is_no_jump():
+    windows = EventWindows(50_000, 50_000)
+
+    def at(*stamps):
+        return Events(np.array(stamps), *(np.zeros(len(stamps), int),) * 3)
+
+    assert list(windows.push(at(0))) == []
+    assert len(list(windows.push(at(*range(0, 180_000_000, 1_000_000))))) == 3579
+    with pytest.raises(InputError, match="jump from 180000000 to 250000000 µs"):
+        windows.push(at(180_000_000, 250_000_000))
+
+
+def test_a_recording_may_be_quiet_for_longer_than_a_live_stream(tmp_path):
+    t = np.array([0, 10, 120_000_000, 120_000_010])
+    with DatWriter(tmp_path / "a.dat", SIZE, SIZE) as file:
+        file.write(Events(t, *(np.ones(4, int),) * 3))
+    stream = StreamingDetector(model_of(), SENSOR, rate_hz=1)
+    with open_events(tmp_path / "a.dat") as recording:
+        found = list(detect_recording(stream, recording, progress=False))
+    assert len(found) == 120
 
 
 def test_nan_is_named_with_its_window():

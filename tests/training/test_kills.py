@@ -12,10 +12,9 @@ from ssmbook.training.run_folder import BEST, LAST, MODEL
 from tests.kills import train_again
 
 
-@pytest.mark.parametrize("work", ["preprocess", "train"])
-def test_kills_at_random_moments(work):
+def test_kills_at_random_moments():
     """In a process of its own: children are forked from it, which only one without threads may do."""
-    command = [sys.executable, "-m", "tests.kills", work, "--moments", "2"]
+    command = [sys.executable, "-m", "tests.kills", "preprocess", "train", "download", "--moments", "2"]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
 

@@ -258,13 +258,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(data_dir, tmp_path, mo
     model = Detector(**PRESETS["sim-smoke"])
     path = tmp_path / "last.ckpt"
     save_checkpoint(path, model)
-    before = path.read_bytes()
-
-    def full(content, file):
-        file.write(b"part")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
+    before, save = path.read_bytes(), torch.save
+    full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115 (closed with the process)
+    monkeypatch.setattr(torch, "save", lambda content, file: save(content, full))
     with pytest.raises(InputError, match=r"last\.ckpt: cannot be written \(No space left on device\)"):
         save_checkpoint(path, model)
     assert path.read_bytes() == before

@@ -16,7 +16,7 @@ from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 from ssmbook.events.formats.dat import DatWriter
-from ssmbook.files import atomic_write
+from ssmbook.files import DiskUnderHdf5, atomic_write
 
 _FIELDS = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
 _CHUNK = 1 << 17  # events in a chunk of HDF5
@@ -167,7 +167,7 @@ def _encode_evt3(t, x, y, p, state, words):
 
 def _write_hdf5(path: Path, blocks: Iterable[Events], width: int, height: int) -> None:
     filters = hdf5plugin.Blosc(cname="zstd", shuffle=hdf5plugin.Blosc.SHUFFLE)
-    with atomic_write(path) as raw, h5py.File(raw.name, "w") as file:
+    with atomic_write(path) as raw, DiskUnderHdf5(raw.name) as disk, h5py.File(disk, "w") as file:
         for name, dtype in (("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")):
             file.create_dataset(
                 f"events/{name}",
@@ -185,7 +185,10 @@ def _write_hdf5(path: Path, blocks: Iterable[Events], width: int, height: int) -
                 column = file[f"events/{name}"]
                 column.resize(n + len(block), 0)
                 column[n:] = getattr(block, name)
+            disk.check()
             n += len(block)
+        file.flush()
+        disk.check()
 
 
 def _write_npy(path: Path, blocks: Iterable[Events], width: int, height: int) -> None:
