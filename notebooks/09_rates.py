@@ -35,6 +35,7 @@ workers: int = 1  # processes that train and evaluate, a model each at a time
 logger: str = "csv"  # where the metrics of training runs go besides metrics.csv: tensorboard or wandb
 
 # %% tags=["hide-input"]
+import json
 import math
 
 import pandas as pd
@@ -44,6 +45,7 @@ from ssmbook.dataset import window_and_stride
 from ssmbook.drawings import study as drawn
 from ssmbook.study import QUOTED_RATES, Workspace, answers, pivot, read_arms, run_arms, write_table
 from ssmbook.study.questions import CAUSES, ask, collect_answers
+from ssmbook.study.workspace import book_root
 
 plots.style()
 pd.options.display.max_rows = 100
@@ -409,9 +411,8 @@ for rate in (5.0, 10.0, 20.0, 40.0, 200.0):
 pd.DataFrame(rows).T.astype({"modes beyond half a turn": int, "of": int})
 
 # %% [markdown]
-# Traces lack the first of these problems: they have no window, and hold each event whenever they are read. (A longer
-# window would see everything, too, but would be another picture than in training.) Selective S5 trained on traces therefore tells
-# how much of the loss is the first problem, for the other three stay.
+# Traces have no window: how long an event is seen is a matter of their longest time constant. {numref}`tbl-slower-traces` has
+# selective S5 trained on traces of four lengths, and therefore tells how much of the loss is the first problem, for the other three stay.
 
 # %%
 #| label: tbl-slower-inputs
@@ -423,9 +424,18 @@ selective = rates[
 ]
 answers.printed(answers.changes(selective))
 
+# %% tags=["nbval-ignore-output"]
+#| label: tbl-slower-traces
+#| tbl-cap: >-
+#|   The same with traces by their longest time constant, one seed each; from `benchmarks/traces.py`.
+found = json.loads((book_root() / "benchmarks" / "results" / "traces.json").read_text())["rows"]
+rows = {f"to {row['taus_ms'][-1]:g} ms": 100 * pd.Series(row["rates"]) for row in found}
+by_length = pd.DataFrame(rows).T
+changes = by_length.drop(columns="20").sub(by_length["20"], axis=0).add_prefix("Δ ").add_suffix(" Hz")
+pd.concat([by_length["20"].rename("20 Hz"), changes], axis=1).round(1).rename_axis("traces")
+
 # %% [markdown]
-# With traces little is lost at 5 and at 10 Hz: what the windows lose there is mostly what none of them saw. The first column has the
-# price: on this set, in the one seed that was run, the detector on traces is the weaker one at every rate.
+# PROSE
 #
 # (sec-higher)=
 # ## What a higher rate is for
