@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+def is_first() -> bool:
+    """Whether this process is the first, or the only one, of those that train together; their launcher numbers them."""
+    numbers = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return next((number for number in numbers if number is not None), "0") == "0"
+
+
 class ProcessEnded(Exception):
     """The worker process ended before its call did."""
 

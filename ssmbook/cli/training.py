@@ -13,6 +13,7 @@ from ssmbook.cli.values import check_paths, listed, print_facts
 from ssmbook.detector.recurrences.registry import RECURRENCES
 from ssmbook.errors import InputError
 from ssmbook.events.representations import REPRESENTATIONS, get_representation
+from ssmbook.processes import is_first
 
 if TYPE_CHECKING:
     from ssmbook.training.settings import Training
@@ -156,8 +157,6 @@ def _train(options: argparse.Namespace) -> None:
     if options.freeze and not options.init:
         raise InputError("--freeze needs --init CKPT: a backbone that has learnt nothing is of no use")
 
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
-
     from ssmbook.dataset import describe, find_sequences
     from ssmbook.study.checkpoints import check_counted
     from ssmbook.study.workspace import Workspace
@@ -177,7 +176,7 @@ def _train(options: argparse.Namespace) -> None:
     if options.extend:
         existing_run(workspace.folder / "runs" / name)
     sets = workspace.preprocessed()
-    if not getattr(rank_zero_only, "rank", 0):
+    if is_first():
         print(f"{sets / 'train'}: {describe(find_sequences(sets / 'train'))}", file=sys.stderr)
         check_counted(find_sequences(sets / "val"), sets / "val", workspace.sensor)
     path = workspace.train(
@@ -189,7 +188,7 @@ def _train(options: argparse.Namespace) -> None:
         name,
         "extend" if options.extend else "refuse" if options.name else "aside",
     )
-    if getattr(rank_zero_only, "rank", 0):
+    if not is_first():
         return
     run = describe_run(path.parent)
     print_facts(options.json, {"checkpoint": str(path), **(run.row() if run else {})}, str(path))

@@ -25,12 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from ssmbook.dataset import (
     Batch,
     EvaluationStreams,
-    EventDataModule,
     Sensor,
     find_sequences,
     get_sensor,
@@ -42,16 +40,18 @@ from ssmbook.errors import InputError
 from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
 from ssmbook.files import existing_folder
+from ssmbook.processes import is_first
 from ssmbook.progress import tell
 from ssmbook.study.arms import Profile
 from ssmbook.study.profiles import get_profile
 from ssmbook.training.loggers import check_logger
-from ssmbook.training.run import train
 from ssmbook.training.run_folder import Older
 from ssmbook.training.settings import Training
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from ssmbook.dataset import EventDataModule
 
 SPLITS = ("train", "val", "test")
 
@@ -72,7 +72,7 @@ def _in_name(value: Any) -> str:
 @functools.cache
 def _tell_place(folder: Path, tables: Path, figures: Path) -> None:
     """Once in a process, and by one of those that train together."""
-    if not getattr(rank_zero_only, "rank", 0):
+    if is_first():
         tell(f"data and runs: {folder}\ntables: {tables}\nfigures: {figures}")
 
 
@@ -194,7 +194,7 @@ class Workspace:
             if (folder := self._set_folder(window_ms, stride_ms)) != self.folder
         }
         # Of several processes the first makes them; the others wait for it before they train.
-        if sets and not getattr(rank_zero_only, "rank", 0):
+        if sets and is_first():
             self._preprocess(sets, splits, client)
 
     def _preprocess(self, sets: dict[Path, dict], splits: tuple[str, ...], client: Client | None) -> None:
@@ -237,6 +237,8 @@ class Workspace:
 
     def data_module(self, processes: int = 1) -> EventDataModule:
         """The set that the profile trains and validates on, as the batches of one of some processes."""
+        from ssmbook.dataset import EventDataModule  # with Lightning, which takes long to import
+
         settings = self.profile.training
         parts = processes * settings.accumulate
         if settings.batch_size % parts:
@@ -316,6 +318,8 @@ class Workspace:
             accelerator, devices, nodes, older: see ``ssmbook.training.run``.
             name: of the run's folder; see ``run`` for the default.
         """
+        from ssmbook.training.run import train  # with Lightning
+
         begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
         given: dict[str, Any] = {} if self.kind is StackedHistogram else {"representation": self.kind.name}
         if self.profile.representation_options or not self.kind.windowed:
