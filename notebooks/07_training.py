@@ -383,7 +383,9 @@ shown = [
     "augment",
     "precision",
 ]
-pd.DataFrame(settings).loc[shown].astype(str)
+pd.DataFrame(settings).loc[shown].map(
+    lambda value: f"{value:.3g}" if isinstance(value, float) else f"{value}"
+)
 
 # %% [markdown]
 # ## Augmentation

@@ -140,7 +140,10 @@ def preprocessing_s(sensor: str, workers: int) -> float:
 
 
 table = pd.DataFrame(
-    {f"{m} cores": {s: preprocessing_s(s, m) / 60 for s in hours} for m in (1, 8, 32, 256, 2048)}
+    {
+        f"{m} cores" if m > 1 else "1 core": {s: preprocessing_s(s, m) / 60 for s in hours}
+        for m in (1, 8, 32, 256, 2048)
+    }
 )
 table.rename_axis("minutes for the set").round(1)
 
