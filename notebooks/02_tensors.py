@@ -268,7 +268,7 @@ pd.Series(
 #
 # $$ \dot s_k(t) = -\frac{s_k(t)}{\tau_k} + \sum_i \delta(t - t_i) , $$ (eq-trace-ode)
 #
-# for each pixel, each polarity and a few time constants $\tau_k$. (The book's constants are 2.5, 5 and 10 ms; {numref}`tbl-taus` says why.) This is a state-space model, $\dot x = A x + B u$, $y = C x + D u$ ({eq}`eq-ode` of the next chapter), with
+# for each pixel, each polarity and a few time constants $\tau_k$. (The book's constants are 2.5, 5, 10 and 20 ms; {numref}`tbl-taus` says why.) This is a state-space model, $\dot x = A x + B u$, $y = C x + D u$ ({eq}`eq-ode` of the next chapter), with
 #
 # $$ A = \mathrm{diag}(-1/\tau_1, \dots, -1/\tau_K), \quad B = (1, \dots, 1)^\top, \quad C = I, \quad D = 0 , $$ (eq-trace-matrices)
 #
@@ -341,11 +341,11 @@ pd.DataFrame(
 #| label: fig-one-pixel-traces
 #| caption: >-
 #|   ON events of one pixel (ticks) and its traces by {eq}`eq-trace-step`. Each event adds one; the mean of a trace is the event rate times its time constant.
-#| alt: Three sawtooth curves over ticks on a time axis; the ones with long time constants pile up higher.
+#| alt: Four sawtooth curves over ticks on a time axis; the ones with long time constants pile up higher.
 _ = plots.save(drawings.one_pixel_traces(stamps_ms, t_ms, curves), workspace.figures / "traces.png")
 rate = len(stamps_ms) / 900
 print(
-    f"{len(stamps_ms)} events; rate · τ = {rate * 10:.2f} for 10 ms, and the mean of that trace is {curves[10.0].mean():.2f}"
+    f"{len(stamps_ms)} events; rate · τ = {rate * 20:.2f} for 20 ms, and the mean of that trace is {curves[20.0].mean():.2f}"
 )
 
 # %% [markdown]
@@ -380,7 +380,7 @@ pd.DataFrame(
 #| label: fig-weights
 #| caption: >-
 #|   Weight of an event by its age, a curve for each channel (a frame at age 0, a window of 50 ms that is full of events). Histogram: boxes. Mixed density: the oldest part is counted most often. Voxel grid: triangles. Time surface: an exponential, of the last event only. Traces: exponentials, without an end.
-#| alt: Five panels of curves over age; boxes, growing steps, triangles, one exponential, and three exponentials.
+#| alt: Five panels of curves over age; boxes, growing steps, triangles, one exponential, and four exponentials.
 age = np.linspace(0, 60, 601)
 share = 1 - age / 50  # place in the window, from 0 to 1
 inside = (share >= 0) & (share <= 1)
@@ -416,7 +416,7 @@ images = {
     "mixed density": density(window).astype(float)[-1],
     "voxel grid, bin 5": V[5],
     "surface, 20 ms": surface[1],
-    "trace, 10 ms": on_traces[2],
+    "trace, 20 ms": on_traces[3],
 }
 _ = plots.save(drawings.side_by_side(images), workspace.figures / "five.png")
 pd.Series(
@@ -653,7 +653,7 @@ print("boxes:", sum(len(boxes) for _, boxes, _ in pictures))
 #
 # :::{exercise} How long is a byte?
 # :label: ex-saturate
-# At which event rate does a trace of 10 ms reach 255 by {eq}`eq-quantise`? What is the smallest change of $s$ that one level can show near $s = 0$ and near $s = 100$?
+# At which event rate does a trace of 20 ms reach 255 by {eq}`eq-quantise`? What is the smallest change of $s$ that one level can show near $s = 0$ and near $s = 100$?
 # :::
 #
 # :::{solution} ex-saturate

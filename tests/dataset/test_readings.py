@@ -64,7 +64,7 @@ def test_a_set_of_traces(raw, tmp_path, downsample, workers):
     cost = estimate(folder, sets, sensor)[tmp_path / "traces"]
     assert preprocess_sets(folder, sets, sensor, workers=workers, progress=False).done == ["test/a"]
     (sequence,) = find_sequences(tmp_path / "traces" / "test")
-    assert sequence.path.parent.name == "traces_taus=2.5-5-10"
+    assert sequence.path.parent.name == "traces_taus=2.5-5-10-20"
     assert (len(sequence), sequence.dtype) == (cost.windows, np.uint8)
     assert cost.bytes_out > 0
     for k, end in enumerate(sequence.timestamps_us.tolist()):

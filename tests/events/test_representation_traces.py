@@ -16,7 +16,7 @@ def random_events(rng, n, span=200_000, height=H, width=W, start=10**12):
     return Events(t, rng.integers(0, width, n), rng.integers(0, height, n), rng.integers(0, 2, n))
 
 
-def slow(ev, t_us, taus_ms=(2.5, 5, 10), height=H, width=W):
+def slow(ev, t_us, taus_ms=(2.5, 5, 10, 20), height=H, width=W):
     """The definition: s_k(t) = Σ exp(−(t − t_i)/τ_k) over the events up to t, then round(16 ln(1 + s)), at most 255."""
     s = np.zeros((2, len(taus_ms), height, width))
     for t, x, y, p in zip(*(c.tolist() for c in (ev.t, ev.x, ev.y, ev.p)), strict=True):
@@ -25,7 +25,7 @@ def slow(ev, t_us, taus_ms=(2.5, 5, 10), height=H, width=W):
     return np.minimum(255, np.round(16 * np.log1p(s))).astype(np.uint8).reshape(-1, height, width)
 
 
-@pytest.mark.parametrize("taus_ms", [(2.5, 5, 10), (7.3,), (0.01, 0.5, 10_000)])
+@pytest.mark.parametrize("taus_ms", [(2.5, 5, 10, 20), (7.3,), (0.01, 0.5, 10_000)])
 @pytest.mark.parametrize("n", [0, 1, 30, 5_000])
 @pytest.mark.parametrize("span", [0, 900, 60_000, 2**33])
 def test_equal_to_the_sum(taus_ms, n, span):
@@ -46,7 +46,7 @@ def test_every_value_and_saturation():
         traces.push(Events(*(np.repeat(c, more) for c in (one.t, one.x, one.y, one.p))))
         n = count
         want = min(255, round(16 * np.log1p(n)))
-        assert traces.read(5)[:, 0, 0].tolist() == [0] * 3 + [want] * 3
+        assert traces.read(5)[:, 0, 0].tolist() == [0] * 4 + [want] * 4
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -87,7 +87,7 @@ def test_halved_keeps_odd_pixels(height, width):
     for traces in (whole, halved):
         traces.push(ev)
     t_us = int(ev.t[-1]) + 500
-    assert halved.shape == (6, height // 2, width // 2)
+    assert halved.shape == (8, height // 2, width // 2)
     assert np.array_equal(halved.read(t_us), whole.read(t_us)[:, 1::2, 1::2][:, : height // 2, : width // 2])
 
 
@@ -102,7 +102,7 @@ def test_read_into_an_array_and_reset():
     traces.reset()
     assert not traces.read(0).any()
     traces.push(Events([0], [1], [2], [0]))  # another recording, whose clock starts again
-    assert traces.read(0).sum() == 3 * 11  # round(16 ln 2)
+    assert traces.read(0).sum() == 4 * 11  # round(16 ln 2)
 
 
 def test_wrong_input_is_named_and_takes_nothing():
@@ -128,5 +128,5 @@ def test_wrong_input_is_named_and_takes_nothing():
 
 def test_defaults():
     traces = Traces()
-    assert traces.taus_ms == (2.5, 5, 10)
-    assert (traces.channels, traces.shape, traces.dtype) == (6, (6, 240, 304), np.uint8)
+    assert traces.taus_ms == (2.5, 5, 10, 20)
+    assert (traces.channels, traces.shape, traces.dtype) == (8, (8, 240, 304), np.uint8)

@@ -193,7 +193,7 @@ def test_traces_stream_at_any_rate():
     events = Events(t, *(rng.integers(0, size, 4_000) for size in (SIZE, SIZE, 2)))
     streams = [
         StreamingDetector(
-            detector(6), SENSOR, rate_hz=rate, representation="traces", first_end_us=1_000_000 // rate
+            detector(8), SENSOR, rate_hz=rate, representation="traces", first_end_us=1_000_000 // rate
         )
         for rate in (20, 200)
     ]
@@ -208,5 +208,5 @@ def test_traces_stream_at_any_rate():
     whole = Traces(SIZE, SIZE)
     whole.push(events[events.t <= 200_000])
     assert np.array_equal(at_200[200_000], whole.read(200_000))
-    with pytest.raises(InputError, match="traces has 6 channels, but the model takes 20"):
+    with pytest.raises(InputError, match="traces has 8 channels, but the model takes 20"):
         StreamingDetector(detector(20), SENSOR, representation="traces")

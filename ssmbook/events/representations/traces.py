@@ -26,7 +26,7 @@ from ssmbook.events.events import Events
 from ssmbook.events.representations.base import Representation, first_misplaced, misplaced
 
 # With longer ones too, what has passed leaves trails that hide where an object is now.
-TAUS_MS = (2.5, 5.0, 10.0)
+TAUS_MS = (2.5, 5.0, 10.0, 20.0)
 
 # exp(−dt/τ) = FAR[dt // 1024] · NEAR[dt % 1024]; after 64 of the longest time constants nothing is left (e⁻⁶⁴).
 _SHIFT = 10
