@@ -37,13 +37,23 @@ logger: str = "csv"  # where the metrics of training runs go besides metrics.csv
 # %% tags=["hide-input"]
 import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 
 from ssmbook import plots
 from ssmbook.dataset import window_and_stride
 from ssmbook.drawings import study as drawn
-from ssmbook.study import QUOTED_RATES, Workspace, answers, pivot, read_arms, run_arms, write_table
+from ssmbook.study import (
+    QUOTED_RATES,
+    Workspace,
+    answers,
+    get_profile,
+    pivot,
+    read_arms,
+    run_arms,
+    write_table,
+)
 from ssmbook.study.questions import CAUSES, ask, collect_answers
 from ssmbook.study.workspace import book_root
 
@@ -54,6 +64,10 @@ workspace = Workspace(profile, data_dir, representation=representation, logger=l
 study = Workspace("study")
 rates, rest = read_arms(study), read_arms(study, "rest.csv")
 sliding = rates[(rates["mode"] == "sliding") & (rates["carry"] == "exact")]
+taus = {"taus_ms": [2.5, 5.0, 10.0]}
+to_10_ms = read_arms(
+    Workspace(replace(get_profile("study"), representation="traces", representation_options=taus))
+)
 
 # %% [markdown]
 # (sec-answer)=
@@ -90,7 +104,7 @@ answers.printed(answers.changes(sliding))
 # %% [markdown]
 # Two things are shown here, and two are not. A state-space layer whose step follows the rate detects at ten times the rate
 # of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses more than a
-# third of its AP, so that the cause is the step and not the input. *Not* shown is that this holds below 20 Hz
+# third of its AP, so that the step is the cause. *Not* shown is that this holds below 20 Hz
 # ([](#sec-slower)) or on real recordings: the scenes are simulated, the network is small, training is short, and three
 # seeds give a range and no distribution. [](#sec-own-rates) says how to repeat it on Gen1.
 #
@@ -363,7 +377,7 @@ answers.printed(answers.worth_of_the_state(rates))
 _ = plots.save(drawn.rate_paths(), workspace.figures / "rate_paths.png")
 
 # %% [markdown]
-# The state and the input can be separated by experiment: give the network the one at the high rate and hold the other at
+# An experiment separates state and input: give the network the one at the high rate and hold the other at
 # 20 Hz. *Input of 20 Hz* repeats each frame until the next 50 ms are over, under a state that steps 200 times a second; *state of 20 Hz*
 # advances the state every 50 ms only, under the fast input. If the loss at 200 Hz goes away with the input of 20 Hz, the input
 # made it; if it goes away with the state of 20 Hz, the state did. Two further replacements tell what the network relies on:
@@ -427,7 +441,7 @@ answers.printed(answers.changes(selective))
 # %% tags=["nbval-ignore-output"]
 #| label: tbl-slower-traces
 #| tbl-cap: >-
-#|   The same with traces by their longest time constant, one seed each (`benchmarks/traces.py`).
+#|   The same with traces by their longest time constant, one seed (`benchmarks/traces.py`).
 found = json.loads((book_root() / "benchmarks" / "results" / "traces.json").read_text())["rows"]
 rows = {f"to {row['taus_ms'][-1]:g} ms": 100 * pd.Series(row["rates"]) for row in found}
 by_length = pd.DataFrame(rows).T
@@ -435,13 +449,20 @@ changes = by_length.drop(columns="20").sub(by_length["20"], axis=0).add_prefix("
 pd.concat([by_length["20"].rename("20 Hz"), changes], axis=1).round(1).rename_axis("traces")
 
 # %% [markdown]
-# The longest lose next to nothing at 5 Hz: most of what windows lose there is what none of them saw. But they are the weakest
-# everywhere else ({numref}`tbl-taus`). Up to 20 ms, which validation chose, traces are ahead of windows at every rate, in the one seed that was run.
-#
+# The longest lose next to nothing at 5 Hz: most of what windows lose there is what none saw. But they are weakest
+# elsewhere ({numref}`tbl-taus`). Up to 20 ms, which validation chose, traces are ahead of windows at every rate, in the one seed that was run.
+# Upwards other models on traces ({numref}`tbl-traces-models`) keep their AP as on windows: where they can follow.
+
+# %% tags=["hide-input"]
+#| label: tbl-traces-models
+#| tbl-cap: AP_common × 100 of models on traces to 10 ms, and the difference at other rates; one seed.
+answers.printed(answers.changes(to_10_ms[to_10_ms["carry"] == "exact"]))
+
+# %% [markdown]
 # (sec-higher)=
 # ## What a higher rate is for
 #
-# If AP is the same at 20 and at 200 Hz, why run at 200? Because that AP asks what a detector knows at the end of a window, and
+# If AP is the same at 20 and at 200 Hz, why run at 200? That AP asks what a detector knows at the end of a window;
 # a user asks at any moment. {term}`Streaming AP <streaming AP>`, {eq}`eq-streaming`, scores at each moment what is known by then
 # [@li2020, on streaming accuracy]: detections of the newest window whose computation has ended. On average these are
 #
@@ -464,8 +485,7 @@ if len(streaming):
 answers.printed(streaming)
 
 # %% [markdown]
-# Fast objects gain most, objects at rest least, and all gain the more the longer the latency. The gains are small, up to three AP, and from
-# one seed.
+# Fast objects gain most, objects at rest least, and all the more the longer the latency. The gains are small, up to three AP.
 #
 # The same in milliseconds: how long after an object enters the frame, or starts again after a rest, does its first right box come?
 
@@ -485,9 +505,8 @@ if len(delays):
 delays
 
 # %% [markdown]
-# An entry takes long at every rate, since at first only a sliver of the object is inside the frame; a start after rest does not, for the state
-# still holds the box. A latency delays what is new; what was known all along stays known. Entries are too few to say whether the higher rate
-# detects them sooner: their median falls, their mean does not.
+# An entry takes long at every rate, since at first only a sliver of the object is in view; a start after rest does not, for the state
+# still holds the box. Whether the higher rate detects entries sooner, so few cannot say: the median falls, the mean does not.
 #
 # (sec-other-arms)=
 # ## Other layers, masks and norms
