@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 import numba
-from numba.core.dispatcher import Dispatcher
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -19,8 +18,8 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def compiled(function: Callable[..., Any]) -> Any:
         try:
-            kept = numba.njit(cache=True, **options)(function)
-            if isinstance(kept, Dispatcher):  # not with NUMBA_DISABLE_JIT
+            kept: Any = numba.njit(cache=True, **options)(function)
+            if hasattr(kept, "_cache"):  # not with NUMBA_DISABLE_JIT
                 save = kept._cache.save_overload
                 kept._cache.save_overload = lambda *what: _if_possible(save, *what)
             return kept

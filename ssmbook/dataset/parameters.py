@@ -90,7 +90,7 @@ def claim(out_dir: Path, parameters: Parameters) -> None:
             raise InputError(f"{record}: cannot be read ({error}); {_REMEDY}") from None
         if not isinstance(kept, dict):
             raise InputError(f"{record}: holds {shown(kept)} and no parameters; {_REMEDY}")
-        kept.setdefault("options", _UNRECORDED.get(kept.get("representation", ""), asked["options"]))
+        kept.setdefault("options", _UNRECORDED.get(str(kept.get("representation")), asked["options"]))
         differ = _differences(kept, asked)
         if differ:
             raise InputError(

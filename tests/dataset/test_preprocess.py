@@ -359,7 +359,10 @@ def test_a_set_that_is_whole_is_not_written_to(raw, tmp_path):
 
 @pytest.mark.parametrize(
     "record",
-    [b"", b"[]", b"3", b'"text"', b"null", b"\xff", b"[" * 99_999, b'{"sensor": 3}', b'{"\x1b[31m": 1}'],
+    [
+        *(b"", b"[]", b"3", b'"text"', b"null", b"\xff", b"[" * 99_999),
+        *(b'{"sensor": 3}', b'{"representation": []}', b'{"\x1b[31m": 1}'),
+    ],
 )
 def test_a_damaged_record_is_named_with_what_to_do(raw, tmp_path, record):
     run(raw, tmp_path / "out")
