@@ -14,7 +14,7 @@ from typing import Any
 
 import jupytext
 import papermill
-from jupytext.combine import combine_inputs_with_outputs
+from jupytext.compare import NotebookDifference, compare_notebooks
 from papermill.exceptions import PapermillExecutionError
 
 from ssmbook.errors import InputError
@@ -123,7 +123,7 @@ def _execute(chapter: Path, copy: Path, parameters: dict[str, Any]) -> Path:
     except PapermillExecutionError as error:
         source = error.source.strip().splitlines()
         raise InputError(
-            f"{chapter.stem.removeprefix('.')} failed in cell {error.exec_count} ({source[0] if source else ''!r}): "
+            f"{chapter.stem} failed in cell {error.exec_count} ({source[0] if source else ''!r}): "
             f"{error.ename}: {error.evalue}. The executed copy with the traceback is {copy}"
         ) from error
     return copy
@@ -135,20 +135,32 @@ def outputs(workspace: Workspace) -> list[Path]:
 
 
 def refresh(chosen: Sequence[str] = ()) -> list[Path]:
-    """Execute committed chapters, with the cells of their texts and their own parameters (profile smoke); nbval
-    compares against these outputs."""
+    """Execute committed chapters with their own parameters (profile smoke); nbval compares against these outputs.
+
+    Raises:
+        InputError: a chapter and its text differ, and nothing was run; or a cell failed, and its chapter is as before.
+    """
     selected = select(chosen)
     for chapter in selected:
+        _check_paired(chapter)
+    for chapter in selected:
         print(chapter.stem, file=sys.stderr, flush=True)
-        copy, text = chapter.with_name(f".{chapter.name}"), chapter.with_suffix(".py")
-        book = jupytext.read(chapter)
-        if text.exists():  # whose cells may have changed; unchanged ones keep their ids
-            book = combine_inputs_with_outputs(jupytext.read(text), book)
-        jupytext.write(book, copy, fmt="ipynb")
-        _execute(copy, copy, {})
+        copy = _execute(chapter, chapter.with_name(f".{chapter.name}"), {})
         copy.write_text(_without_traces(copy.read_text()))
         os.replace(copy, chapter)
     return selected
+
+
+def _check_paired(chapter: Path) -> None:
+    text = chapter.with_suffix(".py")
+    try:
+        compare_notebooks(
+            jupytext.read(text), jupytext.read(chapter), fmt="py:percent", compare_outputs=False
+        )
+    except NotebookDifference:
+        raise InputError(
+            f"{chapter}: its cells are not those of {text.name}; jupytext --sync {text} gives both what changed last"
+        ) from None
 
 
 def _without_traces(notebook: str) -> str:

@@ -1,4 +1,4 @@
-"""Refreshing a chapter takes over its text."""
+"""Refreshing a chapter: run as it is, or left as it is."""
 
 import nbformat
 import pytest
@@ -9,24 +9,40 @@ from ssmbook.study import chapters
 
 @pytest.fixture
 def chapter(tmp_path, monkeypatch):
-    """A notebook with a cell that says 1; its text says 2."""
-    path = tmp_path / "01_one.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(1)")]), path)
-    path.with_suffix(".py").write_text("# %%\nprint(2)\n")
-    monkeypatch.setattr(chapters, "select", lambda chosen: [path])
-    return path
+    """Write a notebook of one cell and its text."""
+
+    def write(source, text=""):
+        path = tmp_path / "01_one.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+        path.with_suffix(".py").write_text(f"# %%\n{text or source}\n")
+        monkeypatch.setattr(chapters, "select", lambda chosen: [path])
+        return path
+
+    return write
 
 
-def test_what_is_run_are_the_cells_of_the_text(chapter):
-    assert chapters.refresh() == [chapter]
-    (cell,) = nbformat.read(chapter, 4).cells
-    assert (cell.source, cell.outputs[0].text) == ("print(2)", "2\n")
-    assert sorted(p.name for p in chapter.parent.iterdir()) == ["01_one.ipynb", "01_one.py"]
+def test_it_is_run_in_place(chapter):
+    path = chapter("print(1)")
+    assert chapters.refresh() == [path]
+    (cell,) = nbformat.read(path, 4).cells
+    assert (cell.source, cell.outputs[0].text) == ("print(1)", "1\n")
+    assert sorted(p.name for p in path.parent.iterdir()) == ["01_one.ipynb", "01_one.py"]
 
 
-def test_a_chapter_that_fails_stays_as_it_was(chapter):
-    before = chapter.read_bytes()
-    chapter.with_suffix(".py").write_text("# %%\n1 / 0\n")
-    with pytest.raises(InputError, match=r"^01_one failed in cell 1 \('1 / 0'\): ZeroDivisionError"):
+@pytest.mark.parametrize(
+    ("source", "text", "words"),
+    [
+        (
+            "print(1)",
+            "print(2)",
+            "its cells are not those of 01_one.py; jupytext --sync .*01_one.py gives both",
+        ),
+        ("1 / 0", "", r"^01_one failed in cell 1 \('1 / 0'\): ZeroDivisionError"),
+    ],
+)
+def test_one_that_fails_or_is_older_than_its_text_stays_as_it_was(chapter, source, text, words):
+    path = chapter(source, text)
+    before = path.read_bytes(), path.with_suffix(".py").read_bytes()
+    with pytest.raises(InputError, match=words):
         chapters.refresh()
-    assert chapter.read_bytes() == before
+    assert (path.read_bytes(), path.with_suffix(".py").read_bytes()) == before
