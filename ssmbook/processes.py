@@ -136,7 +136,7 @@ def connect(address: str, timeout_s: float = 10) -> Client:
 
     try:
         return Client(address, timeout=timeout_s)
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{address}: no Dask scheduler answers ({error}); give the address that it prints"
         ) from None

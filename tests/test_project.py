@@ -125,7 +125,7 @@ def test_profiles_have_a_model_and_arms():
 
 
 def test_lint_and_types():
-    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyrefly", "check"]):
         run = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout + run.stderr
 

@@ -151,7 +151,8 @@ class Sensor:
             pairs = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in pairs)
         entries["class_map"] = pairs
         try:
-            return cls(**entries)
+            values: dict[str, Any] = entries
+            return cls(**values)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 

@@ -36,7 +36,7 @@ class YOLOXHead(nn.Module):
         self.box_out = nn.ModuleList(nn.Conv2d(h, 4, 1) for _ in widths)
         self.objectness_out = nn.ModuleList(nn.Conv2d(h, 1, 1) for _ in widths)
         for layer in (*self.class_out, *self.objectness_out):
-            nn.init.constant_(layer.bias, math.log(PRIOR / (1 - PRIOR)))
+            nn.init.constant_(layer.get_parameter("bias"), math.log(PRIOR / (1 - PRIOR)))
 
     def forward(self, levels: tuple[Tensor, ...]) -> Tensor:
         """Maps [M, C, h, w], finest first → raw [M, A, 5 + classes]: box 4, objectness, classes (logits)."""

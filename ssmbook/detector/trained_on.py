@@ -102,7 +102,8 @@ class TrainedOn:
                 f"{path}: was written by a later version: {KEY!r} holds {', '.join(unknown)}; install that version"
             )
         try:
-            return cls(**{**record, "sensor": None if sensor is None else Sensor(**sensor)})
+            fields: dict[str, Any] = {**record, "sensor": None if sensor is None else Sensor(**sensor)}
+            return cls(**fields)
         except (InputError, TypeError, ValueError, OverflowError) as error:
             words = one_line(str(error), 300)
             raise InputError(f"{path}: its {KEY!r} is damaged: {words}; write it again") from None

@@ -82,7 +82,8 @@ def draw_stop(
     pictures = []
     for t in times:
         i = int(source.timestamps_us.searchsorted(t, side="right")) - 1
-        pictures.append(plots.polarity_image(*reversed(represent.polarities(source.frames(i, i + 1)[0]))))
+        off, on = represent.polarities(source.frames(i, i + 1)[0])
+        pictures.append(plots.polarity_image(on, off))
     source.close()
     found = {}
     for variant, rate, follow in rows:

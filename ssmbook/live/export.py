@@ -44,8 +44,9 @@ class ExportedStep(nn.Module):
         for stage in self.model.backbone.stages:
             if not isinstance(stage.recurrence, Recurrence):
                 raise InputError(f"a {type(stage.recurrence).__name__} is no recurrence that can be exported")
-            stage.recurrence = stage.recurrence.real_step()
-            self.widths.append(stage.recurrence.state_widths())
+            step = stage.recurrence.real_step()
+            stage.recurrence = step
+            self.widths.append(step.state_widths())
 
     def forward(self, frame: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """frame [B, C, h, w], then the step scale if it is an input, then the states."""

@@ -210,7 +210,12 @@ def _load_onnxruntime(path: Path) -> Callable[[Arrays], Arrays]:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+    def run(inputs: Arrays) -> Arrays:
+        outputs: Any = session.run(names, inputs)  # dense tensors
+        return dict(zip(names, outputs, strict=True))
+
+    return run
 
 
 @functools.cache

@@ -111,7 +111,8 @@ class S5(StateSpaceLayer):
         check_bandlimit(bandlimit, bandlimit_mode)
         check_gain(state_gain)
         self.width, self.state_width = width, state_width
-        self.discretization, self.conj_sym = discretization, conj_sym
+        self.discretization: Discretization = discretization
+        self.conj_sym = conj_sym
         self.bidirectional, self.clip_eigs = bidirectional, clip_eigs
         self.bandlimit = bandlimit if bandlimit_mode == "held" else None
         self._is_frozen = False

@@ -234,6 +234,4 @@ def score_table(results: dict[str, Evaluation]) -> pd.DataFrame:
         | {f"AP {name}": 100 * value for name, value in r.scores.per_class.items()}
         for _, r in shown
     ]
-    names = [name for name, _ in shown]
-    index = pd.MultiIndex.from_tuples(names) if names and isinstance(names[0], tuple) else pd.Index(names)
-    return pd.DataFrame(rows, index=index)
+    return pd.DataFrame(rows, index=pd.Index([name for name, _ in shown]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -32,9 +32,10 @@ def sizes_table(presets: Iterable[str], recurrences: Iterable[str] = RECURRENCES
     for preset in presets:
         training = training_for(preset)
         # All but the recurrence is the same in every row of a preset, and takes longest to count.
-        shared, rest = _flops_without_recurrence(Detector(**{**PRESETS[preset], "recurrence": "none"}))
+        without: dict[str, Any] = {**PRESETS[preset], "recurrence": "none"}
+        shared, rest = _flops_without_recurrence(Detector(**without))
         for recurrence in recurrences:
-            model = Detector(**{**PRESETS[preset], "recurrence": recurrence}).eval()
+            model = Detector(**(without | {"recurrence": recurrence})).eval()
             backbone = shared + _recurrence_flops(model)
             rows.append(
                 {

@@ -286,14 +286,16 @@ class Workspace:
                 )
             return model
         chosen = self.profile.variant(variant or self.profile.variants[0])
-        own = {
+        config: dict[str, Any] = {
+            **PRESETS[self.profile.model],
+            **sizes,
             "num_classes": classes,
             "in_channels": channels,
             "recurrence": chosen.recurrence,
             "mask_token": masked,
             **chosen.options,
         }
-        return Detector(**{**PRESETS[self.profile.model], **sizes, **own})
+        return Detector(**config)
 
     def training(self, variant: str = "") -> Training:
         """The hyper-parameters of one variant's training."""

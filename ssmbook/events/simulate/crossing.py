@@ -23,7 +23,8 @@ class Cutoff:
         self.per_unit = _CELLS / (_BELOW_WHITE + _ABOVE_WHITE)
         intensity = np.exp(np.linspace(-_BELOW_WHITE, _ABOVE_WHITE, _CELLS + 1))  # of white
         self.omega = 2 * np.pi * pixel.cutoff_hz * (intensity + DARK) / (1 + DARK)  # rad/s
-        self._step_s, self._coefficients = -1.0, (self.omega, self.omega)
+        self._step_s = -1.0
+        self._coefficients: tuple[np.ndarray, np.ndarray] = self.omega, self.omega
 
     def coefficients(self, step_s: float) -> tuple[np.ndarray, np.ndarray]:
         """a = exp(−ω·step) and (1 − a) / (ω·step), float32 [4097] each: those of the exact solution of dy/dt = ω(u − y)

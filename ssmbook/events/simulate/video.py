@@ -13,10 +13,11 @@ import importlib.util
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,11 +84,11 @@ class Video:
         logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # it warns of every scaled video
         # A playlist may name other files, but no address.
         options = ["-protocol_whitelist", "file,pipe"]
-        self._frames = read_frames(
+        self._frames: Generator[Any, None, None] = read_frames(
             str(self.path.resolve()), "gray", bits_per_pixel=8, input_params=options, output_params=scale
         )
         with self._faults():
-            about = next(self._frames)
+            about: Any = next(self._frames)
         self.width, self.height = about["size"]
         self._check(self.width, self.height)
         stated = float(about["fps"] or 0)
