@@ -37,7 +37,6 @@ logger: str = "csv"  # where the metrics of training runs go besides metrics.csv
 # %% tags=["hide-input"]
 import json
 import math
-from dataclasses import replace
 
 import pandas as pd
 
@@ -48,7 +47,6 @@ from ssmbook.study import (
     QUOTED_RATES,
     Workspace,
     answers,
-    get_profile,
     pivot,
     read_arms,
     run_arms,
@@ -63,11 +61,8 @@ pd.options.display.width = 120
 workspace = Workspace(profile, data_dir, representation=representation, logger=logger)
 study = Workspace("study")
 rates, rest = read_arms(study), read_arms(study, "rest.csv")
-sliding = rates[(rates["mode"] == "sliding") & (rates["carry"] == "exact")]
-taus = {"taus_ms": [2.5, 5.0, 10.0]}
-to_10_ms = read_arms(
-    Workspace(replace(get_profile("study"), representation="traces", representation_options=taus))
-)
+carried = rates[rates["mode"].isin(["sliding", "traces"]) & (rates["carry"] == "exact")]
+sliding = carried[carried["mode"] == "sliding"]
 
 # %% [markdown]
 # (sec-answer)=
@@ -80,12 +75,12 @@ to_10_ms = read_arms(
 # %% tags=["hide-input"]
 #| label: fig-answer
 #| caption: >-
-#|   The answer of the book. Left: AP_common over the rate, input *sliding*, state carried. Where the time scale follows the rate
+#|   The answer of the book. Left and middle: AP_common over the rate, inputs *sliding* and *traces*, state carried. Where the time scale follows
 #|   (solid), selective S5 and S5 keep their AP from 20 to 200 Hz; where it does not (dashed), they lose it. A ConvLSTM has no time
-#|   scale that could follow. At 5 Hz all lose. Right: AP by the time for which an object has been at rest, at 20 Hz, in the
-#|   colours of the left panel. Lines are means over the seeds, bands and bars their range.
+#|   scale that could follow. Right: AP by the time for which an object has been at rest, at 20 Hz, in the
+#|   same colours. Lines are means over the seeds, bands and bars their range.
 #| alt: >-
-#|   Two panels. Left, average precision over the rate from 5 to 200 Hz on a logarithmic axis, one colour a model. Right, average
+#|   Three panels. Left and middle, average precision over the rate from 5 to 200 Hz on a logarithmic axis, one colour a model. Right, average
 #|   precision over the time at rest, solid lines with the state carried above dotted ones without.
 _ = plots.save(drawn.answer(rates, rest), study.figures / "answer.png")
 seeds = rates.groupby("model")["seed"].nunique()
@@ -97,14 +92,14 @@ print("seeds:", ", ".join(f"{answers.MODEL_NAMES[name]} {count}" for name, count
 # %%
 #| label: tbl-answer
 #| tbl-cap: >-
-#|   AP_common × 100 at 20 Hz, and the difference to it at other rates; means over the seeds that were run at both. Input sliding, state
+#|   AP_common × 100 at 20 Hz, and the difference to it at other rates; means over the seeds that were run at both, state
 #|   carried. `step_scale` 1/k follows the rate, 1 does not.
-answers.printed(answers.changes(sliding))
+answers.printed(answers.changes(carried[carried["model"] != "mamba"]))
 
 # %% [markdown]
 # Two things are shown here, and two are not. A state-space layer whose step follows the rate detects at ten times the rate
-# of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses more than a
-# third of its AP, so that the step is the cause. *Not* shown is that this holds below 20 Hz
+# of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses a quarter to
+# half of its AP, so that the step is the cause. *Not* shown is that this holds below 20 Hz
 # ([](#sec-slower)) or on real recordings: the scenes are simulated, the network is small, training is short, and three
 # seeds give a range and no distribution. [](#sec-own-rates) says how to repeat it on Gen1.
 #
@@ -425,23 +420,15 @@ for rate in (5.0, 10.0, 20.0, 40.0, 200.0):
 pd.DataFrame(rows).T.astype({"modes beyond half a turn": int, "of": int})
 
 # %% [markdown]
-# Traces have no window: how long they hold an event depends on their longest time constant. Selective S5 trained on traces of several lengths
-# ({numref}`tbl-slower-traces`) therefore tells how much of the loss is the first problem, for the other three stay.
-
-# %%
-#| label: tbl-slower-inputs
-#| tbl-cap: >-
-#|   AP_common × 100 of selective S5 at 20 Hz, and the difference to it at other rates, with windows (sliding) and with traces; time
-#|   scale following, state carried. Study, as many seeds as the last column says.
-selective = rates[
-    (rates["model"] == "s5-selective") & (rates["step_scale"] == "1/k") & (rates["carry"] == "exact")
-]
-answers.printed(answers.changes(selective))
+# Traces have no window: how long they hold an event depends on their longest time constant. On them every model loses less at 5 Hz
+# ({numref}`tbl-answer`). Selective S5 trained on traces of several lengths
+# ({numref}`tbl-slower-traces`) tells how much of the loss is the first problem, for the other three stay.
 
 # %% tags=["nbval-ignore-output"]
 #| label: tbl-slower-traces
 #| tbl-cap: >-
-#|   The same with traces by their longest time constant, one seed (`benchmarks/traces.py`).
+#|   AP_common × 100 of selective S5 at 20 Hz, and the difference to it at other rates, by the longest time constant of its traces;
+#|   following, state carried, one seed (`benchmarks/traces.py`).
 found = json.loads((book_root() / "benchmarks" / "results" / "traces.json").read_text())["rows"]
 rows = {f"to {row['taus_ms'][-1]:g} ms": 100 * pd.Series(row["rates"]) for row in found}
 by_length = pd.DataFrame(rows).T
@@ -450,13 +437,7 @@ pd.concat([by_length["20"].rename("20 Hz"), changes], axis=1).round(1).rename_ax
 
 # %% [markdown]
 # The longest lose next to nothing at 5 Hz: most of what windows lose there is what none saw. But they are weakest
-# elsewhere ({numref}`tbl-taus`). Up to 20 ms, which validation chose, traces are ahead of windows at every rate, in the one seed that was run.
-# Upwards other models on traces ({numref}`tbl-traces-models`) keep their AP as on windows: where they can follow.
-
-# %% tags=["hide-input"]
-#| label: tbl-traces-models
-#| tbl-cap: AP_common × 100 of models on traces to 10 ms, and the difference at other rates; one seed.
-answers.printed(answers.changes(to_10_ms[to_10_ms["carry"] == "exact"]))
+# elsewhere ({numref}`tbl-taus`); validation chose 20 ms.
 
 # %% [markdown]
 # (sec-higher)=

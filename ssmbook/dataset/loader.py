@@ -16,6 +16,7 @@ from ssmbook.dataset.layout import find_sequences
 from ssmbook.dataset.schedule import EvaluationStreams, TrainingSchedule, check_burn_in, split_slots
 from ssmbook.dataset.sequences import Batch, Chunks, as_it_is, check_counts
 from ssmbook.errors import InputError
+from ssmbook.processes import worker_context
 
 
 class EventDataModule(L.LightningDataModule):
@@ -150,8 +151,7 @@ class EventDataModule(L.LightningDataModule):
             # A loader draws a seed for its workers, which need none, when it begins: not from the generator of the
             # training, which after a stop would then go on otherwise.
             "generator": torch.Generator(),
-            # Spawned rather than forked: HDF5 and thread pools do not survive a fork.
-            "multiprocessing_context": "spawn" if self.workers else None,
+            "multiprocessing_context": worker_context("ssmbook.dataset.schedule") if self.workers else None,
             "persistent_workers": self.workers > 0,
             "pin_memory": torch.cuda.is_available(),
         }

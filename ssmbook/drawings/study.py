@@ -16,22 +16,35 @@ from ssmbook.plots import GREY, MODEL_COLOURS, WIDTH_IN, show_boxes, show_image
 from ssmbook.study.answers import MODEL_NAMES
 
 ANSWER = ("s5-selective", "s5", "convlstm", "none")
+#: Inputs that look the same at every rate, by mode.
+ANSWER_MODES = {"sliding": "windows", "traces": "traces"}
 
 
-def answer(rates: pd.DataFrame, rest: pd.DataFrame, mode: str = "sliding") -> Figure:
-    """The book's answer in two panels: AP over the rate, and AP over the time at rest at the rate of training.
+def answer(rates: pd.DataFrame, rest: pd.DataFrame) -> Figure:
+    """The book's answer: AP over the rate, a panel for each input, and over the time at rest at the rate of training.
 
     Args:
-        rates, rest: tables of ``run_arms``.
-        mode: of running faster.
+        rates, rest: tables of ``run_arms``; the modes sliding and traces of them, as far as they are there.
     """
-    fig, (left, right) = plt.subplots(
-        1, 2, figsize=(WIDTH_IN, 3.3), width_ratios=(1.25, 1), layout="constrained"
+    modes = [mode for mode in ANSWER_MODES if (rates["mode"] == mode).any()]
+    fig, (*panels, right) = plt.subplots(
+        1,
+        len(modes) + 1,
+        figsize=(WIDTH_IN, 3.4),
+        width_ratios=(*[1.1] * len(modes), 1),
+        sharey=True,
+        layout="constrained",
     )
-    over_rates(left, rates[rates["mode"] == mode])
-    over_rest(right, rest[(rest["mode"] == mode) & (rest["rate_hz"] == 20)])
-    left.set_title("trained at 20 Hz, run at other rates", loc="left")
-    right.set_title("objects at rest, 20 Hz", loc="left")
+    for ax, mode in zip(panels, modes, strict=True):
+        over_rates(ax, rates[rates["mode"] == mode])
+        ax.set_title(ANSWER_MODES[mode], loc="left")
+    for ax in panels[1:]:
+        ax.legend_.remove()
+        ax.set_ylabel("")
+    over_rest(right, rest[(rest["mode"] == modes[0]) & (rest["rate_hz"] == 20)])
+    right.set_title(f"at rest, {ANSWER_MODES[modes[0]]}", loc="left")
+    right.autoscale(axis="y")
+    right.set_ylim(0)
     return fig
 
 
@@ -85,7 +98,7 @@ def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
                 markersize=4,
             )
             ax.vlines(range(len(values)), values["min"], values["max"], color=colour, lw=1)
-    ax.set_xticks(range(len(words)), ["moving", *words[1:]])
+    ax.set_xticks(range(len(words)), ["moving", *words[1:]], fontsize=7)
     ax.set(xlabel="at rest for (s)", ylim=(0, None))
     if table["carry"].nunique() > 1:
         styles = [Line2D([], [], color=GREY, ls=ls) for ls in ("-", ":")]

@@ -14,7 +14,7 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
     """The answer of a profile's tables, one sentence for each thing that they can say; empty where they say none.
 
     Args:
-        rates, rest: of ``run_arms``. Input sliding, means over the seeds, AP × 100.
+        rates, rest: of ``run_arms``. Means over the seeds, AP × 100.
     """
     sliding = rates[rates["mode"] == "sliding"]
     sentences = []
@@ -35,12 +35,27 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
         sentences.append(words)
     if not sentences:
         return ""
-    seeds = sliding[sliding["model"].isin(NAMES)].groupby("model")["seed"].nunique()
-    counted = (
-        "one seed" if seeds.max() == 1 else f"means of {'up to ' * (seeds.nunique() > 1)}{seeds.max()} seeds"
-    )
-    text = f"Trained at {BASE_HZ:g} Hz ({counted}), " + "; ".join(sentences) + "."
-    return text + _carry(sliding, rest, metric)
+    text = f"Trained at {BASE_HZ:g} Hz ({_seeds(sliding)}), " + "; ".join(sentences) + "."
+    return text + _traces(rates[rates["mode"] == "traces"], metric) + _carry(sliding, rest, metric)
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    seeds = table[table["model"].isin(NAMES)].groupby("model")["seed"].nunique()
+    if seeds.max() == 1:
+        return "one seed"
+    return f"means of {'up to ' * (seeds.nunique() > 1)}{seeds.max()} seeds"
+
+
+def _traces(table: pd.DataFrame, metric: str) -> str:
+    """The same models on traces, at the rate of training and at ten times it."""
+    words = []
+    for model in NAMES:
+        own = table[table["model"] == model]
+        scale = "1/k" if (own["step_scale"] == "1/k").any() else "1"
+        base, there = (_mean(own, scale, "exact", rate, metric) for rate in (BASE_HZ, 10 * BASE_HZ))
+        if base is not None and there is not None:
+            words.append(f"{NAMES[model]} has {base:.1f} and {there:.1f}")
+    return f" On traces instead of windows ({_seeds(table)}) {', '.join(words)}." if words else ""
 
 
 def _carry(sliding: pd.DataFrame, rest: pd.DataFrame | None, metric: str) -> str:
