@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -220,8 +221,14 @@ def lock(
         beside: the lock's file is ``.<folder>.lock`` beside the folder, which may then be renamed, and is not made.
 
     Raises:
-        InputError: the folder cannot be written, or is held and ``wait`` is false.
+        InputError: the folder cannot be written, or is held and ``wait`` is false; or this is a worker process that
+            has come here by importing its script, whose own lock it would wait for.
     """
+    if getattr(current_process(), "_inheriting", False):
+        raise InputError(
+            f"{folder}: a worker process runs the whole script again to begin; put what the script does under "
+            'if __name__ == "__main__":'
+        )
     path = Path(folder) / ".lock"
     if beside:
         whole = Path(folder).resolve()

@@ -93,6 +93,7 @@ STUDY_ARMS = (
     # 80 Hz for the paper's figure, and 1,000 Hz, which costs as much as all other rates together.
     *(Arm(name, "sliding", VARIANTS[name].has_time_scale, rates_hz=(80.0, 1000.0)) for name in MAIN),
     *(Arm(name, "sliding", True, "published", (200.0,)) for name in ("s5", "s5-selective")),
+    *(Arm(name, "traces", True, rates_hz=(80.0, 1000.0)) for name in ("s5-selective", "s5")),
 )
 
 ALL_ARMS = all_arms("s5", "convlstm")

@@ -148,6 +148,16 @@ def test_a_process_that_is_killed_takes_its_call_only():
     assert results == {0: 2, 2: 4, 3: 6, 4: 8}
 
 
+def test_a_script_that_its_workers_run_again_is_told_what_it_lacks(raw, tmp_path):
+    """Without the check a worker waits for the lock that the script itself holds, and both for ever."""
+    script = tmp_path / "script.py"
+    call = f"preprocess({str(raw)!r}, {str(tmp_path / 'out')!r}, {SENSOR!r}, splits=('val',), workers=2)"
+    script.write_text(f"from ssmbook.dataset import Sensor, preprocess\n{call}\n")
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 1
+    assert 'put what the script does under if __name__ == "__main__":' in run.stderr
+
+
 def test_processes_end_when_no_one_waits_for_them():
     calls = ["1 + 1", "__import__('time').sleep(600)", "__import__('time').sleep(600)", "2 + 2"]
     results = run_calls(eval, [(call,) for call in calls], workers=2, client=None)
