@@ -26,19 +26,29 @@ def is_first() -> bool:
     return next((number for number in numbers if number is not None), "0") == "0"
 
 
+_preloaded: set[str] = set()
+
+
+def preload(module: str) -> None:
+    """Let worker processes begin with a module; to be called before the first of them is started."""
+    _preloaded.add(module)
+
+
 def worker_context(module: str) -> BaseContext:
     """How worker processes are started: forked from one that does nothing but import what they need.
 
     Its forks are as safe as new processes (HDF5 and thread pools, in use, do not survive a fork), start in no time, and
-    share the memory of what is imported. There is one for the life of this process.
+    share the memory of what is imported. There is one for the life of this process, with what was asked for by its
+    first use; workers import what else they need themselves.
 
     Args:
-        module: that they need; the first one asked for is imported once for all, and PyTorch if this process has it.
+        module: that they need; PyTorch comes with it if this process has it.
     """
+    preload(module)
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     found = get_context("forkserver")
-    found.set_forkserver_preload([module, *({"torch"} & sys.modules.keys())])
+    found.set_forkserver_preload([*sorted(_preloaded), *({"torch"} & sys.modules.keys())])
     return found
 
 

@@ -50,13 +50,15 @@ SPEEDS_PX_S = (0.0, 1.0, 30.0, 1e9)  # at rest, slow, fast
 _PERIOD_US = round(1000 * BASE_MS)
 
 
-def _cut(stage: int) -> list[Intervention]:
-    return [CutState([stage])]
+def _cut(*stages: int) -> list[Intervention]:
+    return [CutState(stages)]
 
 
-#: The state of one stage from zero at each chunk; asked at the rate of training.
+#: The state of one stage from zero at each chunk, of none and of all; asked at the rate of training.
 STAGES: dict[str, Callable[[], list[Intervention]]] = {
-    f"state of stage {i} from zero": partial(_cut, i) for i in (1, 2, 3, 4)
+    "state of stages 1 to 4 carried": list,
+    **{f"state of stage {i} from zero": partial(_cut, i) for i in (1, 2, 3, 4)},
+    "state of stages 1 to 4 from zero": partial(_cut, 1, 2, 3, 4),
 }
 #: What replaces input or state, by name; a new one for each run, for they remember.
 CAUSES: dict[str, Callable[[], list[Intervention]]] = {

@@ -39,7 +39,7 @@ from filelock import LeaseCompromise, SoftFileLease, Timeout
 from ssmbook.dataset.grid import BASE_MS
 from ssmbook.errors import InputError, one_line
 from ssmbook.files import existing_folder, read_json, write_json
-from ssmbook.processes import connect, run_calls
+from ssmbook.processes import connect, preload, run_calls
 from ssmbook.progress import progress_bar, tell
 from ssmbook.study.arms import Arm
 from ssmbook.study.rates import Trained, cells_of, known_results, models_of, rows_of, write_tables
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 LEASE_S = 300.0
+_TRAINING = "ssmbook.training.run"  # which each worker would import for itself
 EXECUTORS = ("local", "dask", "slurm")
 
 
@@ -116,6 +117,8 @@ def run_arms(
         ModelsFailed: some models could not be computed, e.g. one that was trained on another grid: with windows every
             125 ms, 20 Hz is not its rate, and k not how much faster it runs. The others are done and in the tables.
     """
+    if workers > 1:
+        preload(_TRAINING)
     models = models_of(workspace, arms)
     names = unit_names(models)
     found = known_results(workspace, models) if arms is None else {}
@@ -189,6 +192,8 @@ def train_models(workspace: Workspace, workers: int = 1) -> dict[str, Path]:
     Args:
         workers: processes, a model with one thread each at a time.
     """
+    if workers > 1:
+        preload(_TRAINING)
     place = workspace.with_seed(workspace.seeds[0])
     names = place.profile.variants
     place.prepare([(BASE_MS, BASE_MS)])
