@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -42,13 +41,13 @@ def worker_context(module: str) -> BaseContext:
     first use; workers import what else they need themselves.
 
     Args:
-        module: that they need; PyTorch comes with it if this process has it.
+        module: that they need.
     """
     preload(module)
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     found = get_context("forkserver")
-    found.set_forkserver_preload([*sorted(_preloaded), *({"torch"} & sys.modules.keys())])
+    found.set_forkserver_preload(sorted(_preloaded))
     return found
 
 

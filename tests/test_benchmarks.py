@@ -11,6 +11,7 @@ from pathlib import Path
 import agreement
 import detector
 import gpu
+import loader
 import measuring
 import pytest
 import realism
@@ -19,6 +20,7 @@ import scan
 import simulate
 import torch
 import traces
+import workers
 from training_set import SENSOR, TRAINING, make_set
 
 from ssmbook.study import Arm, Profile, get_profile
@@ -174,6 +176,13 @@ def test_a_simulated_street_is_measured():
     assert row["rate_hz"] > 0
     assert row["lorenz"][0] == 0
     assert row["lorenz"][-1] == 1
+
+
+def test_workers_of_a_loader_are_timed(tmp_path):
+    loader.generate(tmp_path / "train", (4, 12, 16), sequences=4, windows=12, events=50)
+    rows = workers.measure_here("ours", tmp_path, 1)
+    assert len(rows) == 2
+    assert all(row["seconds"] > 0 and row["mb"] > 1 for row in rows)
 
 
 def test_traces_are_trained_on_and_run_at_other_rates(tmp_path, monkeypatch):
