@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from ssmbook.drawings.diagrams import DATA, FIXED, TIME, arrow, box, canvas, note, operator
 from ssmbook.plots import GREY, MODEL_COLOURS, WIDTH_IN, show_boxes, show_image
 from ssmbook.study.answers import MODEL_NAMES
+from ssmbook.study.rates import of_all_seeds
 
 ANSWER = ("s5-selective", "s5", "convlstm", "none")
 #: Inputs that look the same at every rate, by mode.
@@ -41,6 +42,8 @@ def answer(rates: pd.DataFrame, rest: pd.DataFrame) -> Figure:
     for ax in panels[1:]:
         ax.legend_.remove()
         ax.set_ylabel("")
+    lines = {line.get_label(): line for ax in panels for line in ax.lines if line.get_label()[0] != "_"}
+    panels[0].legend(list(lines.values()), list(lines), frameon=False, fontsize=7, loc="lower left")
     over_rest(right, rest[(rest["mode"] == modes[0]) & (rest["rate_hz"] == 20)])
     right.set_title(f"at rest, {ANSWER_MODES[modes[0]]}", loc="left")
     right.autoscale(axis="y")
@@ -50,7 +53,7 @@ def answer(rates: pd.DataFrame, rest: pd.DataFrame) -> Figure:
 
 def over_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP_common") -> None:
     """AP × 100 over the rate with the state carried: a line per model, solid where the time scale follows the rate."""
-    exact = table[table["carry"] == "exact"]
+    exact = of_all_seeds(table[table["carry"] == "exact"])
     for model in (name for name in ANSWER if name in set(exact["model"])):
         arms = exact[exact["model"] == model].groupby("step_scale")
         for scale, arm in arms:

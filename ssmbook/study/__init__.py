@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ssmbook.study.plan import plan_study as plan_study
     from ssmbook.study.profiles import PROFILES as PROFILES
     from ssmbook.study.profiles import get_profile as get_profile
+    from ssmbook.study.rates import of_all_seeds as of_all_seeds
     from ssmbook.study.rates import pivot as pivot
     from ssmbook.study.rates import read_arms as read_arms
     from ssmbook.study.rates import step_scale as step_scale
@@ -46,6 +47,7 @@ _HOMES = {
     "evaluate_checkpoint": "checkpoints",
     "get_profile": "profiles",
     "in_words": "tables",
+    "of_all_seeds": "rates",
     "pivot": "rates",
     "plan_study": "plan",
     "read_arms": "rates",

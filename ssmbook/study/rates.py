@@ -334,14 +334,20 @@ def ap_every(result: Evaluation, seconds: float) -> float:
     return score_boxes(truth, found, result.sensor, result.sensor.downsample).metrics["AP"]
 
 
+def of_all_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Without those rates of an arm that were run with fewer seeds than others: their means are of other models."""
+    seeds = table.groupby([*ARM, "rate_hz"])["seed"].transform("nunique")
+    return table[seeds == seeds.groupby([table[name] for name in ARM]).transform("max")]
+
+
 def pivot(table: pd.DataFrame, metric: str = "AP", statistic: str = "mean") -> pd.DataFrame:
-    """Arms × rates of one metric, × 100 as papers print it, in the table's order.
+    """Arms × rates of one metric, × 100 as papers print it, in the table's order; ``of_all_seeds``.
 
     Args:
         table: of ``run_arms``.
         metric: one of its columns.
         statistic: over the seeds: ``"mean"``, or ``"std"``, the standard deviation (of n − 1; none for one seed).
     """
-    values = table.groupby([*ARM, "rate_hz"])[metric].agg(statistic)
+    values = of_all_seeds(table).groupby([*ARM, "rate_hz"])[metric].agg(statistic)
     wide = (100 * values).unstack("rate_hz")
     return wide.reindex(pd.MultiIndex.from_frame(table[list(ARM)].drop_duplicates())).round(1)

@@ -9,7 +9,7 @@ import torch
 from ssmbook.detector import Detector
 from ssmbook.detector.presets import PRESETS
 from ssmbook.ssm import S5
-from ssmbook.study import answers
+from ssmbook.study import answers, of_all_seeds, pivot
 
 
 def row(model, scale, rate, ap, seed=0, carry="exact", mode="sliding", **more):
@@ -44,6 +44,15 @@ def test_changes_are_taken_seed_by_seed():
     assert follows["20 Hz"] == pytest.approx(50)
     assert follows["Δ 200 Hz"] == pytest.approx(-2)  # of the one seed that has both, not of the means
     assert table.loc[("ConvLSTM", "sliding", "1"), "Δ 200 Hz"] == pytest.approx(-20)
+
+
+def test_a_rate_of_fewer_seeds_is_left_out_of_means():
+    rates = RATES.assign(input="stacked_histogram")
+    kept = of_all_seeds(rates)
+    assert len(kept) == len(rates) - 1
+    row = pivot(rates).loc[("s5", "stacked_histogram", "sliding", "1/k", "exact")]
+    assert row[20.0] == pytest.approx(50)
+    assert math.isnan(row[200.0])  # of the first seed alone: 38, no loss against it
 
 
 def test_effect_of_following():
