@@ -322,7 +322,7 @@ _ = plots.save(
 # ## The study's tables
 #
 # All arms that have been computed, means over the seeds. Not everything is crossed with everything (a dash was not computed, or not with all seeds of its row), so
-# that the study stays within some sixteen hours of one core; `ssmbook reproduce --profile study --dry-run` lists what is missing.
+# that the study stays within a day of one core; `ssmbook reproduce --profile study --dry-run` lists what is missing.
 
 # %%
 #| label: tbl-study-rates

@@ -151,6 +151,8 @@ def rate_panels(table: pd.DataFrame, metric: str = "AP") -> Figure:
         ax.set_title(mode)
         ax.label_outer()
         entries |= {str(line.get_label()): line for line in ax.lines}
+    axes[0, 0].autoscale(axis="y")  # over all panels; each fixes what it has itself
+    axes[0, 0].set_ylim(0)
     fig.legend(
         list(entries.values()),
         list(entries),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import connection, get_all_start_methods, get_context, util
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process, util
 from multiprocessing.context import BaseContext
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,16 @@ def worker_context(module: str) -> BaseContext:
     found = get_context("forkserver")
     found.set_forkserver_preload(sorted(_preloaded))
     return found
+
+
+def end_with_starter(_: object = None) -> None:
+    """Let this worker process end when the one that started it has ended, however that was.
+
+    Its parent, which only imports, lives as long as any of its forks does: who asks for the parent waits for ever.
+    """
+    starter = parent_process()
+    if starter is not None:
+        threading.Thread(target=lambda: (starter.join(), os._exit(1)), daemon=True).start()
 
 
 class ProcessEnded(Exception):

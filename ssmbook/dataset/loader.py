@@ -16,7 +16,7 @@ from ssmbook.dataset.layout import find_sequences
 from ssmbook.dataset.schedule import EvaluationStreams, TrainingSchedule, check_burn_in, split_slots
 from ssmbook.dataset.sequences import Batch, Chunks, as_it_is, check_counts
 from ssmbook.errors import InputError
-from ssmbook.processes import worker_context
+from ssmbook.processes import end_with_starter, worker_context
 
 
 class EventDataModule(L.LightningDataModule):
@@ -152,6 +152,7 @@ class EventDataModule(L.LightningDataModule):
             # training, which after a stop would then go on otherwise.
             "generator": torch.Generator(),
             "multiprocessing_context": worker_context("ssmbook.dataset.schedule") if self.workers else None,
+            "worker_init_fn": end_with_starter,
             "persistent_workers": self.workers > 0,
             "pin_memory": torch.cuda.is_available(),
         }

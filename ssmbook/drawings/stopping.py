@@ -91,7 +91,7 @@ def draw_stop(
         words = (
             ""
             if not workspace.profile.variant(variant).has_time_scale
-            else (", following" if follow else ", not following")
+            else (",\nfollowing" if follow else ",\nnot following")
         )
         name = f"{MODEL_NAMES.get(variant, variant)}\n{rate:g} Hz{words if rate != BASE_HZ else ''}"
         found[name] = newest(steps, steps.times_us.astype(float), times)

@@ -46,7 +46,7 @@ def answer(rates: pd.DataFrame, rest: pd.DataFrame) -> Figure:
     panels[0].legend(list(lines.values()), list(lines), frameon=False, fontsize=7, loc="lower left")
     over_rest(right, rest[(rest["mode"] == modes[0]) & (rest["rate_hz"] == 20)])
     right.set_title(f"at rest, {ANSWER_MODES[modes[0]]}", loc="left")
-    right.autoscale(axis="y")
+    right.autoscale(axis="y")  # over all panels; each fixes what it has itself
     right.set_ylim(0)
     return fig
 

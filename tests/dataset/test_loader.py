@@ -1,8 +1,13 @@
 import itertools
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import lightning as L
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -249,3 +254,36 @@ def test_wrong_options_are_named(data_dir, wrong):
 def test_a_missing_split_is_named(tmp_path):
     with pytest.raises(InputError, match="train"):
         module(tmp_path).train_dataloader()
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+from training_set import TRAINING, data_module, make_set
+
+def wait():
+    data = data_module(make_set(Path({folder!r})), TRAINING)
+    data.workers = 2
+    batches = iter(data.train_dataloader())
+    next(batches)
+    print("ready", flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    wait()
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    """Their parent lives as long as they do, and would never tell them."""
+    script = tmp_path / "script.py"
+    tests = Path(__file__).parents[1]
+    script.write_text(SCRIPT.format(tests=str(tests), folder=str(tmp_path)))
+    environment = {**os.environ, "PYTHONPATH": str(tests.parent)}
+    with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE) as run:
+        assert run.stdout.readline() == b"ready\n"
+        helpers = psutil.Process(run.pid).children(recursive=True)
+        assert len(helpers) >= 3  # the one that imports, and two workers
+        run.kill()
+    assert not psutil.wait_procs(helpers, timeout=30)[1]
