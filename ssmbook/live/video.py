@@ -9,8 +9,10 @@ Frames are written as they come: the memory does not grow with the recording.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import math
+import os
 import shutil
 import subprocess
 import tempfile
@@ -25,7 +27,7 @@ from PIL import GifImagePlugin, Image
 from ssmbook.dataset import Sensor
 from ssmbook.errors import InputError
 from ssmbook.events import Representation
-from ssmbook.files import atomic_write
+from ssmbook.files import atomic_write, unwritable
 from ssmbook.live.drawing import GroundTruth, draw_window
 
 if TYPE_CHECKING:
@@ -180,9 +182,11 @@ class _MP4:
     def finish(self) -> None:
         assert self.process is not None
         self.process.communicate()  # closes the pipe and waits
-        if self.process.returncode:
+        if code := self.process.returncode:
             self.errors.seek(0)
-            words = self.errors.read().decode(errors="replace").strip() or "no reason given"
+            words = self.errors.read().decode(errors="replace").strip() or f"it ended with {code}"
+            if os.strerror(errno.ENOSPC) in words:
+                raise unwritable(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
             raise InputError(f"{self.path}: ffmpeg failed ({words.splitlines()[-1]}); or write a .gif")
 
     def close(self) -> None:

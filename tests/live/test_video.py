@@ -1,5 +1,7 @@
 """Videos: every window once, at its time, with its boxes where they are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from imageio_ffmpeg import read_frames
@@ -166,6 +168,19 @@ def test_nothing_is_left_of_a_video_that_fails(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"a\.mp4: ffmpeg failed \(no encoder for h264\); or write a \.gif"):
         write(tmp_path / "a.mp4", 40)
     assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_mp4_on_a_full_disk_asks_for_room(tmp_path, monkeypatch):
+    class OntoAFullDisk(video._MP4):
+        def __init__(self, file, *others):
+            super().__init__(file, *others)
+            self.target = "/dev/full"
+
+    monkeypatch.setattr(video, "_MP4", OntoAFullDisk)
+    with pytest.raises(InputError, match=r"a\.mp4: cannot be written \(No space left on device\); make room"):
+        write(tmp_path / "a.mp4", 10)
+    assert not list(tmp_path.iterdir())
 
 
 def test_mistakes_are_named(tmp_path, monkeypatch):
