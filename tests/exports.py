@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssmbook.live import export, runtimes
+from ssmbook.live import export, kept_exports
 
 export_onnx = export.export_onnx
 
@@ -31,6 +31,7 @@ def exported_once(tmp_path_factory) -> Iterator[Callable[..., Path]]:
         return Path(shutil.copy(kept, export.onnx_file(path)))
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setattr(export, "export_onnx", once)
-        patch.setattr(runtimes, "export_onnx", once)
+        patch.setattr(kept_exports, "export_onnx", once)
         yield once

@@ -20,17 +20,17 @@ ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What each part may import, besides itself: data goes one way through the house.
 ORDER = [
-    *("errors", "lazy", "progress", "files", "processes", "compiled", "allocation"),  # the ground
+    *("errors", "lazy", "progress", "files", "processes", "compiled", "allocation", "colours"),  # the ground
     *("events", "dataset", "ssm", "detector", "evaluation", "training", "live", "study"),
 ]
 MAY_IMPORT = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)} | {
-    "plots": {"errors", "files", "events"},
+    "plots": {"errors", "files", "colours", "events"},
     "drawings": {*ORDER, "plots"},
     "cli": {*ORDER, "plots"},
     "__main__": {"cli"},
     "__init__": set(),
 }
-for part in ("training", "live", "study"):  # pictures of a run, a video, a chapter
+for part in ("training", "study"):  # pictures of a run, a chapter
     MAY_IMPORT[part] |= {"plots"}
 
 
@@ -136,6 +136,7 @@ def test_lint_and_types():
         ("from ssmbook.evaluation import evaluate_boxes", {"torch", "pandas", "lightning", "matplotlib"}),
         ("from ssmbook.detector import Detector", {"h5py", "numcodecs", "triton", "lightning"}),
         ("from ssmbook.live import StreamingDetector", {"lightning", "matplotlib", "triton"}),
+        ("import ssmbook.live.video, ssmbook.live.page, ssmbook.live.view", {"lightning", "matplotlib"}),
         ("from ssmbook.study import PROFILES", {"torch", "lightning"}),
         ("import ssmbook.cli", {"torch", "numpy"}),
         ("from ssmbook.cli import main; main(['train', '--recurrence', 'lstm'])", {"torch", "lightning"}),

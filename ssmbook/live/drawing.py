@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ssmbook import plots
+from ssmbook import colours
 from ssmbook.errors import InputError
 from ssmbook.events import Representation, StackedHistogram
 
@@ -54,16 +54,16 @@ def draw_window(
         boxes: detections, BOX_DTYPE, best first.
         classes: names by class id.
         represent: what made the frame; ``StackedHistogram`` if not given.
-        palette: one of ``plots.PALETTES``.
+        palette: one of ``colours.PALETTES``.
         truth: labelled boxes, drawn dashed without a score.
 
     Raises:
         InputError: there is no such palette.
     """
-    if palette not in plots.PALETTES:
-        raise InputError(f"there is no palette {palette!r}; they are {', '.join(plots.PALETTES)}")
+    if palette not in colours.PALETTES:
+        raise InputError(f"there is no palette {palette!r}; they are {', '.join(colours.PALETTES)}")
     off, on = (represent or StackedHistogram()).polarities(frame)
-    image = Image.fromarray((255 * plots.polarity_image(on, off, palette)).round().astype(np.uint8))
+    image = Image.fromarray((255 * colours.polarity_image(on, off, palette)).round().astype(np.uint8))
     scale = math.ceil(MIN_WIDTH / image.width)
     image = image.resize((scale * image.width, scale * image.height), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(image)
@@ -74,7 +74,7 @@ def draw_window(
         draw.rectangle((x1, y1, x2, y2), outline=_colour(box), width=2)
         _write_words(draw, x1, y1, _label(box, classes), _colour(box))
     words = f"{t_us / 1e6:.3f} s" + ("" if truth is None else "   dashed: ground truth")
-    _write_words(draw, 0, image.height, words, plots.GREY)
+    _write_words(draw, 0, image.height, words, colours.GREY)
     return image
 
 
@@ -86,7 +86,7 @@ def _label(box: np.void, classes: Sequence[str]) -> str:
 
 
 def _colour(box: np.void) -> str:
-    return plots.CLASS_COLOURS[int(box["class_id"]) % len(plots.CLASS_COLOURS)]
+    return colours.CLASS_COLOURS[int(box["class_id"]) % len(colours.CLASS_COLOURS)]
 
 
 def _corners(box: np.void, scale: int, image: Image.Image) -> tuple[float, float, float, float]:

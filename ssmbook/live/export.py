@@ -8,6 +8,10 @@ The start is zeros, as in `ExportedStep.start`; what a step returns goes into th
 """
 
 import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +112,7 @@ def export_onnx(
     step, arguments = step_and_arguments(model, frame_hw, batch, step_scale)
     names = step.names()
     inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             step,
             arguments,
@@ -121,6 +125,22 @@ def export_onnx(
     with atomic_write(path) as file:
         file.write(program.model_proto.SerializeToString())
     return path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter's parts say of themselves: that torchvision is not there, what they do not fold."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def step_and_arguments(

@@ -23,7 +23,7 @@ from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
 
-from ssmbook import plots
+from ssmbook import colours
 from ssmbook.errors import InputError
 from ssmbook.events import Representation
 from ssmbook.live.html import page_text
@@ -43,7 +43,7 @@ class LivePage:
         port: 0: any that is free.
         classes: names by class id.
         represent: what makes the frames.
-        palette: one of ``plots.PALETTES``.
+        palette: one of ``colours.PALETTES``.
         zero_us: the time that the page shows as 0.
 
     Attributes:
@@ -95,7 +95,7 @@ class LivePage:
             return
         self._drawn_at = now
         off, on = self.represent.polarities(frame)
-        picture = (255 * plots.polarity_image(on, off, self.palette)).round().astype(np.uint8)
+        picture = (255 * colours.polarity_image(on, off, self.palette)).round().astype(np.uint8)
         content = {
             "t_us": found.t_us - self.zero_us,
             "width": picture.shape[1],
@@ -115,7 +115,7 @@ class LivePage:
         return {
             "xywh": [round(float(v), 1) if np.isfinite(v) else 0.0 for v in (box[name] for name in "xywh")],
             "label": f"{self.classes[kind]} {box['track_id'] or ''} {box['class_confidence']:.2f}",
-            "colour": plots.CLASS_COLOURS[kind % len(plots.CLASS_COLOURS)],
+            "colour": colours.CLASS_COLOURS[kind % len(colours.CLASS_COLOURS)],
         }
 
     def _send(self, content: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +20,9 @@ import torch
 
 from ssmbook.detector.model import Detector
 from ssmbook.detector.precision import autocast
-from ssmbook.errors import InputError
-from ssmbook.live.export import ExportedStep, export_onnx
+from ssmbook.errors import InputError, one_line
+from ssmbook.live.export import ExportedStep
+from ssmbook.live.kept_exports import kept_export
 from ssmbook.live.step import NetworkStep
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")
@@ -147,17 +147,26 @@ def _exported_steps(
         return {}
     found: dict[str, Step | InputError] = {}
     exported, frame_hw = ExportedStep(model, None), (plain.frame.shape[3], plain.frame.shape[4])
-    with tempfile.TemporaryDirectory() as folder:
-        path = export_onnx(model, Path(folder) / "step.onnx", frame_hw, step_scale=None)
+    with kept_export(model, frame_hw) as path:
         for name in names:
-            step = ExportedRun(_LOADERS[name](path), exported, plain.frame, step_scale)
             try:
+                step = ExportedRun(_load(name, path), exported, plain.frame, step_scale)
                 if not name.endswith(BF16):
                     _check_equal(name, step, plain)
                 found[name] = step
             except InputError as error:
                 found[name] = error
+        if any(isinstance(step, InputError) for step in found.values()):
+            path.unlink(missing_ok=True)  # it may be the file: the next start exports anew
     return found
+
+
+def _load(name: str, path: Path) -> Callable[[Arrays], Arrays]:
+    try:
+        return _LOADERS[name](path)
+    except Exception as error:
+        words = one_line(str(error), 120)
+        raise InputError(f"{name} does not load the exported network ({words}); use torch") from None
 
 
 def fastest_step(

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ssmbook import plots
+from ssmbook import colours
 from ssmbook.dataset import Sensor
 from ssmbook.errors import InputError
 from ssmbook.events import Events, Recording, read_boxes
@@ -41,7 +41,7 @@ class View:
         window_us: length of a window, and the time between windows.
         boxes: a file or folder of boxes of any form that is read; empty: none.
         start_us, stop_us: only the events with start_us ≤ t < stop_us; None: no limit.
-        palette: one of ``plots.PALETTES``.
+        palette: one of ``colours.PALETTES``.
 
     Raises:
         InputError: window_us is below 1, there are no events, or the boxes cannot be read.
@@ -155,7 +155,7 @@ class View:
             "window_us": self.window_us,
             "palette": self.palette,
             "palettes": {
-                name: [[round(255 * v) for v in c] for c in p] for name, p in plots.PALETTES.items()
+                name: [[round(255 * v) for v in c] for c in p] for name, p in colours.PALETTES.items()
             },
             "boxes": self._boxes(),
         }
@@ -173,7 +173,7 @@ class View:
         rows = []
         for t, x, y, w, h, kind, track, _ in self.truth.boxes.tolist():
             name = self.names[kind] if kind < len(self.names) else f"class {kind}"
-            colour = plots.CLASS_COLOURS[kind % len(plots.CLASS_COLOURS)]
+            colour = colours.CLASS_COLOURS[kind % len(colours.CLASS_COLOURS)]
             rows.append([t - self.start_us, x, y, w, h, f"{name} {track or ''}".strip(), colour])
         return rows
 

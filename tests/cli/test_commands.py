@@ -75,6 +75,8 @@ def test_examples_run(name, files, capfd, monkeypatch):
         if words[-1] == "pictures":  # one for each 5 ms
             words = [*words, "--stop", "0.5s"]
         assert main(words[1:]) == 0, words
+    if name == "export":
+        assert capfd.readouterr().err == ""
     if name == "view":
         assert len(opened) == 1
         assert Path("drive.html").stat().st_size > 10_000
