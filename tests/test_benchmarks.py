@@ -11,6 +11,7 @@ from pathlib import Path
 import agreement
 import detector
 import gpu
+import learning_rates
 import loader
 import measuring
 import pytest
@@ -201,6 +202,30 @@ def test_traces_are_trained_on_and_run_at_other_rates(tmp_path, monkeypatch):
     assert 0 <= row["AP"] <= row["AP_50"]
     assert set(row["rates"]) == {"20", "40"}
     assert traces.bank(40) == [2.5, 5, 10, 20, 40]
+
+
+def test_learning_rates_have_runs_of_their_own(tmp_path, monkeypatch):
+    make_set(tmp_path)
+    training = replace(TRAINING, steps=1, validate_every=1, sampling="random", learning_rate=1e-3)
+    monkeypatch.setattr(
+        learning_rates,
+        "get_profile",
+        lambda name: Profile(name, SENSOR, "sim-smoke", training, (Arm("s5", "sliding"),)),
+    )
+    out = tmp_path / "rates.json"
+    places = ["--profile", "tiny", "--data-dir", str(tmp_path), "--out", str(out)]
+    learning_rates.main(["--variants", "s5", "--rates", "1e-3", "1e-2", *places])
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["model"], row["learning_rate"]) for row in rows] == [("s5", 1e-3), ("s5", 1e-2)]
+    assert all(0 <= row["AP"] <= row["AP_50"] <= 1 for row in rows)
+    runs = {
+        path.name: json.loads((path / "provenance.json").read_text())
+        for path in (tmp_path / "runs").iterdir()
+    }
+    assert {name: run["parameters"]["training"]["learning_rate"] for name, run in runs.items()} == {
+        "s5": 1e-3,
+        "s5_learning_rate=0.01": 1e-2,
+    }
 
 
 def test_scaling_gives_commands_of_the_book(tmp_path, monkeypatch):
