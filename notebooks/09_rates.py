@@ -53,6 +53,7 @@ from ssmbook.study import (
     run_arms,
     write_table,
 )
+from ssmbook.study.arms import MAIN
 from ssmbook.study.questions import CAUSES, ask, collect_answers
 from ssmbook.study.workspace import book_root
 
@@ -63,6 +64,7 @@ workspace = Workspace(profile, data_dir, representation=representation, logger=l
 study = Workspace("study")
 rates, rest = read_arms(study), read_arms(study, "rest.csv")
 carried = rates[rates["mode"].isin(["sliding", "traces"]) & (rates["carry"] == "exact")]
+main = carried[carried["model"].isin(MAIN)]
 sliding = carried[carried["mode"] == "sliding"]
 
 # %% [markdown]
@@ -84,7 +86,7 @@ sliding = carried[carried["mode"] == "sliding"]
 #|   Three panels. Left and middle, average precision over the rate from 5 to 200 Hz on a logarithmic axis, one colour a model. Right, average
 #|   precision over the time at rest, solid lines with the state carried above dotted ones without.
 _ = plots.save(drawn.answer(rates, rest), study.figures / "answer.png")
-seeds = rates.groupby("model")["seed"].nunique()
+seeds = main.groupby("model")["seed"].nunique()
 print("seeds:", ", ".join(f"{answers.MODEL_NAMES[name]} {count}" for name, count in seeds.items()))
 
 # %% [markdown]
@@ -95,7 +97,7 @@ print("seeds:", ", ".join(f"{answers.MODEL_NAMES[name]} {count}" for name, count
 #| tbl-cap: >-
 #|   AP_common × 100 at 20 Hz, and the difference to it at other rates; means over the seeds that were run at both, state
 #|   carried. `step_scale` 1/k follows the rate, 1 does not. 80 and 1,000 Hz: the first seed alone.
-answers.printed(answers.changes(carried[carried["model"] != "mamba"]))
+answers.printed(answers.changes(main))
 
 # %% [markdown]
 # Two things are shown here, and two are not. A state-space layer whose step follows the rate detects at ten times the rate
@@ -512,7 +514,7 @@ delays
 # %%
 #| label: tbl-other-arms
 #| tbl-cap: AP_common × 100 of the other variants at 20 Hz, and the difference at other rates; input sliding, state carried. Study, the first seed.
-others = answers.changes(sliding[~sliding["model"].isin(["s5", "s5-selective", "convlstm"])])
+others = answers.changes(sliding[~sliding["model"].isin(MAIN)])
 answers.printed(others) if len(others) else print("not computed yet: ssmbook reproduce 09 --profile study")
 
 # %% [markdown]

@@ -9,7 +9,7 @@ import torch
 from ssmbook.detector import Detector
 from ssmbook.detector.presets import PRESETS
 from ssmbook.ssm import S5
-from ssmbook.study import answers, of_all_seeds, pivot
+from ssmbook.study import VARIANTS, answers, of_all_seeds, pivot
 
 
 def row(model, scale, rate, ap, seed=0, carry="exact", mode="sliding", **more):
@@ -124,3 +124,7 @@ def test_at_training_rate_leaves_out_what_no_box_has():
         {"AP": 50, "AP_50": 50, "AP_75": 50, "AP_S": 50, "AP_M": 50, "seeds": 2}
     )
     assert answers.at_training_rate(rates.iloc[:0]).empty
+
+
+def test_every_model_of_the_study_has_a_name():
+    assert set(answers.MODEL_NAMES) == set(VARIANTS)
