@@ -1,4 +1,4 @@
-// The pages without this script are whole; it adds search, previews, copying, the scheme and the phone's menu.
+// The pages without this script are whole; it adds search, previews, copying, larger figures, the scheme and the phone's menu.
 const $ = (selector, within = document) => within.querySelector(selector);
 
 $("#theme").onclick = () => {
@@ -23,6 +23,21 @@ for (const block of document.querySelectorAll(".code")) {
   };
   block.append(button);
 }
+
+const large = $("#large");
+for (const picture of document.querySelectorAll("article img")) {
+  if (picture.closest(".moving")) continue;
+  const link = Object.assign(document.createElement("a"), { href: picture.src, className: "larger" });
+  picture.replaceWith(link);
+  link.append(picture);
+  link.onclick = (event) => {
+    if (event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    $("div", large).replaceChildren(picture.cloneNode());
+    large.showModal();
+  };
+}
+large.onclick = (event) => event.target === large && large.close();
 
 // A script and not a fetch: it loads from a disk, too.
 const load = (name, file) =>
