@@ -66,9 +66,9 @@ workspace = Workspace(profile, data_dir)
 # with a time stamp in microseconds, its column and row, and a polarity that says whether the light rose or fell. The condition
 # is [@gallego2022, on the principle of operation]
 #
-# $$ L(t_i) - L_{ref} = \begin{cases} +\theta_{on} & \Rightarrow\; p_i = 1 \text{ (ON)} \\
+# $$ \begin{gathered} L(t_i) - L_{ref} = \begin{cases} +\theta_{on} & \Rightarrow\; p_i = 1 \text{ (ON)} \\
 #    -\theta_{off} & \Rightarrow\; p_i = 0 \text{ (OFF)} \end{cases}
-#    \qquad\text{and then}\qquad L_{ref} \leftarrow L(t_i) . $$ (eq-threshold)
+#    \\[1.2em] \text{and then}\qquad L_{ref} \leftarrow L(t_i) . \end{gathered} $$ (eq-threshold)
 #
 # The logarithm makes the pixel respond to *relative* change: an edge beyond which the light is twice as strong causes the same
 # events in sunlight and in shade. And because nothing fires while nothing changes, what stands still is not seen at all. That single fact is why

@@ -234,8 +234,8 @@ print(f"folded against plain, in parts of each column's range: below 1e-4: {apar
 # Let windows end every $\delta$ seconds and a step take $c$ seconds. An event at a random moment waits for the end of its
 # window, on average half a stride, and then for the computation. When the box appears, that event is
 #
-# $$ \text{age} = \delta\,U + c , \qquad U \sim \text{uniform}(0, 1), \qquad \text{mean} = \tfrac{\delta}{2} + c, \quad
-#    \text{at most } \delta + c $$ (eq-age)
+# $$ \begin{gathered} \text{age} = \delta\,U + c , \qquad U \sim \text{uniform}(0, 1), \\
+#    \text{mean} = \tfrac{\delta}{2} + c, \qquad \text{at most } \delta + c \end{gathered} $$ (eq-age)
 #
 # old. And the box stays on the screen until the next one, so that what one looks at is older by another half stride on
 # average. A higher rate makes information fresher until the machine no longer keeps up. Then steps queue: with $e_j$

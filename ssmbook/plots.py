@@ -94,7 +94,18 @@ def show_boxes(
         words = [classes[int(box["class_id"])]] if classes else []
         words += [f"{float(box['class_confidence']):.2f}"] if scores else []
         if words:
-            ax.text(xy[0], xy[1] - 1, " ".join(words), color=colour, fontsize=6, va="bottom", clip_on=True)
+            low, high = sorted(ax.get_ylim())
+            inside = xy[1] - low < 0.12 * (high - low)  # no room above the box
+            ax.text(
+                max(xy[0], min(ax.get_xlim())),
+                xy[1],
+                " ".join(words),
+                color="black",  # legible on every colour of a class, as the colours are not on a picture
+                fontsize=6,
+                va="top" if inside else "bottom",
+                clip_on=True,
+                bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6},
+            )
 
 
 def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:

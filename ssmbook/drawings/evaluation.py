@@ -114,7 +114,8 @@ def protocol_scatter(truth: list[np.ndarray], sensor: Sensor) -> Figure:
     ax.plot(boxes["w"], boxes["h"], ".", color="lightgrey", ms=5, label="does not count")
     for c, name in enumerate(sensor.classes):
         own = counts[counts["class_id"] == c]
-        ax.plot(own["w"], own["h"], ".", color=plots.CLASS_COLOURS[c], ms=5, label=name)
+        if len(own):
+            ax.plot(own["w"], own["h"], ".", color=plots.CLASS_COLOURS[c], ms=5, label=name)
     ax.add_patch(
         Arc(
             (0, 0),
@@ -142,7 +143,7 @@ def kinds(by_size: pd.DataFrame, by_rest: pd.DataFrame) -> Figure:
         bars = ax.bar(range(len(known)), 100 * known["AP_50"], 0.7, color=plots.BLUE)
         ax.bar_label(bars, [f"{n} box{'es' * (n != 1)}" for n in known["boxes"]], fontsize=7)
         edges = [
-            f"{a:.3g}–{b:.3g}" if np.isfinite(b) else f"{a:.3g}–"
+            f"{a:.3g}–{b:.3g}" if np.isfinite(b) else f"≥ {a:.3g}"
             for a, b in zip(known["from"], known["to"], strict=True)
         ]
         ax.set_xticks(range(len(known)), edges)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ssmbook.drawings.diagrams import DATA, FIXED, LEARNT, STATE, arrow, box, canvas, note, tint
-from ssmbook.plots import BLUE, GREEN, GREY, MODEL_COLOURS, ORANGE, PURPLE, RED, WIDTH_IN, show_boxes
+from ssmbook.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, WIDTH_IN, show_boxes, show_image
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
+MARKERS = ("s", "o", "^")  # of presets
 
 
 def architecture(
@@ -88,9 +90,8 @@ def reach(maps: Mapping[str, np.ndarray]) -> Figure:
     fig, axes = plt.subplots(1, len(maps), figsize=(WIDTH_IN, 1.2 * WIDTH_IN / len(maps)))
     for ax, (name, values) in zip(axes, maps.items(), strict=True):
         image = np.log10(values / values.max() + 1e-8)
-        ax.imshow(image, cmap="Blues", vmin=-8, vmax=0)
-        ax.set(xticks=[], yticks=[])
-        ax.set_title(name, fontsize=8)
+        show_image(ax, image, name)
+        ax.images[0].set(cmap="Blues", clim=(-8, 0))
     return fig
 
 
@@ -108,13 +109,13 @@ def pyramid() -> Figure:
     box(ax, (4.6, 3.0), (1.5, 0.8), "CSP, $p_1$", LEARNT)
     arrow(ax, [(2.4, 3.0), (3.85, 3.0)])
     arrow(ax, [(4.6, 1.6), (4.6, 2.6)], colour=ORANGE)
-    note(ax, (5.05, 2.1), "× 2", ORANGE)
+    note(ax, (5.05, 2.1), "× 2")
     box(ax, (6.9, 3.0), (1.5, 0.8), "1 × 1, $f_1$", LEARNT)
     arrow(ax, [(5.35, 3.0), (6.15, 3.0)])
     box(ax, (8.2, 4.8), (1.5, 0.8), "CSP", LEARNT)
     arrow(ax, [(2.4, 4.8), (7.45, 4.8)])
     arrow(ax, [(6.9, 3.4), (6.9, 4.5), (7.45, 4.5)], colour=ORANGE)
-    note(ax, (6.45, 4.0), "× 2", ORANGE)
+    note(ax, (6.45, 4.0), "× 2")
     arrow(ax, [(8.95, 4.8), (11.7, 4.8)])
     box(ax, (10.2, 3.0), (1.5, 0.8), "CSP", LEARNT)
     arrow(ax, [(7.65, 3.0), (9.45, 3.0)])
@@ -126,8 +127,8 @@ def pyramid() -> Figure:
     arrow(ax, [(11.3, 3.0), (11.3, 2.1), (10.2, 2.1), (10.2, 1.6)], colour=BLUE)
     note(ax, (10.8, 2.3), "/ 2", BLUE)
     arrow(ax, [(10.95, 1.2), (11.7, 1.2)])
-    note(ax, (5.6, 0.3), "top down: context to fine maps", ORANGE)
-    note(ax, (10.4, 0.3), "bottom up: position to coarse maps", BLUE)
+    note(ax, (5.6, 0.3), "orange, top down: context to fine maps")
+    note(ax, (10.4, 0.3), "blue, bottom up: position to coarse maps", BLUE)
     return fig
 
 
@@ -185,30 +186,43 @@ def suppression(hw: tuple[int, int], before: np.ndarray, after: np.ndarray) -> F
     """Detections [K, 7] before and after non-maximum suppression."""
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH_IN, 2.7), sharey=True)
     for ax, rows, title in zip(axes, (before, after), ("before", "after"), strict=True):
-        for x1, y1, x2, y2, objectness, score, label in rows:
-            colour = (ORANGE, GREEN)[int(label)]
-            ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, lw=1.3))
-            ax.text(x1, y1 - 1, f"{objectness * score:.2f}", color=colour, fontsize=7)
-        ax.set(xlim=(0, hw[1]), ylim=(hw[0], 0), aspect="equal", title=f"{title}: {len(rows)} boxes")
+        for label, colour, side in ((0, ORANGE, "right"), (1, GREEN, "left")):
+            own = rows[rows[:, 6] == label]
+            x = own[:, 0].min() - 3 if side == "right" else own[:, 2].max() + 3
+            for (x1, y1, x2, y2, objectness, score, _), y in zip(own, spread(own[:, 1], 5.0), strict=True):
+                ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, lw=1.3))
+                ax.annotate(
+                    f"{objectness * score:.2f}",
+                    (x1 if side == "right" else x2, y1),
+                    (x, y),
+                    ha=side,
+                    va="center",
+                    fontsize=7,
+                    arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 0},
+                )
+        ax.set(xlim=(-8, hw[1]), ylim=(hw[0], 0), aspect="equal", title=f"{title}: {len(rows)} boxes")
     return fig
 
 
+def spread(values: np.ndarray, gap: float) -> np.ndarray:
+    """Places for labels: the values in their order, moved up until each is ``gap`` beyond the one before."""
+    out = np.array(values, float)
+    for before, after in pairwise(np.argsort(out, kind="stable")):
+        out[after] = max(out[after], out[before] + gap)
+    return out
+
+
 def sizes(table: pd.DataFrame) -> Figure:
-    """GFLOP over parameters of networks, by recurrence; the size of the marker is that of the network."""
-    fig, ax = plt.subplots(figsize=(WIDTH_IN, 2.9))
-    for recurrence, part in table.groupby("recurrence", sort=False):
-        name = str(recurrence)
-        part = part.sort_values("parameters")
-        ax.plot(
-            part["parameters"] / 1e6,
-            part["GFLOP"],
-            "o-",
-            color=MODEL_COLOURS.get(name, GREY),
-            ms=5,
-            label=name,
-        )
-    ax.set(xlabel="parameters (millions)", ylabel="GFLOP per frame", ylim=(0, None), xlim=(0, None))
-    ax.legend(frameon=False, fontsize=8, ncols=2)
+    """Parameters and GFLOP of networks: a row for each recurrence, a marker for each preset."""
+    fig, axes = plt.subplots(1, 2, figsize=(WIDTH_IN, 2.6), sharey=True)
+    quantities = {"parameters (millions)": table["parameters"] / 1e6, "GFLOP per frame": table["GFLOP"]}
+    for ax, (words, values) in zip(axes, quantities.items(), strict=True):
+        for (preset, part), look in zip(table.groupby("preset", sort=False), MARKERS, strict=False):
+            ax.plot(values[part.index], part["recurrence"], look, ms=6, label=preset)
+        ax.set(xlabel=words, xlim=(0, None))
+        ax.grid(axis="y", lw=0.4)
+    axes[0].invert_yaxis()
+    axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     return fig
 
 

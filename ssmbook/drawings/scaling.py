@@ -82,7 +82,10 @@ def lost(share: Callable[..., Any], cost_s: float, nodes: Sequence[int]) -> Figu
         between_h = 24 * 365 / count
         best = math.sqrt(2 * cost_s * 3600 * between_h)
         ax.loglog(
-            interval / 60, 100 * share(interval, cost_s, between_h), color=colour, label=f"{count} nodes"
+            interval / 60,
+            100 * share(interval, cost_s, between_h),
+            color=colour,
+            label=f"{count} node{'s' * (count != 1)}",
         )
         ax.plot(best / 60, 100 * share(best, cost_s, between_h), "o", color=colour)
     ax.set(xlabel="minutes between saved states", ylabel="lost (%)")

@@ -31,8 +31,8 @@ def answer(rates: pd.DataFrame, rest: pd.DataFrame) -> Figure:
     fig, (*panels, right) = plt.subplots(
         1,
         len(modes) + 1,
-        figsize=(WIDTH_IN, 3.4),
-        width_ratios=(*[1.1] * len(modes), 1),
+        figsize=(WIDTH_IN, 3.8),
+        width_ratios=(*[1] * len(modes), 1.1),
         sharey=True,
         layout="constrained",
     )
@@ -40,10 +40,11 @@ def answer(rates: pd.DataFrame, rest: pd.DataFrame) -> Figure:
         over_rates(ax, rates[rates["mode"] == mode])
         ax.set_title(ANSWER_MODES[mode], loc="left")
     for ax in panels[1:]:
-        ax.legend_.remove()
         ax.set_ylabel("")
     lines = {line.get_label(): line for ax in panels for line in ax.lines if line.get_label()[0] != "_"}
-    panels[0].legend(list(lines.values()), list(lines), frameon=False, fontsize=7, loc="lower left")
+    fig.legend(
+        list(lines.values()), list(lines), frameon=False, fontsize=8, ncols=3, loc="outside lower center"
+    )
     over_rest(right, rest[(rest["mode"] == modes[0]) & (rest["rate_hz"] == 20)])
     right.set_title(f"at rest, {ANSWER_MODES[modes[0]]}", loc="left")
     right.autoscale(axis="y")  # over all panels; each fixes what it has itself
@@ -78,7 +79,6 @@ def over_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP_common") -> None
     ax.minorticks_off()
     ax.axvline(20, color=GREY, lw=0.7, ls=":")
     ax.set(xlabel="rate (Hz)", ylabel="AP × 100", ylim=(0, None))
-    ax.legend(frameon=False, fontsize=7, loc="lower left")
 
 
 def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
@@ -99,6 +99,7 @@ def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
                 color=colour,
                 marker="o",
                 markersize=4,
+                label=MODEL_NAMES.get(model, model) if exact else None,
             )
             ax.vlines(range(len(values)), values["min"], values["max"], color=colour, lw=1)
     ax.set_xticks(range(len(words)), ["moving", *words[1:]], fontsize=7)
@@ -108,6 +109,8 @@ def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
         ax.legend(
             styles, ["state carried", "each chunk from zero"], frameon=False, fontsize=7, loc="upper right"
         )
+    else:
+        ax.legend(frameon=False, fontsize=8)
 
 
 States = tuple[Sequence[float], float]

@@ -60,9 +60,9 @@ def label_timeline(
     ax.vlines(labels_ms, 0, 1.1, color=ORANGE, lw=2)
     ax.vlines(dropped_ms, 0, 1.1, color=GREY, lw=1, ls="--")
     for t in labels_ms:
-        ax.text(t, 1.15, "label", ha="center", fontsize=7, color=ORANGE)
+        ax.text(t, 1.15, "label", ha="center", fontsize=8)
     for t in dropped_ms:
-        ax.text(t, 1.15, "off the grid", ha="center", fontsize=7, color=GREY)
+        ax.text(t, 1.15, "off the grid", ha="center", fontsize=8)
     ax.set(yticks=[], ylim=(0, 1.4), xlabel="time (ms)", xlim=(0, None))
     ax.spines["left"].set_visible(False)
     return fig
@@ -118,8 +118,9 @@ def weights(age_ms: np.ndarray, named: Mapping[str, Sequence[np.ndarray]]) -> Fi
 def reading_rates(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
     """Mean size of a frame relative to 20 Hz, over the rate at which it is read."""
     fig, ax = plt.subplots(figsize=(WIDTH_IN, 2.5))
-    for (name, (rates, values)), colour in zip(curves.items(), COLOURS, strict=False):
-        ax.plot(rates, values, "o-", color=colour, ms=4, label=name)
+    looks = zip(COLOURS, ("o-", "o-", "o--"), strict=False)  # dashed, since the last two coincide
+    for (name, (rates, values)), (colour, look) in zip(curves.items(), looks, strict=False):
+        ax.plot(rates, values, look, color=colour, ms=4, label=name)
     ticks = sorted({rate for rates, _ in curves.values() for rate in rates})
     ax.set(xscale="log", xlabel="rate (Hz)", ylabel="mean frame / that at 20 Hz", ylim=(0, 1.15))
     ax.set_xticks(ticks, [f"{rate:g}" for rate in ticks])

@@ -59,7 +59,7 @@ def _draw_metrics(fig: SubFigure, run: Path) -> None:
     loss.set(xlabel="step", ylabel="loss")
     loss.legend(frameon=False, fontsize=7)
     score.plot(100 * metrics["val/AP"].dropna(), "o-")
-    score.set(xlabel="step", ylabel="validation AP × 100")
+    score.set(xlabel="step", ylabel="validation AP × 100", ylim=(0, max(1.0, score.get_ylim()[1])))
     rate.plot(metrics["train/learning_rate"].dropna())
     rate.set(xlabel="step", ylabel="learning rate")
     rate.ticklabel_format(axis="y", scilimits=(0, 0))
