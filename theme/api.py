@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import shutil
+import textwrap
 from pathlib import Path
 
 import griffe
@@ -25,18 +26,31 @@ def escaped(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Paragraphs escaped; indented lines and tables kept as they stand."""
+    """Paragraphs escaped, tables as Markdown's, indented lines as they stand."""
     blocks = []
     for block in re.split(r"\n\s*\n", text.strip("\n")):
         lines = block.splitlines()
-        if any(line.startswith(("  ", "===")) for line in lines) and not lines[0].lstrip().startswith(
-            ("- ", "* ")
-        ):
-            body = "\n".join(lines)
-            blocks.append(f"```text\n{body}\n```")
+        if lines[0].startswith("==="):
+            blocks.append(table(lines))
+        elif any(line.startswith("  ") for line in lines) and not lines[0].lstrip().startswith(("- ", "* ")):
+            blocks.append(f"```text\n{textwrap.dedent(block)}\n```")
         else:
             blocks.append(escaped("\n".join(lines)))
     return "\n\n".join(blocks)
+
+
+def table(lines: list[str]) -> str:
+    """A table of reStructuredText as one of Markdown, with an empty heading where it has none."""
+    columns = [found.start() for found in re.finditer("=+", lines[0])]
+    rows: list[list[str]] = [[""] * len(columns)] if sum(x.startswith("===") for x in lines) < 3 else []
+    for text in (x for x in lines if not x.startswith("===")):
+        cells = [escaped(text[a:b].strip()) for a, b in zip(columns, [*columns[1:], len(text)], strict=True)]
+        if cells[0]:
+            rows.append(cells)
+        else:  # a row goes on
+            rows[-1] = [f"{a} {b}".strip() for a, b in zip(rows[-1], cells, strict=True)]
+    rows.insert(1, ["---"] * len(columns))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def docstring(item: griffe.Object) -> str:

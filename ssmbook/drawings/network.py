@@ -188,7 +188,7 @@ def suppression(hw: tuple[int, int], before: np.ndarray, after: np.ndarray) -> F
     for ax, rows, title in zip(axes, (before, after), ("before", "after"), strict=True):
         for label, colour, side in ((0, ORANGE, "right"), (1, GREEN, "left")):
             own = rows[rows[:, 6] == label]
-            x = own[:, 0].min() - 3 if side == "right" else own[:, 2].max() + 3
+            x = min(own[:, 0], default=0.0) - 3 if side == "right" else max(own[:, 2], default=0.0) + 3
             for (x1, y1, x2, y2, objectness, score, _), y in zip(own, spread(own[:, 1], 5.0), strict=True):
                 ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, lw=1.3))
                 ax.annotate(

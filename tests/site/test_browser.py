@@ -177,6 +177,19 @@ class TestReader:
         page.locator("#toc").get_by_role("link", name="Preface").click()
         page.wait_for_url("**/preface.html")
 
+    @pytest.mark.parametrize("size", SIZES)
+    def test_enlarges_a_figure_by_the_keyboard_and_returns_to_it(self, open_page, size):
+        page = open_page("events.html", size)
+        link, shown = page.locator("figure .larger").first, page.locator("#large img")
+        link.focus()
+        page.keyboard.press("Enter")
+        shown.wait_for()
+        assert shown.bounding_box()["width"] >= 768
+        assert not violations(page)
+        page.keyboard.press("Escape")
+        shown.wait_for(state="hidden")
+        assert page.evaluate("document.activeElement.className") == "larger"
+
     def test_copies_code(self, open_page):
         page = open_page("state-space-layers.html" if "state-space-layers.html" in names() else "index.html")
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])

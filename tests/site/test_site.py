@@ -93,6 +93,37 @@ class TestConstructs:
         assert chapter.find(class_="notes").li.text == "In small print."
 
 
+def theme(name: str):
+    """A module of the theme, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "theme" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("tex", "formula"),
+    [
+        ("k ln f", "<mi>k</mi>{}<mi>ln</mi><mo>\u2061</mo>{}<mi>f</mi>"),
+        (
+            "L log_2 L",
+            "<mi>L</mi>{}<msub><mrow><mi>log</mi><mo>\u2061</mo></mrow><mn>2</mn></msub>{}<mi>L</mi>",
+        ),
+        ("= tanh(c)", '<mo>=</mo><mi>tanh</mi><mo>\u2061</mo><mo stretchy="false">(</mo><mi>c</mi>'),
+    ],
+)
+def test_functions_have_the_space_of_tex(tex, formula):
+    spaced = theme("nodes").spaced
+    assert spaced(formula.format("", "")) == formula.format(*['<mspace width="0.1667em"/>'] * 2)
+
+
+def test_tables_of_docstrings_are_tables():
+    text = "====  ====\nname  what\n====  ====\na     first\n      line\n====  ===="
+    assert theme("api").prose(text) == "| name | what |\n| --- | --- |\n| a | first line |"
+    bare = "====  ====\n``a``  b|c\n====  ===="
+    assert theme("api").prose(bare).splitlines()[0] == "|  |  |"
+
+
 @pytest.fixture(scope="module")
 def counting(root):
     """theme/count.py, on the small book."""

@@ -1,0 +1,22 @@
+"""What the pictures that all chapters share must keep legible."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from ssmbook.events import BOX_DTYPE
+from ssmbook.plots import show_boxes, show_image
+
+
+@pytest.mark.parametrize("y", [0, 2, 20])
+def test_the_label_of_a_box_stays_within_the_picture(y):
+    box = np.zeros(1, BOX_DTYPE)
+    box[["x", "y", "w", "h"]] = (-3, y, 20, 20)
+    fig, ax = plt.subplots(figsize=(1.5, 1.5))
+    show_image(ax, np.zeros((64, 64)))
+    show_boxes(ax, box, ("car",), scores=True)
+    frame, label = ax.get_window_extent(), ax.texts[0].get_window_extent()
+    plt.close(fig)
+    assert frame.x0 <= label.x0
+    assert frame.y0 <= label.y0
+    assert label.y1 <= frame.y1
