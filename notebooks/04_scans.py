@@ -74,7 +74,7 @@ print(f"states: {' × '.join(map(str, looped.shape))}, {str(looped.dtype)[6:]}")
 # ## Steps compose
 #
 # A step of {eq}`eq-scan-recurrence` is a map $x \mapsto a x + b$, which the pair $(a, b)$ describes. Two steps after each other are again such
-# a map, since $a_2 (a_1 x + b_1) + b_2 = (a_2 a_1)\, x + (a_2 b_1 + b_2)$. So pairs can be combined by [@smith2023s5, app. H; @blelloch1990, on recurrences]
+# a map, since $a_2 (a_1 x + b_1) + b_2$ is $(a_2 a_1)\, x + (a_2 b_1 + b_2)$. So pairs can be combined by [@smith2023s5, app. H; @blelloch1990, on recurrences]
 #
 # $$ (a_1, b_1) \bullet (a_2, b_2) = (a_2 a_1,\; a_2 b_1 + b_2) , $$ (eq-combine)
 #
