@@ -526,7 +526,8 @@ counts = {
     ]
     for name in ("parameters (M)", "backbone GFLOP")
 }
-pd.concat(counts).rename_axis(index=["", "preset"], columns=None).round(2).astype(object).fillna("–")
+by_recurrence = pd.concat(counts).rename_axis(index=["", "preset"], columns=None)
+by_recurrence.map(lambda value: f"{value:.2f}" if math.isfinite(value) else "–")
 
 # %% tags=["hide-input"]
 #| label: fig-sizes
