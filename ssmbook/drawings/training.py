@@ -67,7 +67,7 @@ def sampling_diagram(length: int = 5) -> Figure:
     ax.annotate("", (6.66, 2.4), (6.25, 2.4), arrowprops=VALUE)
     for seam in (4, 9):
         ax.annotate("", (seam + 0.75, 0.72), (seam + 0.25, 0.72), arrowprops=VALUE)
-        ax.text(seam + 0.5, 0.5, "state", ha="center", fontsize=7, color=plots.BLUE)
+        ax.text(seam + 0.5, 0.42, "state", ha="center", fontsize=7, color=plots.BLUE)
     ax.text(2.1, 0.0, "0", ha="center", va="center", fontsize=10, color=plots.BLUE)
     ax.annotate("", (6.66, -0.48), (2.5, -0.48), arrowprops=VALUE)
     ax.text(4.6, -0.75, "run without a gradient", ha="center", fontsize=7, color=plots.BLUE)

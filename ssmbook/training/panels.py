@@ -58,7 +58,7 @@ def _draw_metrics(fig: SubFigure, run: Path) -> None:
         loss.plot(metrics[f"train/{name}"].dropna(), label=name.removesuffix("_loss"))
     loss.set(xlabel="step", ylabel="loss")
     loss.legend(frameon=False, fontsize=7)
-    score.plot(100 * metrics["val/AP"].dropna(), "o-")
+    score.plot(100 * metrics["val/AP"].dropna(), "o-", clip_on=False)
     score.set(xlabel="step", ylabel="validation AP × 100", ylim=(0, max(1.0, score.get_ylim()[1])))
     rate.plot(metrics["train/learning_rate"].dropna())
     rate.set(xlabel="step", ylabel="learning rate")
