@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, cast
 
 import pandas as pd
@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssmbook.detector import PRESETS, RECURRENCES, Detector
 from ssmbook.detector.config import STRIDES
-from ssmbook.detector.recurrences import NoRecurrence, Recurrence
+from ssmbook.detector.recurrences import Recurrence
 from ssmbook.study.profiles import training_for
 
 
@@ -31,12 +31,10 @@ def sizes_table(presets: Iterable[str], recurrences: Iterable[str] = RECURRENCES
     rows = []
     for preset in presets:
         training = training_for(preset)
-        # All but the recurrence is the same in every row of a preset, and takes longest to count.
-        without: dict[str, Any] = {**PRESETS[preset], "recurrence": "none"}
-        shared, rest = _flops_without_recurrence(Detector(**without))
         for recurrence in recurrences:
-            model = Detector(**(without | {"recurrence": recurrence})).eval()
-            backbone = shared + _recurrence_flops(model)
+            config: dict[str, Any] = {**PRESETS[preset], "recurrence": recurrence}
+            model = Detector(**config)
+            backbone, rest = frame_flops(model)
             rows.append(
                 {
                     "preset": preset,
@@ -58,18 +56,20 @@ def sizes_table(presets: Iterable[str], recurrences: Iterable[str] = RECURRENCES
 
 def frame_flops(model: Detector) -> tuple[int, int]:
     """Floating-point operations of one frame: in the backbone, and in neck and head."""
-    backbone, rest = _flops_without_recurrence(model)
+    backbone, rest = _flops_without_recurrence(**{name: model.config[name] for name in SIZES})
     return backbone + _recurrence_flops(model), rest
 
 
+SIZES = ("embed_dim", "dim_head", "fpn_depth", "num_classes", "input_hw", "partition", "in_channels")
+
+
+@cache  # the same for all recurrences, and takes longest to count
 @torch.no_grad()
-def _flops_without_recurrence(model: Detector) -> tuple[int, int]:
+def _flops_without_recurrence(**sizes: Any) -> tuple[int, int]:
     """Counted on the meta device, where nothing is computed."""
-    model = copy.deepcopy(model)
-    for stage in model.backbone.stages:
-        stage.recurrence = NoRecurrence()
-    model.to("meta")
-    x = torch.zeros(1, 1, model.in_channels, *model.input_hw, dtype=torch.uint8, device="meta")
+    with torch.device("meta"):
+        model = Detector(**sizes, recurrence="none")
+        x = torch.zeros(1, 1, model.in_channels, *model.input_hw, dtype=torch.uint8)
     with sdpa_kernel(SDPBackend.MATH):
         with FlopCounterMode(display=False) as backbone:
             features, _ = model.features(x)
