@@ -260,9 +260,10 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = [{tests!r}]
-from training_set import TRAINING, data_module, make_set
 
 def wait():
+    from training_set import TRAINING, data_module, make_set  # here, since the workers import this file
+
     data = data_module(make_set(Path({folder!r})), TRAINING)
     data.workers = 2
     batches = iter(data.train_dataloader())
