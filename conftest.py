@@ -5,8 +5,14 @@ import os
 # Set before torch and numba are imported: two test processes of one thread each use two cores better than one
 # process of two threads, and do not wait for each other on a loaded machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The many processes that tests start find the library compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
+
+from ssmbook.processes import preload
+
+preload("ssmbook.dataset.schedule")  # and with it torch, or workers would import it one by one
 
 QUIET = os.environ.get("TQDM_DISABLE")
 

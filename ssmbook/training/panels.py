@@ -34,16 +34,16 @@ class Panels:
         """Draw the frames over the metrics that the run has logged so far."""
         with plt.rc_context():
             plots.style()
-            # Of no backend, which a notebook has yet to choose; at fixed places, since finding them takes longer than
-            # drawing.
-            fig = Figure(figsize=(plots.WIDTH_IN, 4.4), layout="none")
+            plt.rcParams["figure.constrained_layout.use"] = False  # finding places takes longer than drawing
+            fig = Figure(figsize=(plots.WIDTH_IN, 4.4))  # of no backend, which a notebook has yet to choose
             self._draw_frames(fig)
             _draw_metrics(fig, run)
             plots.save(fig, path)
         return path
 
     def _draw_frames(self, fig: Figure) -> None:
-        axes = fig.add_gridspec(1, SHOWN, left=0.01, right=0.99, bottom=0.5, top=0.95, wspace=0.04).subplots()
+        places = {"left": 0.01, "right": 0.99, "bottom": 0.5, "top": 0.95, "wspace": 0.04}
+        axes = fig.subplots(1, SHOWN, squeeze=False, gridspec_kw=places)[0]
         for ax in axes[len(self.frames) :]:
             ax.set_axis_off()
         for ax, (events, truth, detected) in zip(axes, self.frames, strict=False):
@@ -54,9 +54,8 @@ class Panels:
 
 def _draw_metrics(fig: Figure, run: Path) -> None:
     metrics = read_metrics(run)
-    loss, score, rate = fig.add_gridspec(
-        1, 3, left=0.07, right=0.92, bottom=0.11, top=0.44, wspace=0.4
-    ).subplots()
+    places = {"left": 0.07, "right": 0.92, "bottom": 0.11, "top": 0.44, "wspace": 0.4}
+    loss, score, rate = fig.subplots(1, 3, gridspec_kw=places)
     for name in ("iou_loss", "conf_loss", "cls_loss"):
         loss.plot(metrics[f"train/{name}"].dropna(), label=name.removesuffix("_loss"))
     loss.set(xlabel="step", ylabel="loss")
