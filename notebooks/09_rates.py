@@ -298,12 +298,10 @@ arms = [
 pd.DataFrame(arms, columns=["arm", "rate", "window (ms)", "stride (ms)"]).set_index(["arm", "rate"])
 
 # %% [markdown]
-# The test split goes through the network once for each arm and rate. The profile `smoke` only tests the machinery: its networks have learnt next to
-# nothing, and their AP is not shown; the figure then has the study's arms.
+# The test split goes through the network once for each arm and rate. The profile `smoke` tests the machinery: its networks have learnt next to
+# nothing, so that instead of their AP × 100 {numref}`fig-own-rates` shows the study's.
 
 # %% tags=["nbval-ignore-output"]
-#| label: tbl-own-rates
-#| tbl-cap: AP × 100 of this profile's arms, mean over the seeds.
 own = run_arms(workspace, workers=workers)
 if profile != "study":
     _ = write_table(workspace.tables / "rates.csv", own, profile=profile)
@@ -324,8 +322,8 @@ _ = plots.save(
 # (sec-study-rates)=
 # ## The study's tables
 #
-# All arms that have been computed, means over the seeds. Not everything is crossed with everything (a dash was not computed, or not with all seeds of its row), so
-# that the study stays within a day of one core; `ssmbook reproduce --profile study --dry-run` lists what is missing.
+# All arms that have been computed. Not everything is crossed with everything (a dash was not computed, or not with all seeds of its row);
+# `ssmbook reproduce --profile study --dry-run` lists what is missing.
 
 # %%
 #| label: tbl-study-rates
@@ -338,14 +336,13 @@ answers.printed(pivot(rates))
 answers.printed(pivot(rates, statistic="std").dropna(how="all"))
 
 # %% [markdown]
-# {term}`Seeds <seed>` differ by several AP, which is more than many a published improvement. A comparison of two models from one run each says
-# little; one of a model with *itself* at two rates, as in {numref}`tbl-answer`, is far sharper, since weights and label frames are the same.
+# {term}`Seeds <seed>` differ by several AP, more than many a published improvement. To compare two models from one run each says
+# little; a model with *itself* at two rates, as in {numref}`tbl-answer`, says far more, since weights and label frames are the same.
 # %% [markdown]
 # (sec-controls)=
 # ## Two controls
 #
-# A detector that looks at each frame by itself has the same AP at every rate, as long as frames look alike. Whether the time scale and
-# the memory matter is told by two runs that change one thing each.
+# Whether the time scale and the memory matter is told by two runs that change one thing each.
 #
 # - **The step does not follow**: `step_scale` 1, the dashed lines of {numref}`fig-answer`. If AP falls, the time scale mattered.
 # - **Every chunk from zero**: {term}`carry` published. The network then sees at most the last ten windows, half a second at
@@ -357,8 +354,6 @@ answers.printed(pivot(rates, statistic="std").dropna(how="all"))
 answers.printed(answers.worth_of_the_state(rates))
 
 # %% [markdown]
-# At 200 Hz ten windows are 50 ms, so that chunks from zero should cost more there ({numref}`tbl-study-rates` has 200 Hz where that was run).
-#
 # (sec-rate-causes)=
 # ## Input, state, direct path
 #
@@ -381,11 +376,10 @@ answers.printed(answers.worth_of_the_state(rates))
 _ = plots.save(drawn.rate_paths(), workspace.figures / "rate_paths.png")
 
 # %% [markdown]
-# An experiment separates state and input: give the network the one at the high rate and hold the other at
-# 20 Hz. *Input of 20 Hz* repeats each frame until the next 50 ms are over, under a state that steps 200 times a second; *state of 20 Hz*
-# advances the state every 50 ms only, under the fast input. If the loss at 200 Hz goes away with the input of 20 Hz, the input
-# made it; if it goes away with the state of 20 Hz, the state did. Two further replacements tell what the network relies on:
-# without events it has its state alone, with the state of another sequence a wrong memory.
+# An experiment separates state and input: hold one of them at 20 Hz. *Input of 20 Hz* repeats each frame until the next 50 ms are
+# over, under a state that steps 200 times a second; *state of 20 Hz* advances the state every 50 ms only, under the fast input. What
+# makes a loss at 200 Hz go away was its cause. Two further replacements tell what the network relies on: without events it has
+# its state alone, with the state of another sequence a wrong memory.
 
 # %%
 #| label: tbl-causes
@@ -402,8 +396,7 @@ answers.printed(replaced) if len(replaced) else print(
 # state that advances every 50 ms less than one: what the higher rate adds comes in by the input. Without events the state alone
 # detects nothing, and under the state of another sequence hardly a box is right: each is read in the light of the other.
 #
-# (This model and that of [](#sec-higher) is the first seed's, trained again with a later version of the code. Rounding alone made it
-# another model of the same quality: compare within these tables.)
+# (Here and in [](#sec-higher) the first seed's model was trained again with later code, and is another one: compare within these tables.)
 #
 # (sec-slower)=
 # ## Slower than trained
@@ -489,21 +482,17 @@ answers.printed(streaming)
 # %%
 #| label: tbl-delays
 #| tbl-cap: >-
-#|   Time in ms until an object has its first right box (IoU 0.5, at the score of highest F1 on the validation split), from its entry, from its return, and from its
-#|   start after rest, by rate and latency; and the share of them that is detected at all. Selective S5, one seed. There are few of each: `onsets` in the table's file.
+#|   Mean time in ms until an object has its first right box (IoU 0.5, at the score of highest F1 on the validation split), from its entry and from its
+#|   start after rest, by latency and rate. Selective S5, one seed; all were detected, `onsets` says of how many.
 delays = answers.read_if_there(study, "delays.csv")
 if len(delays):
-    shown = ["mean_ms", "median_ms", "detected"]
-    delays = (
-        delays.groupby(["kind", "latency_ms", "rate_hz"])[shown]
-        .mean()
-        .round({"mean_ms": 0, "median_ms": 0, "detected": 2})
-    )
+    several = delays[delays["kind"] != "return"].astype({"onsets": int})  # one object alone comes back
+    delays = several.pivot_table("mean_ms", ["kind", "onsets", "latency_ms"], "rate_hz").round().astype(int)
 delays
 
 # %% [markdown]
 # An entry takes long at every rate, since at first only a sliver of the object is in view; a start after rest does not, for the state
-# still holds the box. At 200 Hz the means are lower by what a frame is younger, some 20 ms; of so few that is no proof.
+# still holds the box. At 200 Hz frames are younger, and the means lower, by some 20 ms; of so few that is no proof.
 #
 # (sec-other-arms)=
 # ## Other layers, masks and norms
@@ -534,11 +523,7 @@ answers.printed(others) if len(others) else print("not computed yet: ssmbook rep
 #| tbl-cap: >-
 #|   AP × 100 by rate. Quoted: Gen1; of the paper only the ends were recovered, and the replication's windows of 12 ms stand in the column of 80 Hz. This book:
 #|   simulated streets, state carried, mean over the seeds.
-ours = (
-    pivot(rates[rates["carry"] == "exact"])
-    .droplevel(["input", "carry"])
-    .rename(index=answers.MODEL_NAMES, level="model")
-)
+ours = pivot(main).droplevel(["input", "carry"]).rename(index=answers.MODEL_NAMES, level="model")
 ours = ours.rename(columns=lambda rate: f"{rate:g} Hz").reset_index().assign(source="this book")
 compared = (
     pd.concat([QUOTED_RATES, ours])
@@ -549,8 +534,7 @@ answers.printed(compared)
 
 # %% [markdown]
 # Compare *along a row*, not between sources: sets, sizes and training differ. The paper scales the step with the rate. In the replication
-# that lowers AP, at the true rate and with held windows, as {numref}`tbl-worked` says for moving objects; and a detector with Mamba loses about as much as one with S5, so
-# that the loss is hardly one of the layer.
+# that lowers AP, as {numref}`tbl-worked` says for moving objects; and Mamba loses about as much as S5, so that the loss is hardly one of the layer.
 #
 # (sec-own-rates)=
 # ## Repeat it
@@ -570,7 +554,6 @@ answers.printed(compared)
 # - Following the rate keeps the second, {eq}`eq-rates-follow`; sliding windows and traces keep the first.
 # - On the simulated streets, sliding windows with the step following keep AP from 20 to 200 Hz, {numref}`tbl-answer`.
 # - Whether following helps is a matter of the input: {eq}`eq-worked` predicts the sign for each mode.
-# - Input and state can be told apart by holding one of them at 20 Hz; the direct path follows the input.
 # - Below the rate of training windows no longer touch, {eq}`eq-share-seen`, and no time scale brings back what was not seen.
 # - A recurrence without a time scale forgets $k$ times faster at $k$ times the rate, {eq}`eq-rates-lstm`.
 #
