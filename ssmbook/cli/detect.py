@@ -143,8 +143,8 @@ def _add_network(command: argparse.ArgumentParser) -> None:
         default="auto",
         choices=["auto", "torch", "onnxruntime", "openvino"],
         help="auto: with --live the fastest that is installed and computes what torch does, exported at the first "
-        "start and then kept; for a recording torch, "
-        "since an export takes longer than it saves on a short one (default: auto)",
+        "start and then kept; for a recording torch, since an export takes longer than it saves on a short one "
+        "(default: auto)",
     )
 
 

@@ -1,5 +1,8 @@
 """Exported steps against the detector, over many carried states."""
 
+import logging
+import warnings
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -7,7 +10,7 @@ import torch
 
 from ssmbook.detector.recurrences import make_recurrence, map_states
 from ssmbook.errors import InputError
-from ssmbook.live.export import ExportedStep, export_onnx, step_and_arguments
+from ssmbook.live.export import ExportedStep, _quiet, export_onnx, step_and_arguments
 from ssmbook.ssm import S4, S4D, S5, S6, SelectiveS5
 from tests.detector.test_model import counts, make
 
@@ -156,3 +159,16 @@ def test_mistakes_are_named(tmp_path):
     model.backbone.stages[0].recurrence = torch.nn.Identity()
     with pytest.raises(InputError, match="can be exported"):
         ExportedStep(model)
+
+
+def test_the_exporter_s_own_words_are_kept_back_while_it_runs(caplog):
+    loggers = [logging.getLogger(name) for name in ("onnxscript.optimizer", "torch.onnx._internal.exporter")]
+    with warnings.catch_warnings(record=True) as warned:
+        with _quiet():
+            for logger in loggers:
+                logger.warning("not folded")
+            warnings.warn("of older names", FutureWarning, stacklevel=1)
+        assert not warned
+    assert not caplog.records
+    for logger in loggers:
+        assert logger.isEnabledFor(logging.WARNING)
