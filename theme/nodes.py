@@ -9,6 +9,7 @@ import unicodedata
 import urllib.request
 from typing import TYPE_CHECKING
 
+from PIL import Image
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
@@ -223,7 +224,13 @@ class Page:
         )
 
     def on_image(self, node: dict) -> str:
-        return f'<img src="{self.book.asset(node["url"])}" alt="{html.escape(node.get("alt") or "")}" loading="lazy">'
+        src, size = self.book.asset(node["url"]), ""
+        if src.endswith((".png", ".gif", ".jpg")) and (self.book.out / src).is_file():
+            with Image.open(
+                self.book.out / src
+            ) as image:  # known before it has come, a page stays where a link led
+                size = f' width="{image.width}" height="{image.height}"'
+        return f'<img src="{src}" alt="{html.escape(node.get("alt") or "")}"{size} loading="lazy">'
 
     def on_container(self, node: dict) -> str:
         caption = next((child for child in node["children"] if child["type"] == "caption"), None)

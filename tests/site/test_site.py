@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from ssmbook.cli import main
 from ssmbook.cli.site import ROOT, broken_links
@@ -243,6 +244,12 @@ class TestTheBook:
     def test_open_in_lines_need_an_address(self, site):
         page = bs4.BeautifulSoup((site / "events.html").read_text(), "html.parser")
         assert all(a.has_attr("download") for a in page.find(class_="sources")("a"))
+
+    def test_pictures_keep_their_place_before_they_have_come(self, site):
+        page = bs4.BeautifulSoup((site / "rates.html").read_text(), "html.parser")
+        for picture in page.article("img"):
+            with Image.open(site / picture["src"]) as image:
+                assert (int(picture["width"]), int(picture["height"])) == image.size
 
     def test_has_a_page_for_every_chapter_and_part(self, site):
         pages = {path.name for path in site.glob("*.html")}
