@@ -108,7 +108,7 @@ answers.printed(answers.changes(main))
 #
 # The input counts as the layer does. Traces raise S5 by five AP at every rate; selective S5 gains little by them at 20 Hz and most at 5.
 # A ConvLSTM gains nothing; one of its three seeds hardly learnt. Without a recurrence AP is the same at every rate, for a frame looks the
-# same; on windows it is no less than S5's mean, and on traces eight AP less.
+# same; on windows it is no less than S5's mean, but all on what moves ({numref}`fig-rest-fast`), and on traces eight AP less.
 #
 # ### How to read AP_common
 #
