@@ -18,13 +18,11 @@ from ssmbook.study import Workspace, get_profile
 from ssmbook.training.run_folder import read_metrics
 
 
-def measure(
-    profile: str, variant: str, rate: float, representation: str, data_dir: str = ""
-) -> dict[str, Any]:
+def measure(profile: str, variant: str, rate: float, data_dir: str = "") -> dict[str, Any]:
     """AP, AP_50 and AP_75 on the validation split at the end of a training at this learning rate."""
     usual = get_profile(profile)
     own = replace(usual, training=replace(usual.training, learning_rate=rate), seeds=())
-    workspace = Workspace(own, data_dir, representation=representation)
+    workspace = Workspace(own, data_dir)
     name = workspace.run(variant).name
     name += "" if rate == usual.training.learning_rate else f"_learning_rate={rate:g}"
     metrics = read_metrics(workspace.train(variant, accelerator="cpu", name=name).parent)
@@ -42,7 +40,6 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--variants", nargs="+", default=["s5-selective", "s5", "convlstm"])
     parser.add_argument("--rates", type=float, nargs="+", default=[3.5e-3, 7e-3, 1.4e-2])
-    parser.add_argument("--representation", default="", help="of the events (default: the profile's)")
     parser.add_argument("--profile", default="study", help="whose set and training (default: study)")
     parser.add_argument("--data-dir", default="", help="where its data and runs lie")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "learning_rates.json")
@@ -50,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     for variant in options.variants:
         for rate in options.rates:
-            rows.append(measure(options.profile, variant, rate, options.representation, options.data_dir))
+            rows.append(measure(options.profile, variant, rate, options.data_dir))
             print(f"{variant}, learning rate {rate:g}: validation AP {100 * rows[-1]['AP']:.1f}")
             write_results(options.out, {**circumstances("cpu"), "profile": options.profile, "rows": rows})
 

@@ -226,9 +226,8 @@ class Page:
     def on_image(self, node: dict) -> str:
         src, size = self.book.asset(node["url"]), ""
         if src.endswith((".png", ".gif", ".jpg")) and (self.book.out / src).is_file():
-            with Image.open(
-                self.book.out / src
-            ) as image:  # known before it has come, a page stays where a link led
+            # Known before the picture has come: the page then stays where a link led.
+            with Image.open(self.book.out / src) as image:
                 size = f' width="{image.width}" height="{image.height}"'
         return f'<img src="{src}" alt="{html.escape(node.get("alt") or "")}"{size} loading="lazy">'
 

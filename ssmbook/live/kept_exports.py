@@ -38,7 +38,7 @@ def kept_export(model: Detector, frame_hw: tuple[int, int]) -> Iterator[Path]:
         InputError: as ``export_onnx`` does.
     """
     kept = platformdirs.user_cache_path("ssmbook") / "exports" / f"{_digest(model, frame_hw)}.onnx"
-    if kept.exists():
+    if os.path.exists(kept):  # False, too, where the folder may not be looked into
         with suppress(OSError):
             os.utime(kept)
         yield kept
