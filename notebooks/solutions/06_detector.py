@@ -5,7 +5,7 @@
 import math
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import bmm_flop
 
 from ssmbook.detector import PRESETS, Detector, input_sizes
 from ssmbook.detector.attention import grid_partition, window_partition
@@ -18,10 +18,8 @@ torch.manual_seed(0)
 n, T, C = 64 * 80, 80, 64
 within, everywhere = 4 * n * T * C, 4 * n * n * C
 assert (within, everywhere // within) == (104_857_600, 64)
-q = torch.randn(n // T, 2, T, 32, device="meta")  # [groups, heads, T, d]
-with FlopCounterMode(display=False) as counter:
-    (q @ q.transpose(-1, -2)) @ q
-assert counter.get_total_flops() == within
+g, d = (n // T) * 2, 32  # groups times heads; channels of a head
+assert bmm_flop((g, T, d), (g, d, T)) + bmm_flop((g, T, T), (g, T, d)) == within  # q kᵀ, then its product with v
 
 # %% ex-two-blocks
 # A token's tile has one token of each grid group if there are as many grid groups as tokens of a tile or fewer: (H/p_h)(W/p_w) ≤ p_h p_w, in each direction.
