@@ -19,7 +19,8 @@ n, T, C = 64 * 80, 80, 64
 within, everywhere = 4 * n * T * C, 4 * n * n * C
 assert (within, everywhere // within) == (104_857_600, 64)
 g, d = (n // T) * 2, 32  # groups times heads; channels of a head
-assert bmm_flop((g, T, d), (g, d, T)) + bmm_flop((g, T, T), (g, T, d)) == within  # q kᵀ, then its product with v
+counted = [bmm_flop((g, T, d), (g, d, T)), bmm_flop((g, T, T), (g, T, d))]  # q kᵀ, then its product with v
+assert sum(counted) == within
 
 # %% ex-two-blocks
 # A token's tile has one token of each grid group if there are as many grid groups as tokens of a tile or fewer: (H/p_h)(W/p_w) ≤ p_h p_w, in each direction.
