@@ -79,7 +79,12 @@ def _add_preprocess(commands: Any) -> None:
         default=[50.0],
         help="time between windows in ms (default: 50); with commas, one for each window",
     )
-    command.add_argument("--grid", default="exact", help="exact, or published: that of the released script")
+    command.add_argument(
+        "--grid",
+        default="exact",
+        help="exact; published: that of the released script; or mixed: steps from a tenth of the stride to four, each "
+        "with its own window, to train for many rates (default: exact)",
+    )
     command.add_argument(
         "--workers",
         type=int,

@@ -22,7 +22,10 @@ FIRST_LABEL_US = 100_000  # label frames start here, so that there is something 
 JITTER_US = 2_000  # how far a label frame may lie from its grid, and a box from its label frame
 AFTER_END_US = 100_000  # label frames later than this after the last event show nothing
 LATE_START_US = 1_000_000  # a recording that starts before this counts from 0, as in the published sets
-GRIDS = ("exact", "published")
+GRIDS = ("exact", "published", "mixed")
+# Steps of the mixed grid in strides, with how often each is drawn: of 50 ms, 5 to 200 Hz.
+MIXED_STEPS = {4.0: 0.05, 2.0: 0.1, 1.0: 0.4, 0.5: 0.15, 0.2: 0.15, 0.1: 0.15}
+MIXED_LONGEST = 8  # strides for which a drawn step is kept at most
 BOX_FILES = (
     "_bbox.npy",
     "_bbox.json",
@@ -32,13 +35,14 @@ MOST_WINDOWS = 20_000_000  # of one sequence: 11 days at 50 ms
 NO_CLASS = 2**32 - 1  # of boxes that the sensor's class_map or drop_other_classes drops
 
 # Why boxes are dropped, in the order in which it is asked.
-OTHER_CLASS, OUTSIDE, SMALL, WIDE, EARLY, NO_EVENTS, OFF_GRID = (
+OTHER_CLASS, OUTSIDE, SMALL, WIDE, EARLY, NO_EVENTS, SKIPPED, OFF_GRID = (
     "of another class",
     "outside the frame or empty",
     "too small",
     "too wide",
     "too early",
     "without events",
+    "inside a long step",
     "off the grid",
 )
 
@@ -102,6 +106,10 @@ class LabelPlan:
     window_ends_us: np.ndarray
     window_of_frame: np.ndarray
 
+    def steps_us(self, stride_us: int) -> np.ndarray:
+        """[T]: from the end of the window before to that of each; of the first, the stride."""
+        return np.diff(self.window_ends_us, prepend=self.window_ends_us[0] - stride_us)
+
 
 def read_labels(path: Path, sensor: Sensor) -> np.ndarray:
     """The boxes of a recording as BOX_DTYPE [N], from a file whose name ends as one of ``BOX_FILES``.
@@ -155,16 +163,18 @@ def plan_labels(
     training: bool = False,
     start_us: int = 0,
     end_us: int | None = None,
+    seed: int = 0,
 ) -> tuple[LabelPlan | None, LabelCounts]:
     """Filter the boxes of one recording and place its label frames and windows.
 
     Args:
         boxes: as read from the label file.
         stride_us: time between the ends of successive windows.
-        grid: ``"exact"`` or ``"published"``, see ``window_ends``.
+        grid: ``"exact"`` or ``"published"``, see ``window_ends``, or ``"mixed"``, see ``mixed_ends``.
         training: drop very wide boxes too, as the published training split does.
         start_us, end_us: stamps of the first and the last event; None: not known. From a second on, windows start
             where the events do; a recording that starts earlier counts from 0.
+        seed: of the mixed grid's steps.
 
     Returns:
         The plan, None if no box at or after 100 ms is left (the sequence counts as without labels); and what became
@@ -189,6 +199,14 @@ def plan_labels(
         else:
             frame_times, intervals = find_label_frames(usable, label_interval_us(times, sensor), first)
         ends, window_of_frame = window_ends(frame_times, intervals, stride_us, grid, origin)
+        if grid == "mixed":
+            every = frame_times
+            ends, window_of_frame = mixed_ends(ends, window_of_frame, seed)
+            frame_times = ends[window_of_frame]
+            if len(skipped := np.setdiff1d(every, frame_times)):
+                _, at = _at_frames(boxes["t"], skipped, JITTER_US)
+                counts.dropped[SKIPPED] += int(at.sum())
+                boxes = boxes[~at]
         of_frame, at = _at_frames(boxes["t"], frame_times, 0 if grid == "published" else JITTER_US)
         kept = boxes[at]
         kept["t"] = frame_times[of_frame[at]]
@@ -340,3 +358,30 @@ def window_ends(
     ]
     ends = np.concatenate([np.array([*before, first], dtype=np.int64), *between])
     return ends, len(before) + np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
+
+
+def mixed_ends(ends: np.ndarray, window_of_frame: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The exact grid with steps of mixed lengths in place of equal ones, to train for all of their rates.
+
+    A step of ``MIXED_STEPS`` is drawn by its probability and kept for 1 to ``MIXED_LONGEST`` strides, then the next: a
+    stride is cut into equal steps, or several make one, inside which no window ends and no label counts.
+
+    Args:
+        ends [T], window_of_frame [F]: of the exact grid, see ``window_ends``.
+
+    Returns:
+        As ``window_ends``, of the label frames at which a window ends; the last window is always one.
+    """
+    rng = np.random.default_rng(seed)
+    lengths, odds = list(MIXED_STEPS), list(MIXED_STEPS.values())
+    mixed, at, i = [int(ends[0])], {0: 0}, 0  # at: exact window → its number now
+    while i < len(ends) - 1:
+        length, strides = float(rng.choice(lengths, p=odds)), int(rng.integers(1, MIXED_LONGEST + 1))
+        together, parts = max(1, round(length)), max(1, round(1 / length))
+        for _ in range(max(1, strides // together)):
+            stop = min(i + together, len(ends) - 1)
+            if stop > i:
+                mixed += np.rint(np.linspace(ends[i], ends[stop], parts + 1)[1:]).astype(np.int64).tolist()
+                i, at[stop] = stop, len(mixed) - 1
+    kept = [at[window] for window in window_of_frame.tolist() if window in at]
+    return np.array(mixed, np.int64), np.array(kept, np.int64)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from ssmbook.dataset.grid import stride_of
 from ssmbook.dataset.layout import find_sequences
+from ssmbook.dataset.parameters import mixed_stride
 from ssmbook.dataset.schedule import EvaluationStreams, TrainingSchedule, check_burn_in, split_slots
 from ssmbook.dataset.sequences import Batch, Chunks, as_it_is, check_counts
 from ssmbook.errors import InputError
@@ -35,6 +36,7 @@ class EventDataModule(L.LightningDataModule):
             order; ``"stream"``: each slot runs through all sequences in an order of its own, chunk after chunk,
             and ``Batch.first`` says where the next one starts; ``"mixed"``: both, half of the slots each, random
             ones first.
+        train_dir: another set to train on, with ``train``; None: that of ``data_dir``.
         burn_in: windows; each random chunk comes with 0 to as many of its sequence's windows before it, drawn
             uniformly and cut where the sequence begins: ``Batch.past``. 0: none does.
 
@@ -45,7 +47,8 @@ class EventDataModule(L.LightningDataModule):
     very next one. A trainer's checkpoints hold it.
 
     Attributes:
-        stride_us: of the training windows, once there is a loader; None before, or where sequences differ in it.
+        stride_us: of the training windows, once there is a loader; None before, or where sequences differ in it. On
+            the mixed grid, the stride that was cut.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class EventDataModule(L.LightningDataModule):
         seed: int = 0,
         sampling: str = "random",
         burn_in: int = 0,
+        train_dir: str | Path | None = None,
     ) -> None:
         super().__init__()
         check_counts(sequence_length=sequence_length, batch_size=batch_size)
@@ -67,6 +71,7 @@ class EventDataModule(L.LightningDataModule):
         if workers < 0:
             raise InputError(f"workers is {workers}; it must be at least 0")
         self.data_dir = Path(data_dir)
+        self.train_dir = self.data_dir if train_dir is None else Path(train_dir)
         self.sequence_length = sequence_length
         self.batch_size = batch_size
         self.representation = representation
@@ -81,8 +86,8 @@ class EventDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches from the first that was not taken to the end of its epoch; then epoch after epoch."""
-        sequences = find_sequences(self.data_dir / "train", self.representation)
-        self.stride_us = stride_of(sequences)
+        sequences = find_sequences(self.train_dir / "train", self.representation)
+        self.stride_us = mixed_stride(self.train_dir) or stride_of(sequences)
         rank, ranks = _rank_of_ranks()
         self._schedule = TrainingSchedule(
             sequences,

@@ -41,7 +41,7 @@ class Parameters:
     def __post_init__(self) -> None:
         windowed = get_representation(self.representation).windowed
         given = (self.window_ms is not None) + (self.window_events is not None)
-        if given > 1 or (windowed and not given):
+        if given > 1 or (windowed and not given and self.grid != "mixed"):
             raise InputError("give a window by window_ms or by window_events, not both")
         if given and not windowed:
             raise InputError(
@@ -69,6 +69,11 @@ class Parameters:
         return None if self.window_ms is None else round(1000 * self.window_ms)
 
     @property
+    def window_is_step(self) -> bool:
+        """Each window begins where the one before it ends, on the mixed grid."""
+        return self.window_ms is None and self.window_events is None and self.represent.windowed
+
+    @property
     def represent(self) -> Representation:
         """A new one, which makes frames of the sensor's size."""
         return get_representation(self.representation).for_sensor(self.sensor, **self.options)
@@ -79,17 +84,34 @@ class Parameters:
         return self.represent.folder_name(window_ms=self.window_ms, window_events=self.window_events)
 
 
+def mixed_stride(out_dir: Path) -> int | None:
+    """The stride in µs whose multiples and parts a set on the mixed grid has; None for a set on another grid."""
+    record = out_dir / PARAMETERS
+    kept = _read(record) if record.exists() else {}
+    if kept.get("grid") != "mixed":
+        return None
+    try:
+        return round(1000 * kept["stride_ms"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise InputError(f"{record}: has no stride_ms; {_REMEDY}") from None
+
+
+def _read(record: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{record}: cannot be read ({error}); {_REMEDY}") from None
+    if not isinstance(kept, dict):
+        raise InputError(f"{record}: holds {shown(kept)} and no parameters; {_REMEDY}")
+    return kept
+
+
 def claim(out_dir: Path, parameters: Parameters) -> None:
     """Keep the parameters beside the set, or check that they are those that it is made with."""
     record = out_dir / PARAMETERS
     asked = json.loads(json.dumps(asdict(parameters)))
     if record.exists():
-        try:
-            kept = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{record}: cannot be read ({error}); {_REMEDY}") from None
-        if not isinstance(kept, dict):
-            raise InputError(f"{record}: holds {shown(kept)} and no parameters; {_REMEDY}")
+        kept = _read(record)
         kept.setdefault("options", _UNRECORDED.get(str(kept.get("representation")), asked["options"]))
         differ = _differences(kept, asked)
         if differ:

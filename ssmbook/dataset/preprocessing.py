@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -120,9 +121,11 @@ def preprocess(
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
         representation: a name of ``REPRESENTATIONS``.
         window_ms, window_events: a window is either the events of a time before its end, both edges
-            included, or the last n events up to its end. By default 50 ms; traces have no window.
+            included, or the last n events up to its end. By default 50 ms, and on the mixed grid from the end of
+            the window before; traces have no window.
         stride_ms: time between the ends of windows, or between the times at which traces are read.
-        grid: ``"exact"``, or ``"published"`` for the windows that the published script makes.
+        grid: ``"exact"``; ``"published"`` for the windows that the published script makes; or ``"mixed"`` for
+            steps from a tenth of the stride to four strides, to train for all of their rates.
         splits: which of them to make.
         workers: processes of this machine, each of which makes a sequence at a time; where there are fewer
             sequences, threads of theirs. A process needs less than 400 MB, however long the recordings, and
@@ -232,7 +235,7 @@ def set_parameters(sensor: Sensor, settings: Mapping[str, Any]) -> Parameters:
         "grid": "exact",
         **settings,
     }
-    windowed = get_representation(given["representation"]).windowed
+    windowed = get_representation(given["representation"]).windowed and given["grid"] != "mixed"
     if windowed and given["window_ms"] is None and given["window_events"] is None:
         given["window_ms"] = 50
     return Parameters(sensor, **given)
@@ -352,7 +355,7 @@ def _write(
 
     def at_end(read: Read) -> None:
         """Before windows without events: those that no label needs are not to be written."""
-        exact = [plan for out, plan in plans.items() if targets[out].grid == "exact"]
+        exact = [plan for out, plan in plans.items() if targets[out].grid != "published"]
         last = max((int(plan.frame_times_us[-1]) for plan in exact), default=0)
         if span.end_us is None and last > read.last_us + AFTER_END_US:
             raise _EventsEnded(read.last_us)
@@ -371,7 +374,8 @@ def _write(
                 halved=target.sensor.downsample,
             )
             write = stack.enter_context(writer)
-            sinks.append(FrameSink.of(represent, ends_us, target.window_us, target.window_events, write))
+            window_us = plan.steps_us(target.stride_us) if target.window_is_step else target.window_us
+            sinks.append(FrameSink.of(represent, ends_us, window_us, target.window_events, write))
         return write_frames(recording.blocks(), sinks, threads, at_end)
 
 
@@ -422,6 +426,7 @@ def plan_sequence(
             job.split == "train",
             span.start_us,
             span.end_us,
+            seed=zlib.crc32(str(job).encode()),
         )
     except InputError as error:
         raise InputError(f"{job.boxes}: {error}") from error

@@ -58,11 +58,17 @@ class Past(NamedTuple):
     x [P, S, C, H, W]: column s ends where the chunk of its slot starts; zeros come before shorter pasts.
     slots: S numbers of slots, those with the longest past first.
     lengths: S window counts, 1 to P, decreasing.
+    elapsed_us [P, S]: as in ``Batch``.
     """
 
     x: torch.Tensor
     slots: list[int]
     lengths: list[int]
+    elapsed_us: torch.Tensor
+
+    def step_scale(self, base_us: float) -> torch.Tensor:
+        """[P, S]: see ``Batch.step_scale``."""
+        return _step_scale(self.elapsed_us, base_us).to(self.x.device)
 
 
 class Batch(NamedTuple):
@@ -103,8 +109,12 @@ class Batch(NamedTuple):
 
         So a state-space layer's time scale follows the rate and steps over gaps; 1 where it is not known.
         """
-        elapsed = self.elapsed_us.to(torch.float32)
-        return torch.where(elapsed > 0, elapsed / base_us, 1.0).to(self.x.device)
+        return _step_scale(self.elapsed_us, base_us).to(self.x.device)
+
+
+def _step_scale(elapsed_us: torch.Tensor, base_us: float) -> torch.Tensor:
+    elapsed = elapsed_us.to(torch.float32)
+    return torch.where(elapsed > 0, elapsed / base_us, 1.0)
 
 
 def batch_of(x: torch.Tensor, chunks: list[Chunk | None]) -> Batch:
@@ -247,6 +257,7 @@ class Chunks(Dataset):
         with_past.sort(key=lambda entry: -entry[1].past)
         longest, sequence = with_past[0][1].past, self._opened(with_past[0][1].sequence)
         x = self._past_pool.take((longest, len(with_past), *sequence.shape), sequence.dtype)
+        elapsed = np.zeros(x.shape[:2], np.int64)
         for s, (_, key) in enumerate(with_past):
             sequence, stop = self._opened(key.sequence), min(key.start + self.length, key.stop)
             labels = label_chunk(sequence, key.start, stop, x[:0, s]).labels
@@ -254,7 +265,9 @@ class Chunks(Dataset):
             frames = _one_by_one(sequence, key.start - key.past, key.start)
             x[: longest - key.past, s] = 0
             move_frames(frames, transforms, x[longest - key.past :, s].numpy())
-        return Past(x, [b for b, _ in with_past], [key.past for _, key in with_past])
+            elapsed[longest - key.past :, s] = sequence.elapsed_us(key.start - key.past, key.start)
+        slots, lengths = [b for b, _ in with_past], [key.past for _, key in with_past]
+        return Past(x, slots, lengths, torch.from_numpy(elapsed))
 
     def _read(self, key: ChunkKey | None, out: torch.Tensor) -> Chunk | None:
         if key is None:

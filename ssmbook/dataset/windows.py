@@ -25,15 +25,20 @@ class Windows:
 
     Args:
         ends_us [T]: where windows end, increasing.
-        window_us: a window holds the events with end − window ≤ t ≤ end; or
+        window_us: a window holds the events with end − window ≤ t ≤ end, a number or [T]; or
         window_events: as many events, the last with t ≤ end; fewer at the start.
     """
 
     def __init__(
-        self, ends_us: np.ndarray, window_us: int | None = None, window_events: int | None = None
+        self,
+        ends_us: np.ndarray,
+        window_us: int | np.ndarray | None = None,
+        window_events: int | None = None,
     ) -> None:
         self._ends = ends_us.tolist()
-        self._window_us, self._window_events = window_us, window_events
+        self._begins, self._window_events = None if window_us is None else ends_us - window_us, window_events
+        # From when on events of a window or of any later one count.
+        self._from = None if self._begins is None else np.minimum.accumulate(self._begins[::-1])[::-1]
         self._blocks: list[Events] = []
         self._next = 0  # the first window that is not whole yet
 
@@ -48,20 +53,21 @@ class Windows:
             self._blocks.append(block)
             # An event at the very end may have equals in the next block.
             while not self.done and block.t[-1] > self._ends[self._next]:
-                yield self._parts(self._ends[self._next])
+                yield self._parts(self._next)
                 self._next += 1
             self._forget()
 
     def finish(self) -> Iterator[list[Events]]:
         """The windows that the last block left open."""
-        for end in self._ends[self._next :]:
-            yield self._parts(end)
+        for i in range(self._next, len(self._ends)):
+            yield self._parts(i)
         self._next = len(self._ends)
         self._blocks.clear()
 
-    def _parts(self, end: int) -> list[Events]:
-        if self._window_us is not None:
-            begin = end - self._window_us
+    def _parts(self, i: int) -> list[Events]:
+        end = self._ends[i]
+        if self._begins is not None:
+            begin = int(self._begins[i])
             spans = [(int(b.t.searchsorted(begin)), _until(b, end)) for b in self._blocks]
             return [b[i:j] for b, (i, j) in zip(self._blocks, spans, strict=True) if i < j]
         parts, missing = [], self._window_events or 0
@@ -79,8 +85,9 @@ class Windows:
             self._blocks.clear()
             return
         end, first = self._ends[self._next], 0
-        if self._window_us is not None:
-            while first < len(self._blocks) and self._blocks[first].t[-1] < end - self._window_us:
+        if self._from is not None:
+            begin = self._from[self._next]
+            while first < len(self._blocks) and self._blocks[first].t[-1] < begin:
                 first += 1
         else:
             behind = sum(_until(block, end) for block in self._blocks)
@@ -151,7 +158,7 @@ class FrameSink:
         cls,
         represent: Representation,
         ends_us: np.ndarray,
-        window_us: int | None,
+        window_us: int | np.ndarray | None,
         window_events: int | None,
         write: Callable[[Chunk], None],
     ) -> Self:

@@ -49,10 +49,16 @@ VARIANTS = {
     "s4d": Variant("s4d"),
     "s4d-held": Variant("s4d", {"bandlimit_mode": "held"}),
     "s4": Variant("s4"),
+    # Trained on steps of 5 to 200 Hz, each with a window of its own length: what the paper's "true" rate asks for.
+    "s5-mixed": Variant("s5", training={"mixed_rates": "true"}),
+    "s5-selective-mixed": Variant("s5-selective", {"state_gain": 10.0}, {"mixed_rates": "true"}),
+    "convlstm-mixed": Variant("convlstm", training={"mixed_rates": "true"}, has_time_scale=False),
 }
 
 #: The models of the study's main table.
 MAIN = ("s5", "s5-selective", "convlstm", "none")
+#: Those that are trained on steps of mixed rates.
+MIXED = tuple(name for name, variant in VARIANTS.items() if variant.training.get("mixed_rates"))
 
 
 @dataclass(frozen=True)

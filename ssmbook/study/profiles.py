@@ -21,7 +21,7 @@ from ssmbook.dataset import Sensor
 from ssmbook.dataset.grid import BASE_HZ
 from ssmbook.errors import InputError, shown
 from ssmbook.events.simulate import DEMO_SCENE, DETECTOR_SET, MEMORY_SET, Simulation
-from ssmbook.study.arms import MAIN, VARIANTS, Arm, LongRange, Profile
+from ssmbook.study.arms import MAIN, MIXED, VARIANTS, Arm, LongRange, Profile
 from ssmbook.study.profile_files import read_profile
 from ssmbook.training.settings import Training
 
@@ -89,11 +89,17 @@ STUDY_ARMS = (
         for mode in ("held", "true")
         for arm in side_arms(name, mode)
     ),
-    *(arm for name in VARIANTS if name not in MAIN for arm in side_arms(name)),
+    *(arm for name in VARIANTS if name not in MAIN and name not in MIXED for arm in side_arms(name)),
     # 80 Hz for the paper's figure, and 1,000 Hz, which costs as much as all other rates together.
     *(Arm(name, "sliding", VARIANTS[name].has_time_scale, rates_hz=(80.0, 1000.0)) for name in MAIN),
     *(Arm(name, "sliding", True, "published", (200.0,)) for name in ("s5", "s5-selective")),
     *(Arm(name, "traces", True, rates_hz=(80.0, 1000.0)) for name in ("s5-selective", "s5")),
+    # Trained for all rates, on windows as long as their steps and on traces.
+    *(
+        Arm(name, mode, VARIANTS[name].has_time_scale, rates_hz=(5.0, 10.0, 20.0, 40.0, 200.0))
+        for mode in ("true", "traces")
+        for name in MIXED
+    ),
 )
 
 ALL_ARMS = all_arms("s5", "convlstm")

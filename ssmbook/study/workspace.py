@@ -34,7 +34,8 @@ from ssmbook.dataset import (
     get_sensor,
     preprocess_sets,
 )
-from ssmbook.dataset.grid import BASE_MS
+from ssmbook.dataset.grid import BASE_HZ, BASE_MS
+from ssmbook.dataset.labels import MIXED_STEPS
 from ssmbook.detector import PRESETS, Detector, TrainedOn, fine_tune, input_sizes, load_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.events import Representation, StackedHistogram, get_representation
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from ssmbook.dataset import EventDataModule
 
 SPLITS = ("train", "val", "test")
+MIXED_RATES_HZ = tuple(BASE_HZ / step for step in MIXED_STEPS)  # of a training with mixed rates
 
 
 def book_root(start: str | Path = ".") -> Path:
@@ -184,12 +186,7 @@ class Workspace:
         """Make the sets of several windows and strides in ms, those that are missing, from one reading of the
         raw set; on a Dask cluster where its client is given."""
         sets = {
-            folder: {
-                "representation": self.kind.name,
-                **({"window_ms": window_ms} if self.kind.windowed else {}),
-                "stride_ms": stride_ms,
-                "options": self.profile.representation_options,
-            }
+            folder: self._made_with(window_ms, stride_ms)
             for window_ms, stride_ms in settings
             if (folder := self._set_folder(window_ms, stride_ms)) != self.folder
         }
@@ -235,11 +232,11 @@ class Workspace:
         sequences = find_sequences(self.preprocessed(window_ms, stride_ms, splits) / split)
         return EvaluationStreams(sequences, settings.sequence_length, batch_size or settings.batch_size)
 
-    def data_module(self, processes: int = 1) -> EventDataModule:
-        """The set that the profile trains and validates on, as the batches of one of some processes."""
+    def data_module(self, processes: int = 1, variant: str = "") -> EventDataModule:
+        """The sets that a variant of the profile trains and validates on, as the batches of one of some processes."""
         from ssmbook.dataset import EventDataModule  # with Lightning, which takes long to import
 
-        settings = self.profile.training
+        settings = self.training(variant)
         parts = processes * settings.accumulate
         if settings.batch_size % parts:
             raise InputError(
@@ -255,7 +252,26 @@ class Workspace:
             sampling=settings.sampling,
             burn_in=settings.burn_in,
             seed=settings.seed,
+            train_dir=self._mixed(settings.mixed_rates) if settings.mixed_rates else None,
         )
+
+    def _mixed(self, mode: str) -> Path:
+        """The training set of steps of mixed lengths, made from the raw set where it is missing."""
+        window = f"window={mode}_" if self.kind.windowed else ""
+        folder = self.folder / "sets" / f"{self._of('')}{window}stride=mixed"
+        made_with = self._made_with(BASE_MS if mode == "sliding" else None, BASE_MS)
+        if is_first():
+            self._preprocess({folder: {**made_with, "grid": "mixed"}}, ("train",), None)
+        return folder
+
+    def _made_with(self, window_ms: float | None, stride_ms: float) -> dict[str, Any]:
+        """What a set of the profile's representation is made with."""
+        return {
+            "representation": self.kind.name,
+            **({"window_ms": window_ms} if self.kind.windowed else {}),
+            "stride_ms": stride_ms,
+            "options": self.profile.representation_options,
+        }
 
     def training_batch(self) -> Batch:
         """The first batch of a run."""
@@ -328,7 +344,7 @@ class Workspace:
             given["options"] = self.represent.options
         return train(
             self.new_model(variant, init),
-            self.data_module(devices * nodes),
+            self.data_module(devices * nodes, variant),
             self.folder / "runs" / name if name else self.run(variant),
             sensor=self.profile.sensor,
             training=self.training(variant),
@@ -342,6 +358,7 @@ class Workspace:
                 representation=self.kind.name,
                 options=self.represent.options,
                 window_ms=BASE_MS if self.kind.windowed else None,
+                rates_hz=MIXED_RATES_HZ if self.training(variant).mixed_rates else (),
             ),
         )
 

@@ -15,7 +15,9 @@ from ssmbook.detector.recurrences import map_states
 
 
 @torch.no_grad()
-def run_past(model: Detector, batch: Batch, states: Any, precision: str = "fp32") -> Any:
+def run_past(
+    model: Detector, batch: Batch, states: Any, precision: str = "fp32", base_us: float | None = None
+) -> Any:
     """The states that a batch's chunks start from.
 
     Args:
@@ -24,6 +26,7 @@ def run_past(model: Detector, batch: Batch, states: Any, precision: str = "fp32"
             they are.
         states: of all B slots, or None: zero.
         precision: of the forward pass, as in ``Training``.
+        base_us: the time scale follows the time between windows in units of this; None: it is 1.
 
     Returns:
         The states, those of the slots with a past replaced by the states after it, each past from zero.
@@ -37,7 +40,8 @@ def run_past(model: Detector, batch: Batch, states: Any, precision: str = "fp32"
     backbone.eval()
     try:
         with autocast(batch.past.x.device, precision):
-            after = _run(model, batch.past.x, batch.past.lengths, limit=len(batch.x))
+            scale = None if base_us is None else batch.past.step_scale(base_us)
+            after = _run(model, batch.past.x, batch.past.lengths, scale, limit=len(batch.x))
     finally:
         backbone.train(mode)
     if states is None:
@@ -46,8 +50,8 @@ def run_past(model: Detector, batch: Batch, states: Any, precision: str = "fp32"
     return [_put(state, new, slots) for state, new in zip(states, after, strict=True)]
 
 
-def _run(model: Detector, x: Tensor, lengths: list[int], limit: int) -> Any:
-    """The states after x [P, S, C, H, W], whose columns begin P − length in, the longest first.
+def _run(model: Detector, x: Tensor, lengths: list[int], scale: Tensor | None, limit: int) -> Any:
+    """The states after x [P, S, C, H, W], scale [P, S], whose columns begin P − length in, the longest first.
 
     A column joins where its past begins, so that no padding is computed; at most ``limit`` windows run at a time.
     """
@@ -56,7 +60,8 @@ def _run(model: Detector, x: Tensor, lengths: list[int], limit: int) -> Any:
     states: Any = None
     for start, stop in itertools.pairwise(cuts):
         count = sum(begin <= start for begin in begins)
-        _, states = model.features(x[start:stop, :count], _grown(states, count))
+        own = 1.0 if scale is None else scale[start:stop, :count]
+        _, states = model.features(x[start:stop, :count], _grown(states, count), own)
     return states
 
 

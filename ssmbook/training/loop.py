@@ -172,9 +172,11 @@ class Fit:
             windows += batch.x.shape[0] * batch.x.shape[1]
             carried = None if states is None or batch.first.all() else reset_states(states, batch.first)
             on_device = batch.to(self.fabric.device, non_blocking=True)
-            carried = run_past(self.model, on_device, carried, self.training.precision)
+            base_us = self.data.stride_us if self.training.mixed_rates else None
+            scale = 1.0 if base_us is None else on_device.step_scale(base_us)
+            carried = run_past(self.model, on_device, carried, self.training.precision, base_us)
             with self._no_sync(part < parts - 1):
-                losses, states = self.module(on_device.x, on_device.frames, on_device.targets, carried)
+                losses, states = self.module(on_device.x, on_device.frames, on_device.targets, carried, scale)
                 self._check(losses, batch, buffers)
                 self.scaler.scale(losses["loss"] / parts).backward()
         self.scaler.unscale_(self.optimizer)

@@ -59,12 +59,18 @@ class TrainingStep(nn.Module):
         return self
 
     def forward(
-        self, x: Tensor, frames: Tensor, targets: Tensor, states: Any = None
+        self,
+        x: Tensor,
+        frames: Tensor,
+        targets: Tensor,
+        states: Any = None,
+        step_scale: float | Tensor = 1.0,
     ) -> tuple[dict[str, Tensor], Any]:
-        """x [L, B, C, H, W], frames [M, 2], targets [M, G, 5], the states [B, …] that the chunks begin with."""
+        """x [L, B, C, H, W], frames [M, 2], targets [M, G, 5], the states [B, …] that the chunks begin with;
+        step_scale as in ``Detector.features``."""
         with autocast(x.device, self.precision):
             mask = self._token_mask(x) if self.training else None
-            features, states = self.model.features(x, states, token_mask=mask, frames=frames)
+            features, states = self.model.features(x, states, step_scale, mask, frames)
             losses = self.model.loss(features, targets, self._count)
         for name, weight in self.terms.items():
             losses[name] = TERMS[name](self.model, features, targets).to(losses["loss"])

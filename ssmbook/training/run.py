@@ -140,6 +140,10 @@ def _check(model: Detector, training: Training, logger: str) -> None:
         raise InputError(
             "mask_ratio and h2_weight teach the backbone, which is frozen; set them to 0, or leave out freeze"
         )
+    if training.mixed_rates not in ("", "true", "sliding"):
+        raise InputError(
+            f"mixed_rates is {shown(training.mixed_rates)}; it can be true or sliding, or empty: steps are equal"
+        )
     if not 0 <= training.mask_ratio < 1:
         raise InputError(f"mask_ratio is {training.mask_ratio}; it must be at least 0 and below 1")
     check_burn_in(training.burn_in, training.sampling)

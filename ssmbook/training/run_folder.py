@@ -46,7 +46,7 @@ FREE = frozenset({"workers", "save_every", "validate_every", "patience", "checkp
 # What an extension changes: how far a run goes, and the maximum of its learning rate.
 EXTENDED = frozenset({"steps", "learning_rate"})
 # Settings that the provenance of earlier runs lacks, and what they were.
-SINCE: dict[str, Any] = {"burn_in": 0, "freeze": "", "terms": {}}
+SINCE: dict[str, Any] = {"burn_in": 0, "freeze": "", "terms": {}, "mixed_rates": ""}
 
 Older = Literal[
     "aside", "refuse", "extend"

@@ -24,6 +24,9 @@ class Training:
     burn_in: int = (
         0  # maximum number of windows of its sequence's past run, without gradient, before a random chunk
     )
+    # "true" or "sliding": train on steps of 5 to 200 Hz at random, of a stride of 50 ms, each with its own window or
+    # with one of 50 ms, and have the time scale follow each step; "": steps of 50 ms. See labels.mixed_ends.
+    mixed_rates: str = ""
     precision: str = "fp32"  # without TF32; or bf16, fp16
     checkpointing: bool = False  # keep less for the gradients and compute it again: see ``Detector``
     validate_every: int = 10_000  # steps

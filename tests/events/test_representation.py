@@ -153,9 +153,9 @@ def test_names_shapes_and_arguments():
     assert histogram.folder_name(window_ms=2.5) == "stacked_histogram_dt=2.5_nbins=10"
     assert histogram.folder_name(window_events=5000) == "stacked_histogram_ne=5000_nbins=10"
     assert mixed.folder_name(window_ms=50) == "mixeddensity_stack_dt=50_nbins=10_cutoff=32"
-    for wrong in ({}, {"window_ms": 50, "window_events": 5000}):
-        with pytest.raises(InputError, match="give one of the two"):
-            histogram.folder_name(**wrong)
+    assert histogram.folder_name() == "stacked_histogram_dt=step_nbins=10"
+    with pytest.raises(InputError, match="give one of the two, or none"):
+        histogram.folder_name(window_ms=50, window_events=5000)
     with pytest.raises(InputError, match="count_cutoff = 256; it must be 1 to 255"):
         StackedHistogram(count_cutoff=256)
     with pytest.raises(InputError, match="count_cutoff = 128; it must be 1 to 127"):

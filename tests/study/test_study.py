@@ -12,13 +12,15 @@ from training_set import SENSOR, TRAINING, make_set
 
 from ssmbook import plots
 from ssmbook.cli import main
-from ssmbook.detector import PRESETS, Detector, load_checkpoint
+from ssmbook.detector import PRESETS, Detector, TrainedOn, load_checkpoint
+from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.recurrences import get_recurrence
 from ssmbook.errors import InputError
 from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms, workspace
-from ssmbook.study.arms import VARIANTS, Arm
+from ssmbook.study.arms import VARIANTS, Arm, Variant
 from ssmbook.study.profiles import all_arms
 from ssmbook.study.rates import cells_of
+from ssmbook.training import train
 from ssmbook.training.objective import TrainingStep, recurrences
 from ssmbook.training.settings import Training
 
@@ -55,6 +57,45 @@ def test_two_seeds_train_apart_and_the_table_has_both(study, monkeypatch):
     )
     monkeypatch.setattr(Detector, "features", None)  # nothing is computed again
     pd.testing.assert_frame_equal(run_arms(study, progress=False), table)
+
+
+def test_a_variant_of_mixed_rates_trains_on_them_and_runs_at_all(study, monkeypatch):
+    arms = (
+        Arm("s5-mixed", "true", follow=True, rates_hz=(20.0, 200.0)),
+        Arm("s5-mixed", "traces", follow=True, rates_hz=(200.0,)),
+    )
+    study.profile = replace(study.profile, arms=arms, seeds=())
+    scales, forward = [], TrainingStep.forward
+
+    def noted(self, x, frames, targets, states=None, step_scale=1.0):
+        scales.append(step_scale)
+        return forward(self, x, frames, targets, states, step_scale)
+
+    monkeypatch.setattr(TrainingStep, "forward", noted)
+    table = run_arms(study, progress=False)
+    assert list(table["stride_ms"]) == [50, 5, 5]
+    assert (study.folder / "sets" / "window=true_stride=mixed" / "train").is_dir()
+    assert (study.folder / "sets" / "traces_stride=mixed" / "train").is_dir()
+    assert len(scales) == 2, "a step of each of two models"
+    assert all(scale.shape == (TRAINING.sequence_length, TRAINING.batch_size) for scale in scales)
+    trained_on = TrainedOn.read(read_checkpoint(study.train("s5-mixed")), "")
+    assert trained_on.stride_us == 50_000
+    assert trained_on.rates_hz == (5, 10, 20, 40, 100, 200)
+    wrong = replace(TRAINING, mixed_rates="held")
+    with pytest.raises(InputError, match="mixed_rates is 'held'; it can be true or sliding, or empty"):
+        train(
+            Detector(**PRESETS["sim-smoke"]),
+            study.data_module(),
+            study.folder / "x",
+            sensor=SENSOR,
+            training=wrong,
+        )
+
+
+def test_settings_of_a_variant_reach_its_data(study):
+    variants = {"long": Variant("none", training={"sequence_length": 5})}
+    study.profile = replace(study.profile, own_variants=variants)
+    assert (study.data_module().sequence_length, study.data_module(variant="long").sequence_length) == (3, 5)
 
 
 def test_pivot_takes_means_and_spreads_over_seeds(study):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from training_set import SENSOR, TRAINING, data_module, make_set
 
-from ssmbook.dataset import Chunks, find_sequences
+from ssmbook.dataset import Chunks, find_sequences, preprocess
 from ssmbook.dataset.sequences import ChunkKey
 from ssmbook.detector import PRESETS, RECURRENCES, Detector, load_checkpoint
 from ssmbook.errors import InputError
@@ -178,3 +178,40 @@ def test_a_model_whose_chunks_start_from_zero_takes_no_past(data_dir, tmp_path):
     training = replace(TRAINING, burn_in=4)
     with pytest.raises(InputError, match="burn_in is 4, but carry='published'"):
         train(model, data_module(data_dir, training), tmp_path / "run", sensor=SENSOR, training=training)
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+def test_on_mixed_steps_the_time_scale_follows_each_of_them(data_dir, tmp_path, recurrence):
+    """Losses and gradients are those of one sequence at a time, one step at a time, each with its own scale."""
+    preprocess(data_dir.parent / "raw", tmp_path, SENSOR, grid="mixed", splits=["train"], progress=False)
+    chunks = [(0, 41, 2), (1, 5, 0), (0, 31, 7), (1, 6, 5)]  # sequence, start, past
+    keys = [ChunkKey(i, start, start + LENGTH, past=past) for i, start, past in chunks]
+    batch = Chunks(find_sequences(tmp_path / "train"), LENGTH)[keys]
+    assert len(batch.step_scale(50_000).unique()) > 1 < len(batch.past.step_scale(50_000).unique())
+    model, maps = double(recurrence), {}
+    for b in range(len(keys)):
+        states = None
+        if b in batch.past.slots:
+            s = batch.past.slots.index(b)
+            for t in range(len(batch.past.x) - batch.past.lengths[s], len(batch.past.x)):
+                scale = batch.past.elapsed_us[t, s].item() / 50_000
+                with torch.no_grad():
+                    _, states = model.features(batch.past.x[t : t + 1, s : s + 1], states, scale)
+        for step in range(LENGTH):
+            scale = batch.elapsed_us[step, b].item() / 50_000
+            features, states = model.features(batch.x[step : step + 1, b : b + 1], states, scale)
+            maps[step, b] = {i: f[0, 0] for i, f in features.items()}
+    frames = [tuple(pair) for pair in batch.frames.tolist()]
+    together = {i: torch.stack([maps[pair][i] for pair in frames]) for i in (2, 3, 4)}
+    plain = model.loss(together, batch.targets)
+    plain["loss"].backward()
+    wanted, step = gradients(model), TrainingStep(model, Training())
+    carried = run_past(model, batch, None, base_us=50_000)
+    losses, _ = step(batch.x, batch.frames, batch.targets, carried, batch.step_scale(50_000))
+    losses["loss"].backward()
+    found = gradients(model)
+    # step_scale is float32, so times that are no multiples of the stride by a power of two are rounded.
+    torch.testing.assert_close(losses["loss"], plain["loss"], rtol=1e-6, atol=0, check_dtype=False)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)

@@ -99,7 +99,8 @@ class Representation(ABC):
 
     @abstractmethod
     def folder_name(self, window_ms: float | None = None, window_events: int | None = None) -> str:
-        """The name of its folder in the published layout: for windows by duration or by count, or without a window."""
+        """The name of its folder in the published layout: for windows by duration or by count; without either, for
+        windows that each begin where the one before it ends, or a representation without windows."""
 
     def polarities(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What a frame shows of (OFF, ON) events, [H, W] each, for pictures: here the sums of its channels' halves."""

@@ -196,9 +196,12 @@ class WindowedRepresentation(Representation):
         """Fill ``out``, which is zero, with parts that are not empty."""
 
     def folder_name(self, window_ms: float | None = None, window_events: int | None = None) -> str:
-        if (window_ms is None) == (window_events is None):
-            raise InputError(f"window_ms = {window_ms}, window_events = {window_events}; give one of the two")
-        window = f"dt={window_ms:g}" if window_ms is not None else f"ne={window_events}"
+        if window_ms is not None and window_events is not None:
+            raise InputError(
+                f"window_ms = {window_ms}, window_events = {window_events}; give one of the two, or none"
+            )
+        window = "dt=step" if window_ms is None else f"dt={window_ms:g}"
+        window = window if window_events is None else f"ne={window_events}"
         return f"{self.name}_{window}_nbins={self.bins}"
 
 
