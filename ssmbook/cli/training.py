@@ -30,6 +30,12 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("batch_size", int, "chunks of one step, over all devices; the learning rate follows as √batch"),
     ("sequence_length", int, "windows of a chunk"),
     ("burn_in", int, "a random chunk starts after 0 to BURN_IN windows of its past, run without gradient"),
+    (
+        "mixed_rates",
+        str,
+        "true or sliding: steps of 5 to 200 Hz at random, the time scale follows each; windows as long as the step, or "
+        "of 50 ms; empty: steps of 50 ms",
+    ),
     ("accumulate", int, "batches, one after another, that make a step"),
     ("learning_rate", float, "the maximum of the cycle"),
     ("precision", str, "fp32 (without TF32), bf16 or fp16"),

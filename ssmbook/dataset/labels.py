@@ -192,7 +192,7 @@ def plan_labels(
     last = np.iinfo(np.int64).max if end_us is None or grid == "published" else end_us + AFTER_END_US
     times = np.unique(boxes["t"])
     usable = times[times <= last]
-    plan = None
+    plan, skipped = None, 0
     if len(usable) and usable[-1] >= first:
         if own:
             frame_times, intervals = own_label_frames(usable[usable >= first])
@@ -203,10 +203,9 @@ def plan_labels(
             every = frame_times
             ends, window_of_frame = mixed_ends(ends, window_of_frame, seed)
             frame_times = ends[window_of_frame]
-            if len(skipped := np.setdiff1d(every, frame_times)):
-                _, at = _at_frames(boxes["t"], skipped, JITTER_US)
-                counts.dropped[SKIPPED] += int(at.sum())
-                boxes = boxes[~at]
+            if len(inside := np.setdiff1d(every, frame_times)):
+                _, at = _at_frames(boxes["t"], inside, JITTER_US)
+                skipped, boxes = int(at.sum()), boxes[~at]
         of_frame, at = _at_frames(boxes["t"], frame_times, 0 if grid == "published" else JITTER_US)
         kept = boxes[at]
         kept["t"] = frame_times[of_frame[at]]
@@ -215,6 +214,7 @@ def plan_labels(
         boxes, counts.kept = boxes[~at], len(kept)
     counts.dropped[EARLY] += int((boxes["t"] < first).sum())
     counts.dropped[NO_EVENTS] += int((boxes["t"] > last).sum())
+    counts.dropped[SKIPPED] += skipped
     counts.dropped[OFF_GRID] += int(((boxes["t"] >= first) & (boxes["t"] <= last)).sum())
     return plan, counts
 

@@ -58,6 +58,10 @@ class Parameters:
                 raise InputError(f"{key} is {value!r}; it must be a number of at least {minimum}")
         if self.grid == "published" and 100_000 % self.stride_us != 0:
             raise InputError(f"stride_ms is {self.stride_ms}; on the published grid it must divide 100 ms")
+        if self.grid == "mixed" and self.stride_us < 1000:
+            raise InputError(
+                f"stride_ms is {self.stride_ms}; the mixed grid cuts it, so it must be at least 1 ms"
+            )
         object.__setattr__(self, "options", dict(self.represent.options))
 
     @property

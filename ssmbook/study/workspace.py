@@ -47,7 +47,7 @@ from ssmbook.study.arms import Profile
 from ssmbook.study.profiles import get_profile
 from ssmbook.training.loggers import check_logger
 from ssmbook.training.run_folder import Older
-from ssmbook.training.settings import Training
+from ssmbook.training.settings import Training, check_mixed_rates
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -237,6 +237,7 @@ class Workspace:
         from ssmbook.dataset import EventDataModule  # with Lightning, which takes long to import
 
         settings = self.training(variant)
+        check_mixed_rates(settings)
         parts = processes * settings.accumulate
         if settings.batch_size % parts:
             raise InputError(

@@ -21,7 +21,7 @@ from ssmbook.files import lock
 from ssmbook.training.loggers import check_logger
 from ssmbook.training.loop import Fit
 from ssmbook.training.run_folder import MODEL, Older, begin, check_older, is_same_run
-from ssmbook.training.settings import Training
+from ssmbook.training.settings import Training, check_mixed_rates
 
 
 def train(
@@ -140,10 +140,7 @@ def _check(model: Detector, training: Training, logger: str) -> None:
         raise InputError(
             "mask_ratio and h2_weight teach the backbone, which is frozen; set them to 0, or leave out freeze"
         )
-    if training.mixed_rates not in ("", "true", "sliding"):
-        raise InputError(
-            f"mixed_rates is {shown(training.mixed_rates)}; it can be true or sliding, or empty: steps are equal"
-        )
+    check_mixed_rates(training)
     if not 0 <= training.mask_ratio < 1:
         raise InputError(f"mask_ratio is {training.mask_ratio}; it must be at least 0 and below 1")
     check_burn_in(training.burn_in, training.sampling)

@@ -1,9 +1,11 @@
-"""The hyper-parameters of a training run. Data only."""
+"""The hyper-parameters of a training run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from ssmbook.errors import InputError, shown
 
 
 @dataclass(frozen=True)
@@ -39,3 +41,11 @@ class Training:
     terms: Mapping[str, float] = field(
         default_factory=dict
     )  # weights of further terms, names of objective.TERMS
+
+
+def check_mixed_rates(training: Training) -> None:
+    """An InputError for a kind of mixed rates that there is not."""
+    if training.mixed_rates not in ("", "true", "sliding"):
+        raise InputError(
+            f"mixed_rates is {shown(training.mixed_rates)}; it can be true or sliding, or empty: steps are equal"
+        )

@@ -75,6 +75,11 @@ def test_boxes_inside_a_long_step_are_told_as_such():
     assert np.array_equal(plan.boxes["t"], plan.frame_times_us), "a box at each"
 
 
+def test_a_stride_too_short_to_be_cut_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"stride_ms is 0\.5; the mixed grid cuts it"):
+        preprocess(tmp_path, tmp_path / "out", SENSOR, grid="mixed", stride_ms=0.5)
+
+
 @pytest.mark.parametrize("block", [1, 7, 100, 10_000])
 def test_windows_of_many_lengths_equal_the_definition(block):
     rng = np.random.default_rng(block)

@@ -20,7 +20,6 @@ from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, ru
 from ssmbook.study.arms import VARIANTS, Arm, Variant
 from ssmbook.study.profiles import all_arms
 from ssmbook.study.rates import cells_of
-from ssmbook.training import train
 from ssmbook.training.objective import TrainingStep, recurrences
 from ssmbook.training.settings import Training
 
@@ -81,15 +80,10 @@ def test_a_variant_of_mixed_rates_trains_on_them_and_runs_at_all(study, monkeypa
     trained_on = TrainedOn.read(read_checkpoint(study.train("s5-mixed")), "")
     assert trained_on.stride_us == 50_000
     assert trained_on.rates_hz == (5, 10, 20, 40, 100, 200)
-    wrong = replace(TRAINING, mixed_rates="held")
+    study.profile = replace(study.profile, training=replace(TRAINING, mixed_rates="held"))
     with pytest.raises(InputError, match="mixed_rates is 'held'; it can be true or sliding, or empty"):
-        train(
-            Detector(**PRESETS["sim-smoke"]),
-            study.data_module(),
-            study.folder / "x",
-            sensor=SENSOR,
-            training=wrong,
-        )
+        study.train("s5")
+    assert not (study.folder / "sets" / "window=held_stride=mixed").exists()
 
 
 def test_settings_of_a_variant_reach_its_data(study):
