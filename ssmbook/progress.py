@@ -33,11 +33,24 @@ def terminal() -> TextIO | None:
     saved with the notebook; there it is the stderr that the kernel was started with, None if that cannot be found."""
     copy = getattr(sys.stderr, "_original_stdstream_copy", None)  # of ipykernel, which captures descriptor 2
     if copy is not None:
+        _append(copy)
         os.environ[KERNEL] = f"/proc/{os.getpid()}/fd/{copy}"
         return _open(copy)
     if hasattr(sys.stderr, "pub_thread"):  # ipykernel, which captures the object alone
         return sys.__stderr__
     return _open(os.environ[KERNEL]) if KERNEL in os.environ else sys.stderr
+
+
+@functools.cache
+def _append(descriptor: int) -> None:
+    """Have all who share this descriptor write at the file's end, where it is one (``command 2> log``): a process that
+    opens it by its path has a place of its own in it, and else one would overwrite what the other wrote."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
+    except (ImportError, OSError):  # not on this system, or not for what it is
+        pass
 
 
 @functools.cache

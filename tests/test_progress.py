@@ -44,8 +44,13 @@ def test_a_notebook_that_papermill_saves_holds_no_bars(tmp_path):
         "python3",
         "--no-progress-bar",
     ]
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    # As `command 2> log` in a shell: all who write have one place in the file, save those who open it by its path.
+    with open(tmp_path / "log", "w") as log:
+        run = subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=log)
+        subprocess.run([sys.executable, "-c", "import sys; print('the end', file=sys.stderr)"], stderr=log)
+    written = (tmp_path / "log").read_text()
+    assert run.returncode == 0, written
+    assert written.endswith("the end\n"), "nothing was written over another's words, or left behind them"
     saved = json.loads((tmp_path / "out.ipynb").read_text())["cells"][-1]["outputs"]
     assert {output["name"] for output in saved} == {"stdout"}
     assert "".join(line for output in saved for line in output["text"]) == "2\n2\nan output\n"
@@ -55,4 +60,4 @@ def test_a_notebook_that_papermill_saves_holds_no_bars(tmp_path):
         "in the second process: 100%",
         "a line",
     ):
-        assert words in run.stderr
+        assert words in written
