@@ -53,6 +53,8 @@ VARIANTS = {
     "s5-mixed": Variant("s5", training={"mixed_rates": "true"}),
     "s5-selective-mixed": Variant("s5-selective", {"state_gain": 10.0}, {"mixed_rates": "true"}),
     "convlstm-mixed": Variant("convlstm", training={"mixed_rates": "true"}, has_time_scale=False),
+    # Ten such windows have five labels on the average, thirty have twelve; ten windows of 50 ms have ten.
+    "s5-mixed-30": Variant("s5", training={"mixed_rates": "true", "sequence_length": 30}),
 }
 
 #: The models of the study's main table.
