@@ -66,9 +66,9 @@ workspace = Workspace(profile, data_dir)
 # with a time stamp in microseconds, its column and row, and a polarity that says whether the light rose or fell. The condition
 # is [@gallego2022, on the principle of operation]
 #
-# $$ \begin{gathered} L(t_i) - L_{ref} = \begin{cases} +\theta_{on} & \Rightarrow\; p_i = 1 \text{ (ON)} \\
-#    -\theta_{off} & \Rightarrow\; p_i = 0 \text{ (OFF)} \end{cases}
-#    \\[1.2em] \text{and then}\qquad L_{ref} \leftarrow L(t_i) . \end{gathered} $$ (eq-threshold)
+# $$ \begin{gathered} L(t_i) - L_{\mathrm{ref}} = \begin{cases} +\theta_{\mathrm{on}} & \Rightarrow\; p_i = 1 \text{ (ON)} \\
+#    -\theta_{\mathrm{off}} & \Rightarrow\; p_i = 0 \text{ (OFF)} \end{cases}
+#    \\[1.2em] \text{and then}\qquad L_{\mathrm{ref}} \leftarrow L(t_i) . \end{gathered} $$ (eq-threshold)
 #
 # The logarithm makes the pixel respond to *relative* change: an edge beyond which the light is twice as strong causes the same
 # events in sunlight and in shade. And because nothing fires while nothing changes, what stands still is not seen at all. That single fact is why
@@ -84,9 +84,9 @@ _ = plots.save(camera.pixel_principle(), workspace.figures / "pixel_principle.pn
 
 # %% [markdown]
 # How many events does a change cause? While the light rises from $t_0$ to $t_1$ without falling in between, the reference climbs in
-# steps of $\theta_{on}$, so that a pixel whose reference starts at $L(t_0)$ emits
+# steps of $\theta_{\mathrm{on}}$, so that a pixel whose reference starts at $L(t_0)$ emits
 #
-# $$ N = \left\lfloor \frac{L(t_1) - L(t_0)}{\theta_{on}} \right\rfloor $$ (eq-count)
+# $$ N = \left\lfloor \frac{L(t_1) - L(t_0)}{\theta_{\mathrm{on}}} \right\rfloor $$ (eq-count)
 #
 # ON events, which follows from {eq}`eq-threshold` by counting, and likewise OFF events for a fall. Here is one ideal pixel in front of a light whose
 # logarithm goes once through a sine of amplitude 1. With $\theta = 0.3$ the formula predicts 3 ON events on the way
@@ -269,9 +269,9 @@ _ = plots.save(camera.frames_and_events(), workspace.figures / "frames_events.pn
 
 # %% [markdown]
 # The price is a data rate that is not known beforehand. Frames of $H \times W$ pixels of one byte, $f$ per second, need
-# $D_{frames} = f\,H\,W$ bytes per second, while events of $b$ bytes each need
+# $D_{\mathrm{frames}} = f\,H\,W$ bytes per second, while events of $b$ bytes each need
 #
-# $$ D_{events} = b\,N / T = b\,H\,W\,\bar r , $$ (eq-data-rate)
+# $$ D_{\mathrm{events}} = b\,N / T = b\,H\,W\,\bar r , $$ (eq-data-rate)
 #
 # where $N$ events come in a time $T$, and $\bar r$ is the mean event rate of a pixel. With 8 bytes an event, as in Gen1's files, the two are equal at
 # $\bar r = f/8$: for 30 frames per second at 3.75 events per second and pixel. The real recordings that are measured below have more than
@@ -446,8 +446,8 @@ pd.DataFrame(
 #
 # :::{exercise} Counting thresholds
 # :label: ex-count
-# The log intensity of a pixel rises from 0 to 2.3 and falls back to 0.5. Predict the number of ON and OFF events for $\theta_{on} = 0.4$ and
-# $\theta_{off} = 0.3$ with {eq}`eq-count`, and check it with a `PixelArray`.
+# The log intensity of a pixel rises from 0 to 2.3 and falls back to 0.5. Predict the number of ON and OFF events for $\theta_{\mathrm{on}} = 0.4$ and
+# $\theta_{\mathrm{off}} = 0.3$ with {eq}`eq-count`, and check it with a `PixelArray`.
 # :::
 #
 # :::{solution} ex-count

@@ -157,7 +157,7 @@ pd.DataFrame(
 #
 # The representation of RVT and S5-ViT counts events per pixel, polarity and time bin [@gehrig2023rvt, on event processing]. Its $n$ bins divide the time between the window's first and last event,
 #
-# $$ b_i = \min\!\left( \left\lfloor n\, \frac{t_i - t_{first}}{t_{last} - t_{first}} \right\rfloor,\; n - 1 \right) , $$ (eq-bin)
+# $$ b_i = \min\!\left( \left\lfloor n\, \frac{t_i - t_{\mathrm{first}}}{t_{\mathrm{last}} - t_{\mathrm{first}}} \right\rfloor,\; n - 1 \right) , $$ (eq-bin)
 #
 # $$ H_{p,b}(x, y) = \min\!\left( \sum_{i \in \mathcal W} [p_i = p]\,[b_i = b]\,[x_i = x]\,[y_i = y],\; c \right) , $$ (eq-histogram)
 #
@@ -187,7 +187,7 @@ print(
 # A **mixed density stack** [@nam2022] sums polarities over ever longer stretches of the window. The last channel holds the
 # whole window, the one before it the first half, then the first quarter:
 #
-# $$ \begin{gathered} M_k(x, y) = \sum_{i \in \mathcal W} (2 p_i - 1)\, [x_i = x]\,[y_i = y]\; \bigl[ a_i < 2^{-(n - 1 - k)} \bigr] , \\ a_i = \frac{t_i - t_{first}}{t_{last} - t_{first}} , \qquad k = 0, \dots, n - 1 . \end{gathered} $$ (eq-density)
+# $$ \begin{gathered} M_k(x, y) = \sum_{i \in \mathcal W} (2 p_i - 1)\, [x_i = x]\,[y_i = y]\; \bigl[ a_i < 2^{-(n - 1 - k)} \bigr] , \\ a_i = \frac{t_i - t_{\mathrm{first}}}{t_{\mathrm{last}} - t_{\mathrm{first}}} , \qquad k = 0, \dots, n - 1 . \end{gathered} $$ (eq-density)
 #
 # The last event, whose quotient is 1, counts in the last channel too, and sums are clamped to ±32.
 
@@ -222,7 +222,7 @@ _ = plots.save(fig, workspace.figures / "representations.png")
 #
 # Two other representations are common. A **voxel grid** divides each event between the two bins that are nearest in time [@zhu2019, on the input representation]:
 #
-# $$ t_i^* = (n - 1)\, \frac{t_i - t_{first}}{t_{last} - t_{first}} , $$ (eq-voxel-time)
+# $$ t_i^* = (n - 1)\, \frac{t_i - t_{\mathrm{first}}}{t_{\mathrm{last}} - t_{\mathrm{first}}} , $$ (eq-voxel-time)
 #
 # $$ V_b(x, y) = \sum_{i \in \mathcal W} (2 p_i - 1)\, [x_i = x]\,[y_i = y]\, \max(0,\, 1 - |b - t_i^*|) . $$ (eq-voxel)
 #

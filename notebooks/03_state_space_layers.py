@@ -518,7 +518,7 @@ print(
 #
 # A recording is longer than what fits into memory during training, and live it has no end. The state after the last frame of one chunk goes into the next,
 #
-# $$ x_0 = \bar\Lambda\, x_{prev} + \bar B\, u_0 , $$ (eq-carry)
+# $$ x_0 = \bar\Lambda\, x_{\mathrm{prev}} + \bar B\, u_0 , $$ (eq-carry)
 #
 # and then chunks, one long pass and single steps are three ways to compute the same numbers.
 
@@ -552,7 +552,7 @@ holds(
 # (sec-published-carry)=
 # ## Why the published carry has no effect
 #
-# The code released with [@zubic2024] computes the recurrence $x_k = a_k x_{k-1} + b_k$, with $a_k = \bar\Lambda$ and $b_k = \bar B u_k$, by a parallel scan over the pairs $(a_k, b_k)$, which [](#sec-associative) explains. It hands its state over by multiplying the *first* transition, $a_0 \leftarrow a_0\, x_{prev}$.
+# The code released with [@zubic2024] computes the recurrence $x_k = a_k x_{k-1} + b_k$, with $a_k = \bar\Lambda$ and $b_k = \bar B u_k$, by a parallel scan over the pairs $(a_k, b_k)$, which [](#sec-associative) explains. It hands its state over by multiplying the *first* transition, $a_0 \leftarrow a_0\, x_{\mathrm{prev}}$.
 # But the scan starts at $x_0 = b_0$: $a_0$ is a factor of products of transitions only, never of a state that the scan returns. So whatever the state is, the outputs are the same:
 
 # %%
@@ -581,9 +581,9 @@ holds(
 #
 # $$ a = \mathrm{LN}_1(x), \qquad z = \mathrm{GELU}(\mathrm{S5}(a)) + a, \qquad b = \mathrm{LN}_2(z), $$ (eq-block)
 #
-# $$ \mathrm{out} = W_{dec}\, \mathrm{GEGLU}(W_{enc}\, b) + b, \qquad \mathrm{GEGLU}(u, g) = u \circ \mathrm{GELU}(g) , $$ (eq-geglu)
+# $$ \mathrm{out} = W_{\mathrm{dec}}\, \mathrm{GEGLU}(W_{\mathrm{enc}}\, b) + b, \qquad \mathrm{GEGLU}(u, g) = u \circ \mathrm{GELU}(g) , $$ (eq-geglu)
 #
-# where $(u, g)$ are the two halves of $W_{enc} b$. Note that both skips start at *normalised* values.
+# where $(u, g)$ are the two halves of $W_{\mathrm{enc}} b$. Note that both skips start at *normalised* values.
 
 # %% tags=["hide-input"]
 #| label: fig-block

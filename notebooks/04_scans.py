@@ -205,11 +205,11 @@ print(
 # %% [markdown]
 # The counts follow from the recursions. For $L$ a power of 2 the tree does $L/2$ operations, then a scan of half the length, then $L/2 - 1$ more:
 #
-# $$ \begin{gathered} W_{tree}(L) = L - 1 + W_{tree}(L/2) = 2L - \log_2 L - 2, \\ S_{tree}(L) = 2 \log_2 L - 2 \;\; (L \ge 4) , \end{gathered} $$ (eq-tree-cost)
+# $$ \begin{gathered} W_{\mathrm{tree}}(L) = L - 1 + W_{\mathrm{tree}}(L/2) = 2L - \log_2 L - 2, \\ S_{\mathrm{tree}}(L) = 2 \log_2 L - 2 \;\; (L \ge 4) , \end{gathered} $$ (eq-tree-cost)
 #
 # that is, at most twice the work of the loop [@blelloch1990, on the up-sweep and the down-sweep], while doubling pays with a logarithm for its smaller span [@hillis1986]:
 #
-# $$ W_{doubling}(L) = L \log_2 L - L + 1, \qquad S_{doubling}(L) = \log_2 L . $$ (eq-doubling-cost)
+# $$ W_{\mathrm{doubling}}(L) = L \log_2 L - L + 1, \qquad S_{\mathrm{doubling}}(L) = \log_2 L . $$ (eq-doubling-cost)
 
 # %%
 lengths = [2**k for k in range(1, 11)]
@@ -364,7 +364,7 @@ pd.DataFrame(rows).T.rename_axis("layer")
 # and which of the two it is depends on its intensity $I$ alone [@williams2009]: below the machine's balance $R / \beta$, memory decides. The scan's intensity follows from {eq}`eq-scan-recurrence`. Each element
 # is read once as $b_k$ and written once as $x_k$, complex numbers of 8 bytes in single precision, for a complex product (6 operations) and a sum (2):
 #
-# $$ I_{scan} = \frac{8}{8 + 8} = \tfrac12 , \qquad
+# $$ I_{\mathrm{scan}} = \frac{8}{8 + 8} = \tfrac12 , \qquad
 #    I_{B u} = \frac{2\,H\,P}{4\,(H + P)}  = \frac H4 \text{ for } H = P , $$ (eq-intensity)
 #
 # where the product $Bu$ of a real $P \times H$ matrix with many vectors is given for comparison. Doubling goes through memory $\log_2 L$ times. If an algorithm keeps intermediate states

@@ -646,13 +646,13 @@ pd.Series(shares, name="distance of the two rates").rename_axis("α").round(3).t
 # form and the released code does not contain the term; this book's definition, for the continuous layer in units of
 # one step, is
 #
-# $$ \|G\|_{\omega_{min}}^2 = \frac1\pi \int_{\omega_{min}}^\infty \|G(i\omega)\|_F^2\, d\omega . $$ (eq-h2)
+# $$ \|G\|_{\omega_{\mathrm{min}}}^2 = \frac1\pi \int_{\omega_{\mathrm{min}}}^\infty \|G(i\omega)\|_F^2\, d\omega . $$ (eq-h2)
 #
 # Over the poles $\mu$ of the layer in that unit, $\Delta\lambda$ and their conjugates, with residues $R_q$ and $\langle \cdot, \cdot \rangle$ the product of
 # matrices that belongs to $\|\cdot\|_F$, it is a double sum, so that no integral has to be computed in training (`ssmbook.ssm.h2`):
 #
-# $$ \|G\|_{\omega_{min}}^2 = \sum_{q,r} \langle R_q, R_r\rangle\, \frac{i}{\pi}\,
-#    \frac{\overline{\kappa_q} - \kappa_r}{\overline{\mu_q} + \mu_r} , \qquad \kappa = \log(\omega_{min} + i\mu) . $$ (eq-h2-closed)
+# $$ \|G\|_{\omega_{\mathrm{min}}}^2 = \sum_{q,r} \langle R_q, R_r\rangle\, \frac{i}{\pi}\,
+#    \frac{\overline{\kappa_q} - \kappa_r}{\overline{\mu_q} + \mu_r} , \qquad \kappa = \log(\omega_{\mathrm{min}} + i\mu) . $$ (eq-h2-closed)
 #
 # The closed form against the integral on a fine grid:
 
@@ -671,13 +671,13 @@ pd.Series(
 ).round(4).to_frame()
 
 # %% [markdown]
-# A mask at $\alpha$ corresponds to $\omega_{min} = \pi\alpha$. {numref}`fig-h2` shows what each mask leaves above its
+# A mask at $\alpha$ corresponds to $\omega_{\mathrm{min}} = \pi\alpha$. {numref}`fig-h2` shows what each mask leaves above its
 # own limit: only the skirts of the modes below. The norm needs $\mathrm{Re}\,\lambda < 0$ for every mode, else it is
 # infinite, so a network that is trained with it has its eigenvalues clipped (`clip_eigs`).
 
 # %% tags=["hide-input"]
 #| label: fig-h2
-#| caption: "H2 norm {eq}`eq-h2` above a frequency, for masks at three α. Dots: $\\omega_{min} = \\pi\\alpha$."
+#| caption: "H2 norm {eq}`eq-h2` above a frequency, for masks at three α. Dots: $\\omega_{\\mathrm{min}} = \\pi\\alpha$."
 #| alt: Four falling curves; each mask's curve drops steeply just before its dot.
 fig = time_scale.h2_curves(build)
 _ = plots.save(fig, workspace.figures / "h2.png")

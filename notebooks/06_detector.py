@@ -137,9 +137,9 @@ print("equals the library's:", same)
 # %% [markdown]
 # Among all $n$ pixels of a map this costs $O(n^2)$. MaxViT [@tu2022, on multi-axis attention] lets each pixel attend within a group of $T = p_h p_w$ only, and uses two partitions one after the other. **Window** groups are contiguous tiles; **grid** groups take tokens that lie $H/p_h$ rows and $W/p_w$ columns apart. The group of the token in row $y$ and column $x$ is
 #
-# $$ g_{window}(y, x) = \left( \left\lfloor \tfrac{y}{p_h} \right\rfloor, \left\lfloor \tfrac{x}{p_w} \right\rfloor \right) , $$ (eq-window-group)
+# $$ g_{\mathrm{window}}(y, x) = \left( \left\lfloor \tfrac{y}{p_h} \right\rfloor, \left\lfloor \tfrac{x}{p_w} \right\rfloor \right) , $$ (eq-window-group)
 #
-# $$ g_{grid}(y, x) = \left( y \bmod \tfrac{H}{p_h},\; x \bmod \tfrac{W}{p_w} \right) . $$ (eq-grid-group)
+# $$ g_{\mathrm{grid}}(y, x) = \left( y \bmod \tfrac{H}{p_h},\; x \bmod \tfrac{W}{p_w} \right) . $$ (eq-grid-group)
 #
 # The products of {eq}`eq-attention` then take
 #
@@ -331,7 +331,7 @@ print("positions:", in_words({f"stride {s}": (64 // s) ** 2 for s in (8, 16, 32)
 #
 # and a cost for each pair of a box $g$ and a position $a$ [@ge2021yolox, eq. 1, with λ = 3]:
 #
-# $$ \begin{gathered} c_{ga} = \sum_{class} \mathrm{BCE}\bigl( \sqrt{\sigma(cls)\,\sigma(obj)},\; \text{one-hot}_g \bigr) \\ {} - 3 \log \mathrm{IoU}_{ga} + 10^6\, [a \text{ not near } g] . \end{gathered} $$ (eq-cost)
+# $$ \begin{gathered} c_{ga} = \sum_{\mathrm{class}} \mathrm{BCE}\bigl( \sqrt{\sigma(\mathrm{cls})\,\sigma(\mathrm{obj})},\; \text{one-hot}_g \bigr) \\ {} - 3 \log \mathrm{IoU}_{ga} + 10^6\, [a \text{ not near } g] . \end{gathered} $$ (eq-cost)
 #
 # *Near* means that the position's centre lies within 1.5 strides of the box's centre in $x$ and in $y$; positions that are near no box take no part. ($10^{-8}$ is added to the IoU, so that the logarithm stays finite.) Box $g$ takes its $k_g$ cheapest, where
 #
@@ -403,19 +403,19 @@ for g, name in enumerate(("car", "pedestrian")):
 #
 # Let $\mathcal F$ be the chosen (foreground) positions of a batch. Three losses are summed over the batch and divided by $|\mathcal F|$, at least 1 [@ge2021yolox; the released code of @zubic2024]. The box loss compares overlaps,
 #
-# $$ \mathcal L_{box} = \frac{1}{|\mathcal F|} \sum_{a \in \mathcal F} \bigl( 1 - \mathrm{IoU}_a^2 \bigr) . $$ (eq-box-loss)
+# $$ \mathcal L_{\mathrm{box}} = \frac{1}{|\mathcal F|} \sum_{a \in \mathcal F} \bigl( 1 - \mathrm{IoU}_a^2 \bigr) . $$ (eq-box-loss)
 #
 # The class loss is a binary cross entropy of each class against a target that is the overlap, not 1: a box that fits badly should get a low class score,
 #
-# $$ \mathcal L_{cls} = \frac{1}{|\mathcal F|} \sum_{a \in \mathcal F} \sum_{class} \mathrm{BCE}\bigl( \sigma(cls_a),\; \text{one-hot}_a \cdot \mathrm{IoU}_a \bigr) . $$ (eq-class-loss)
+# $$ \mathcal L_{\mathrm{cls}} = \frac{1}{|\mathcal F|} \sum_{a \in \mathcal F} \sum_{\mathrm{class}} \mathrm{BCE}\bigl( \sigma(\mathrm{cls}_a),\; \text{one-hot}_a \cdot \mathrm{IoU}_a \bigr) . $$ (eq-class-loss)
 #
 # The objectness loss goes over *all* positions, foreground or not,
 #
-# $$ \mathcal L_{obj} = \frac{1}{|\mathcal F|} \sum_{a} \mathrm{BCE}\bigl( \sigma(obj_a),\; [a \in \mathcal F] \bigr) , $$ (eq-objectness-loss)
+# $$ \mathcal L_{\mathrm{obj}} = \frac{1}{|\mathcal F|} \sum_{a} \mathrm{BCE}\bigl( \sigma(\mathrm{obj}_a),\; [a \in \mathcal F] \bigr) , $$ (eq-objectness-loss)
 #
 # and the total is
 #
-# $$ \begin{gathered} \mathcal L = 5\,\mathcal L_{box} + \mathcal L_{obj} + \mathcal L_{cls} , \\ \mathrm{BCE}(p, q) = -q \log p - (1 - q) \log (1 - p) . \end{gathered} $$ (eq-total-loss)
+# $$ \begin{gathered} \mathcal L = 5\,\mathcal L_{\mathrm{box}} + \mathcal L_{\mathrm{obj}} + \mathcal L_{\mathrm{cls}} , \\ \mathrm{BCE}(p, q) = -q \log p - (1 - q) \log (1 - p) . \end{gathered} $$ (eq-total-loss)
 
 # %%
 raw_boxes = torch.cat(
@@ -451,9 +451,9 @@ print("minima:", in_words({name: f"at {p[values.argmin()]:.2f}" for name, values
 # (sec-nms)=
 # ## One box for each object
 #
-# Several positions answer for one object, by design. At inference detections below a minimum score are dropped, and {term}`non-maximum suppression` keeps the best of the rest: in falling order of $score = \sigma(obj) \cdot \sigma(cls)$, a box removes those of its class that overlap it by more than 0.45,
+# Several positions answer for one object, by design. At inference detections below a minimum score are dropped, and {term}`non-maximum suppression` keeps the best of the rest: in falling order of $\mathrm{score} = \sigma(\mathrm{obj}) \cdot \sigma(\mathrm{cls})$, a box removes those of its class that overlap it by more than 0.45,
 #
-# $$ \begin{gathered} \text{keep } i \iff \nexists\, j \text{ kept}: \\ score_j > score_i, \quad class_j = class_i, \quad \mathrm{IoU}_{ij} > 0.45 . \end{gathered} $$ (eq-nms)
+# $$ \begin{gathered} \text{keep } i \iff \nexists\, j \text{ kept}: \\ \mathrm{score}_j > \mathrm{score}_i, \quad \mathrm{class}_j = \mathrm{class}_i, \quad \mathrm{IoU}_{ij} > 0.45 . \end{gathered} $$ (eq-nms)
 
 
 # %%

@@ -278,9 +278,9 @@ rows = {name: evaluate_boxes(truth, frames, sensor, *sensor.frame_size) for name
 # @detournemire2020 and @perot2020 score only labelled frames, and not all boxes in them. A box or detection counts
 # if
 #
-# $$ t > 0.5\ \text{s}, \qquad \sqrt{w^2 + h^2} \ge d_{min}, \qquad \min(w, h) \ge s_{min} , $$ (eq-filter)
+# $$ t > 0.5\ \text{s}, \qquad \sqrt{w^2 + h^2} \ge d_{\mathrm{min}}, \qquad \min(w, h) \ge s_{\mathrm{min}} , $$ (eq-filter)
 #
-# with $d_{min} = 30$ and $s_{min} = 10$ pixels on Gen1, 60 and 20 on 1 Mpx (halved where its frames are), and in
+# with $d_{\mathrm{min}} = 30$ and $s_{\mathrm{min}} = 10$ pixels on Gen1, 60 and 20 on 1 Mpx (halved where its frames are), and in
 # proportion on the simulated sensors here. Frames without a box that counts are not looked at, whatever is detected in
 # them. {numref}`fig-protocol` shows what that leaves out of this test set.
 

@@ -60,7 +60,7 @@ colours = {"S5": plots.BLUE, "LSTM": plots.ORANGE}
 # its positions, $P$ complex numbers $x$ that [](#ch-layers) has derived, and hands them from frame to frame by {eq}`eq-recurrence`. In
 # all that is
 #
-# $$ N_{state} = \sum_{i=1}^{4} h_i\, w_i \cdot 2 P_i , \qquad (h_i, w_i) = \frac{(H, W)}{2^{i+1}} , \quad P_i = C_i , $$ (eq-state-size)
+# $$ N_{\mathrm{state}} = \sum_{i=1}^{4} h_i\, w_i \cdot 2 P_i , \qquad (h_i, w_i) = \frac{(H, W)}{2^{i+1}} , \quad P_i = C_i , $$ (eq-state-size)
 #
 # real numbers, with twice the modes and a quarter of the positions from stage to stage. A position of stage 1 sees 4 × 4 pixels and remembers fine
 # things; one of stage 4 sees 32 × 32 and remembers that there is something. The state does not move: if an object moves on, what was
@@ -310,8 +310,8 @@ pd.DataFrame(rows).T.rename_axis("time constant").round(3)
 # All of this is worth nothing if the state ends with the chunk. In a stream of windows the state of a mode at window $k$, carried exactly, and with
 # chunks of $L$ windows from zero, is
 #
-# $$ x_k^{exact} = \sum_{i \le k} \bar\lambda^{\,k-i}\, \bar b\, u_i , \qquad
-#    x_k^{published} = \sum_{i = L \lfloor k / L \rfloor}^{k} \bar\lambda^{\,k-i}\, \bar b\, u_i . $$ (eq-two-carries)
+# $$ x_k^{\mathrm{exact}} = \sum_{i \le k} \bar\lambda^{\,k-i}\, \bar b\, u_i , \qquad
+#    x_k^{\mathrm{published}} = \sum_{i = L \lfloor k / L \rfloor}^{k} \bar\lambda^{\,k-i}\, \bar b\, u_i . $$ (eq-two-carries)
 #
 # The second has no terms from before its chunk, however slow the mode is. For a constant input the first fills to its level, and the second to a saw
 # tooth that reaches $1 - \bar\lambda^L$ of it: a tenth of the level or less for modes of five seconds and more.
@@ -362,7 +362,7 @@ _ = plots.save(fig, workspace.figures / "carries.png")
 # [@voelker2019; @gu2023train, on continuous copying]. The input is noise whose fastest wave turns once in `period` steps, so that the `delay` steps in
 # between are
 #
-# $$ N_{held} = \frac{2 \cdot \text{delay}}{\text{period}} $$ (eq-delay-numbers)
+# $$ N_{\mathrm{held}} = \frac{2 \cdot \text{delay}}{\text{period}} $$ (eq-delay-numbers)
 #
 # numbers that nobody can guess, a real and an imaginary part for each frequency, and all must be held at all times. A model that always
 # answers 0 has a mean squared error of 1. The sizes of this profile:

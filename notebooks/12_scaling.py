@@ -95,7 +95,7 @@ work.rename_axis("set").round(1)
 # last one is done cannot be shorter than the longest recording, nor than an equal share, and when the longest are
 # given out first it is not much longer [@graham1969, on decreasing order]:
 #
-# $$ \max\Bigl(p_{max},\; \frac1m \sum_i p_i\Bigr) \;\le\; T_m \;\le\; \Bigl(\frac43 - \frac{1}{3m}\Bigr)\, T_m^{*} , $$ (eq-makespan)
+# $$ \max\Bigl(p_{\mathrm{max}},\; \frac1m \sum_i p_i\Bigr) \;\le\; T_m \;\le\; \Bigl(\frac43 - \frac{1}{3m}\Bigr)\, T_m^{*} , $$ (eq-makespan)
 #
 # with $T^*_m$ the best schedule there is. {numref}`fig-gantt` shows a small case.
 
@@ -227,13 +227,13 @@ pd.Series(
 #
 # Exchanging gradients costs time. In a ring, each of $W$ processes sends and receives [@patarasuk2009, on the lower bound]
 #
-# $$ t_{ring} = \frac{2 (W - 1)}{W} \cdot \frac{4\,N}{\beta} $$ (eq-ring)
+# $$ t_{\mathrm{ring}} = \frac{2 (W - 1)}{W} \cdot \frac{4\,N}{\beta} $$ (eq-ring)
 #
 # with $N$ parameters of four bytes and a link of $\beta$ bytes a second, which is nearly independent of $W$. Set
 # against that is the arithmetic. A forward pass of $F$ operations a frame makes about $3F$ with its backward pass, so
 # a step of $b$ chunks of $L$ windows takes
 #
-# $$ t_{step} = \frac{3\,F\,L\,b}{W \cdot \eta \cdot \text{peak}} + t_{ring} , $$ (eq-step-time)
+# $$ t_{\mathrm{step}} = \frac{3\,F\,L\,b}{W \cdot \eta \cdot \text{peak}} + t_{\mathrm{ring}} , $$ (eq-step-time)
 #
 # at a utilisation $\eta$. $F$ is counted, not guessed:
 
@@ -303,7 +303,7 @@ pd.DataFrame(rows, columns=["nodes", "GPUs", "batch", "learning rate", "steps fo
 # %% [markdown]
 # ## Feeding them
 #
-# A GPU that takes $t_{step}$ for its share reads $L b / (W t_{step})$ windows a second. How many one process of the loader
+# A GPU that takes $t_{\mathrm{step}}$ for its share reads $L b / (W t_{\mathrm{step}})$ windows a second. How many one process of the loader
 # gives was measured by its benchmark; beside it is what a GPU needs:
 
 # %%
@@ -331,7 +331,7 @@ feeding.round(0).astype(int).rename("windows a second").to_frame()
 # A stream is sequential: with the state carried, window $j$ needs the state after window $j - 1$. Evaluation is
 # parallel over recordings and no further, so its time is at least that of the longest recording,
 #
-# $$ T \ge \max_i n_i \cdot t_{window} , $$ (eq-stream-bound)
+# $$ T \ge \max_i n_i \cdot t_{\mathrm{window}} , $$ (eq-stream-bound)
 #
 # with $n_i$ windows of recording $i$. A minute at 20 Hz has 1,200, at 200 Hz 12,000. All recordings of a split can run
 # side by side in one batch, which is what fills a GPU here. (Published carry cuts recordings into chunks and could
@@ -463,7 +463,7 @@ shown
 # Nodes also fail without a word. What is lost then is the time since the last saved state, half an interval on
 # average. With a cost $C$ of saving and a mean time $M$ between failures, the best interval is [@young1974]
 #
-# $$ T_{opt} = \sqrt{2\,C\,M} , \qquad \text{lost share} \approx \frac{C}{T} + \frac{T}{2M} . $$ (eq-young)
+# $$ T_{\mathrm{opt}} = \sqrt{2\,C\,M} , \qquad \text{lost share} \approx \frac{C}{T} + \frac{T}{2M} . $$ (eq-young)
 
 
 # %%

@@ -99,9 +99,9 @@ else:
 # in which $a_0$ does not occur: the first transition multiplies what was before the first step, and a scan starts from
 # nothing. The released code hands its state over by multiplying exactly this factor,
 #
-# $$ a_0 \leftarrow a_0\, x_{prev} . $$ (eq-released-carry)
+# $$ a_0 \leftarrow a_0\, x_{\mathrm{prev}} . $$ (eq-released-carry)
 #
-# Whatever $x_{prev}$ is, it ends in a number that no returned state contains. {numref}`fig-released-scan` draws the
+# Whatever $x_{\mathrm{prev}}$ is, it ends in a number that no returned state contains. {numref}`fig-released-scan` draws the
 # place.
 
 # %% tags=["hide-input"]
@@ -125,7 +125,7 @@ print(f"largest difference that a random state makes: {difference:g}")
 # %% [markdown]
 # The right place is the input of the first step,
 #
-# $$ b_0 \leftarrow b_0 + a_0\, x_{prev} . $$ (eq-right-carry)
+# $$ b_0 \leftarrow b_0 + a_0\, x_{\mathrm{prev}} . $$ (eq-right-carry)
 
 # %%
 repaired = b.clone()
@@ -304,7 +304,7 @@ for grid, ends in grids.items():
 # A stacked histogram divides a window into bins. The released code measures bins from the first to the last event *of
 # the window*, not over the window,
 #
-# $$ \text{bin} = \min\Bigl( n - 1,\; \Bigl\lfloor n\,\frac{t - t_{first}}{t_{last} - t_{first}} \Bigr\rfloor \Bigr) , $$ (eq-released-bins)
+# $$ \text{bin} = \min\Bigl( n - 1,\; \Bigl\lfloor n\,\frac{t - t_{\mathrm{first}}}{t_{\mathrm{last}} - t_{\mathrm{first}}} \Bigr\rfloor \Bigr) , $$ (eq-released-bins)
 #
 # so that a single early noise event moves the bins of all others. The library does the same, since the released
 # weights expect it. In a window with a burst from 30 to 35 ms, and the same window with one more event at 0 ms:
@@ -329,7 +329,7 @@ pd.DataFrame(
 # Counts are kept in 8 bits and wrap before they are clamped at 10 (the option that does this is called fast mode and
 # is the default):
 #
-# $$ c_{released} = \min(c \bmod 256,\ 10), \qquad c_{here} = \min(c,\ 10) . $$ (eq-wrap)
+# $$ c_{\mathrm{released}} = \min(c \bmod 256,\ 10), \qquad c_{\mathrm{here}} = \min(c,\ 10) . $$ (eq-wrap)
 #
 # A pixel with 256 events in a bin of 5 ms comes out as 0. That is a faulty pixel, hardly a lamp ([](#ex-wrap)); with windows
 # of seconds, as those of a fixed number of events can be, a lamp does it, too. This is the one rule of preprocessing that

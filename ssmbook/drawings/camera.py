@@ -21,9 +21,9 @@ def pixel_principle() -> Figure:
     fig, ax = canvas(14, 4.6)
     box(ax, (2.4, 2.6), (1.8, 1.0), "logarithm", FIXED)
     operator(ax, (5.2, 2.6), "−", 0.3)
-    box(ax, (5.2, 0.8), (2.4, 0.9), "reference $L_{ref}$", STATE)
-    box(ax, (8.6, 3.5), (2.6, 0.9), r"$\Delta L \geq \theta_{on}$ ?", LEARNT)
-    box(ax, (8.6, 1.7), (2.6, 0.9), r"$\Delta L \leq -\theta_{off}$ ?", LEARNT)
+    box(ax, (5.2, 0.8), (2.4, 0.9), r"reference $L_{\mathrm{ref}}$", STATE)
+    box(ax, (8.6, 3.5), (2.6, 0.9), r"$\Delta L \geq \theta_{\mathrm{on}}$ ?", LEARNT)
+    box(ax, (8.6, 1.7), (2.6, 0.9), r"$\Delta L \leq -\theta_{\mathrm{off}}$ ?", LEARNT)
     box(ax, (12.5, 2.6), (2.4, 1.1), "event\n$(t, x, y, p)$", DATA)
     arrow(ax, [(0.1, 2.6), (1.5, 2.6)], "light $I(t)$", above=0.3)
     arrow(ax, [(3.3, 2.6), (4.9, 2.6)], "$L(t)$", above=0.3)
@@ -56,7 +56,7 @@ def one_pixel(times_ms: np.ndarray, level: np.ndarray, events: Events, threshold
         where="post",
         lw=1,
         color=ORANGE,
-        label="reference $L_{ref}$",
+        label=r"reference $L_{\mathrm{ref}}$",
     )
     _events_along(ax, events, times_ms, level)
     ax.set(xlabel="time (ms)", ylabel="log intensity")

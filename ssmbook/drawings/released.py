@@ -74,7 +74,7 @@ def scan_diagram(steps: int = 4) -> Figure:
             ax.annotate("", (left - 0.28, 1), (left - 0.95, 1), arrowprops=arrow)
             ax.annotate("", (left + 0.75, 1), (left + 0.28, 1), arrowprops=arrow)
     red, blue = {**arrow, "color": plots.RED, "lw": 2}, {**arrow, "color": plots.BLUE, "lw": 2}
-    ax.text(0.1, 1, "$x_{prev}$", ha="center", va="center", bbox=box)
+    ax.text(0.1, 1, r"$x_{\mathrm{prev}}$", ha="center", va="center", bbox=box)
     ax.annotate("", (1.22, 1), (0.5, 1), arrowprops=red)
     ax.plot([1.78, 2.1], [1, 1], color=plots.RED, lw=2)
     ax.text(2.17, 1.0, "×", color=plots.RED, fontsize=14, ha="center", va="center")
@@ -82,7 +82,7 @@ def scan_diagram(steps: int = 4) -> Figure:
     ax.annotate(
         "", (2.2, 0), (0.1, 0.65), arrowprops={**blue, "connectionstyle": "angle3,angleA=0,angleB=-90"}
     )
-    ax.text(0.9, -0.3, "right: $a_0 x_{prev}$", color=plots.BLUE, fontsize=8, ha="center")
+    ax.text(0.9, -0.3, r"right: $a_0 x_{\mathrm{prev}}$", color=plots.BLUE, fontsize=8, ha="center")
     ax.set(xlim=(-0.5, 2.2 * steps + 0.9), ylim=(-0.5, 2.3))
     ax.axis("off")
     return fig

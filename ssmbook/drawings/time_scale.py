@@ -213,7 +213,7 @@ def h2_curves(build: Callable[[float | None], S5]) -> Figure:
         ax.loglog(omegas, norms, color=colour, label="no mask" if alpha is None else f"α = {alpha:g}")
         if alpha is not None:
             ax.plot(math.pi * alpha, layer.h2_norm(math.pi * alpha).item(), "o", color=colour)
-    ax.set(xlabel="$ω_{min}$ (radians per step)", ylabel="H2 norm above $ω_{min}$")
+    ax.set(xlabel=r"$ω_{\mathrm{min}}$ (radians per step)", ylabel=r"H2 norm above $ω_{\mathrm{min}}$")
     ax.legend(frameon=False)
     return fig
 
