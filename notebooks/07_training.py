@@ -121,8 +121,8 @@ _ = plots.save(fig, workspace.figures / "bptt.png")
 # $n$ steps into its chunk sees at most $n$ of these passages, for every input if the state was carried, and for the
 # inputs of the chunk alone if it started from zero. The shares that are kept are
 #
-# $$ \begin{gathered} S_n^{carried} = \frac{\sum_{m} \min(m, n)\,\bar\lambda^{m-1}}{\sum_{m} m\,\bar\lambda^{m-1}} = 1 - \bar\lambda^{\,n} , \\
-#    S_n^{zero} = 1 - \bar\lambda^{\,n-1} \bigl( 1 + (n - 1)(1 - \bar\lambda) \bigr) , \end{gathered} $$ (eq-share)
+# $$ \begin{gathered} S_n^{\mathrm{carried}} = \frac{\sum_{m} \min(m, n)\,\bar\lambda^{m-1}}{\sum_{m} m\,\bar\lambda^{m-1}} = 1 - \bar\lambda^{\,n} , \\
+#    S_n^{\mathrm{zero}} = 1 - \bar\lambda^{\,n-1} \bigl( 1 + (n - 1)(1 - \bar\lambda) \bigr) , \end{gathered} $$ (eq-share)
 #
 # so that carrying the value helps the gradient, too. Here are the formulas beside what autograd finds on graphs that
 # are cut.
@@ -248,7 +248,7 @@ _ = plots.save(fig, workspace.figures / "sampling.png")
 # %% [markdown]
 # How long must a burn-in be? The recurrence is linear in its state, so that a wrong start fades by itself,
 #
-# $$ x_j - x_j^{true} = \bar\Lambda^{\,j}\,(x_0 - x_0^{true}) , $$ (eq-forget)
+# $$ x_j - x_j^{\mathrm{true}} = \bar\Lambda^{\,j}\,(x_0 - x_0^{\mathrm{true}}) , $$ (eq-forget)
 #
 # and after $n$ windows a mode of time constant $T$ still has $e^{-n/T}$ of the error. With the modes of S5's start, whose time
 # constants reach 2,000 windows, that can take long. Here is the whole detector
@@ -271,13 +271,17 @@ with torch.no_grad():
 pd.DataFrame(rows).T.rename_axis("windows of burn-in").round(3)
 
 # %% [markdown]
+# All these windows lie a stride apart. A network that shall run at many rates can meet them in training: on the *mixed* grid strides of
+# 50 ms are cut into up to ten equal steps, or up to four make one, at random, and `step_scale` follows every step, those of the burn-in
+# too (`Training(mixed_rates="true")`, `ssmbook preprocess --grid mixed`). [](#sec-trained-rates) has what that brings.
+#
 # ## The first loss
 #
 # Before anything is trained the loss can be predicted, and a wrong wiring shows at once. The head starts with biases
 # of $-\log 99$, so that every objectness and every class score is $\sigma(-\log 99) = 0.01$ ([](06_detector.ipynb)).
 # With $A$ anchors a frame, $M$ labelled frames and $n$ foreground anchors the objectness loss is then near
 #
-# $$ \ell_{obj} \approx \frac{1}{n} \bigl[ (MA - n)\,(-\log 0.99) + n\,(-\log 0.01) \bigr] , $$ (eq-first-loss)
+# $$ \ell_{\mathrm{obj}} \approx \frac{1}{n} \bigl[ (MA - n)\,(-\log 0.99) + n\,(-\log 0.01) \bigr] , $$ (eq-first-loss)
 #
 # where the second term is $-\log 0.01 = 4.6$ for any $n$, and the first is 0.01 times the number of anchors without an object for each
 # anchor with one: it dominates where objects are few. The box loss is below 5, its weight. (The last
@@ -533,7 +537,7 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 # batch of eight fits a GPU that holds two; the foreground anchors are then counted per part. `precision` computes
 # products in 16 bits ([](08_evaluation.ipynb) shows what that costs in AP). `mask_ratio` replaces a share of the first
 # stage's tokens by a learnt vector, as the released code of RVT can. And `h2_weight` adds the norm {eq}`eq-h2` of
-# [](05_time_scale.ipynb) above $\omega_{min} = \pi\alpha$ to the loss, summed over all S5 layers and multiplied by that weight; it is the variant `s5-h2`
+# [](05_time_scale.ipynb) above $\omega_{\mathrm{min}} = \pi\alpha$ to the loss, summed over all S5 layers and multiplied by that weight; it is the variant `s5-h2`
 # of the study, whose eigenvalues are clipped because the norm of a mode that grows is infinite.
 #
 # ## What was learnt
