@@ -449,9 +449,9 @@ exact = rates[
 answers.printed(answers.changes(answers.following(exact)))
 
 # %% [markdown]
-# In windows of 5 ms selective S5 falls from 52 to 3 AP. Trained for them, S5 keeps two fifths of its AP, and nearly three in chunks of 30 windows
-# (ten mixed ones hold half as many labels as ten equal ones); selective S5, whose gate reads those frames, keeps a fifth. On traces the loss at 5 Hz is halved.
-# After as many steps all are worse at 20 Hz, by 3 to 21 AP.
+# In windows of 5 ms selective S5 falls from 52 to 3 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30
+# (ten mixed windows hold half as many labels as ten equal ones), selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: here learning beats
+# following. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 3 to 21 AP.
 #
 # (sec-higher)=
 # ## What a higher rate is for
