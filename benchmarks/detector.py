@@ -111,7 +111,7 @@ def plain_training(model: Detector, L: int, device: str) -> Run:
 def burn_in_training(model: Detector, L: int, past: int, device: str) -> Run:
     """A training step of random chunks of batch 1, each after ``past`` frames without gradient."""
     x, frames, targets = chunk(model, L, device)
-    slots = Past(chunk(model, past, device)[0], [0], [past]) if past else None
+    slots = Past(chunk(model, past, device)[0], [0], [past], torch.zeros(past, 1)) if past else None
     batch = Batch(x, targets, frames, torch.ones(1), [], torch.zeros(0), [""], torch.zeros(0), slots)
     step = TrainingStep(model, Training())
 

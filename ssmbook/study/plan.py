@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import torch
 
+from ssmbook.dataset.schedule import split_slots
 from ssmbook.errors import InputError
 from ssmbook.study.rates import Cell, known_results, models_of, step_scale
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.objective import TrainingStep
 from ssmbook.training.run_folder import MODEL
+from ssmbook.training.settings import Training
 
 
 def plan_study(workspace: Workspace, device: str = "") -> pd.DataFrame:
@@ -50,7 +52,7 @@ def plan_study(workspace: Workspace, device: str = "") -> pd.DataFrame:
             if (name, kind) not in seconds:
                 seconds[name, kind] = measure(place, name, device)
             step_s, window_s = seconds[name, kind]
-            missing_s = steps * step_s + windows * window_s
+            missing_s = steps * (step_s + past_windows(place.training(name)) * window_s) + windows * window_s
         rows.append((name, kind, place.profile.training.seed, trained, steps, windows, missing_s / 60))
     return pd.DataFrame(rows, columns=["model", "input", "seed", "trained", "steps", "windows", "minutes"])
 
@@ -62,6 +64,11 @@ def windows_of(cells: Sequence[Cell]) -> int:
     length_ms = 1000 * simulation.sequences["test"] * simulation.scene.duration_s
     different = {(*cell.inputs, step_scale(cell.arm, cell.rate_hz), cell.arm.carry) for cell in cells}
     return round(sum(length_ms / stride_ms for _, stride_ms, *_ in different))
+
+
+def past_windows(training: Training) -> float:
+    """Windows of burn-in that a step runs on the average: half of the longest past for each of its random chunks."""
+    return split_slots(training.batch_size, training.sampling)[0] * training.burn_in / 2
 
 
 def measure(workspace: Workspace, variant: str, device: str) -> tuple[float, float]:

@@ -70,7 +70,7 @@ class TrainingStep(nn.Module):
         step_scale as in ``Detector.features``."""
         with autocast(x.device, self.precision):
             mask = self._token_mask(x) if self.training else None
-            features, states = self.model.features(x, states, step_scale, mask, frames)
+            features, states = self.model.features(x, states, step_scale, token_mask=mask, frames=frames)
             losses = self.model.loss(features, targets, self._count)
         for name, weight in self.terms.items():
             losses[name] = TERMS[name](self.model, features, targets).to(losses["loss"])

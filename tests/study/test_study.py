@@ -148,7 +148,12 @@ def test_plan_counts_what_is_missing(study, tmp_path, capsys, monkeypatch):
     folder = smoke.run("s5")
     folder.mkdir(parents=True)
     (folder / "model.ckpt").write_bytes(b"")
-    assert plan_study(smoke)["minutes"].eq(0).tolist() == [True, False, False, False]
+    planned = plan_study(smoke)
+    assert planned["minutes"].eq(0).tolist() == [True, False, False, False]
+    training = smoke.profile.training
+    smoke.profile = replace(smoke.profile, training=replace(training, burn_in=40))
+    added = 60 * (plan_study(smoke)["minutes"] - planned["minutes"])[1:]
+    np.testing.assert_allclose(added, training.steps * training.batch_size * 20 * 0.01)
     with pytest.raises(InputError, match="not simulated"):
         plan_study(study)
     assert main(["reproduce", "--profile", "smoke", "--data-dir", str(tmp_path), "--dry-run"]) == 0

@@ -365,8 +365,8 @@ def test_states_are_carried_per_slot_and_begin_anew_where_a_sequence_does(data_d
     seen = []
     original = TrainingStep.forward
 
-    def look(self, x, frames, targets, states=None):
-        losses, after = original(self, x, frames, targets, states)
+    def look(self, x, frames, targets, states=None, step_scale=1.0):
+        losses, after = original(self, x, frames, targets, states, step_scale)
         seen.append((states, after))
         return losses, after
 
