@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 
 from ssmbook.dataset import EventDataModule, Sensor, get_sensor
+from ssmbook.dataset.parameters import mixed_stride
 from ssmbook.dataset.schedule import check_burn_in
 from ssmbook.detector import Detector, TrainedOn, save_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
@@ -74,6 +75,7 @@ def train(
     """
     folder, sensor = Path(out_dir), get_sensor(sensor)
     _check(model, training, logger)
+    _check_steps(data, training)
     settings = {**(parameters or {}), "model": model.config, "training": asdict(training)}
 
     def is_finished() -> bool:
@@ -125,6 +127,20 @@ def _strategy(model: Detector, processes: int) -> str | DDPStrategy:
     # The vector for masked tokens has a gradient only where tokens are masked.
     unused = bool(model.config["mask_token"])
     return DDPStrategy(start_method=method, find_unused_parameters=unused)
+
+
+def _check_steps(data: EventDataModule, training: Training) -> None:
+    """Whether the set that is trained on has steps of mixed lengths if they are to be followed, and then only."""
+    mixed = mixed_stride(data.train_dir) is not None
+    if mixed and not training.mixed_rates:
+        raise InputError(
+            f"{data.train_dir}: its steps are mixed; train on it with mixed_rates, or on another set"
+        )
+    if training.mixed_rates and not mixed:
+        raise InputError(
+            f"{data.train_dir}: its steps are equal, but mixed_rates is {training.mixed_rates!r}; give the data module "
+            "a train_dir that was preprocessed with grid='mixed'"
+        )
 
 
 def _check(model: Detector, training: Training, logger: str) -> None:

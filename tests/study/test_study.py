@@ -12,6 +12,7 @@ from training_set import SENSOR, TRAINING, make_set
 
 from ssmbook import plots
 from ssmbook.cli import main
+from ssmbook.dataset import EventDataModule
 from ssmbook.detector import PRESETS, Detector, TrainedOn, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.recurrences import get_recurrence
@@ -20,6 +21,7 @@ from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, ru
 from ssmbook.study.arms import VARIANTS, Arm, Variant
 from ssmbook.study.profiles import all_arms
 from ssmbook.study.rates import cells_of
+from ssmbook.training import train
 from ssmbook.training.objective import TrainingStep, recurrences
 from ssmbook.training.settings import Training
 
@@ -84,6 +86,18 @@ def test_a_variant_of_mixed_rates_trains_on_them_and_runs_at_all(study, monkeypa
     with pytest.raises(InputError, match="mixed_rates is 'held'; it can be true or sliding, or empty"):
         study.train("s5")
     assert not (study.folder / "sets" / "window=held_stride=mixed").exists()
+
+    def begin(data, training):
+        model = Detector(**PRESETS["sim-smoke"])
+        train(model, data, study.folder / "x", sensor=SENSOR, training=training)
+
+    mixed = study.folder / "sets" / "window=true_stride=mixed"
+    for data, training, words in (
+        (EventDataModule(study.folder / "set"), replace(TRAINING, mixed_rates="true"), "its steps are equal"),
+        (EventDataModule(study.folder / "set", train_dir=mixed), TRAINING, "its steps are mixed"),
+    ):
+        with pytest.raises(InputError, match=words):
+            begin(data, training)
 
 
 def test_settings_of_a_variant_reach_its_data(study):
