@@ -75,7 +75,8 @@ class Parameters:
     @property
     def window_is_step(self) -> bool:
         """Each window begins where the one before it ends, on the mixed grid."""
-        return self.window_ms is None and self.window_events is None and self.represent.windowed
+        windowed = get_representation(self.representation).windowed
+        return windowed and self.window_ms is None and self.window_events is None
 
     @property
     def represent(self) -> Representation:
