@@ -66,7 +66,9 @@ def _add_preprocess(commands: Any) -> None:
         help=f"{listed(REPRESENTATIONS)} (default: stacked_histogram); several with commas",
     )
     command.add_argument(
-        "--window-ms", type=_list_of(float), help="window in ms (default: 50); several with commas"
+        "--window-ms",
+        type=_list_of(float),
+        help="window in ms (default: 50; with --grid mixed the step); several with commas",
     )
     command.add_argument(
         "--window-events",
@@ -207,7 +209,8 @@ def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
             raise InputError(
                 f"{name} have no window; leave --{key.replace('_', '-')} out, or make them by themselves"
             )
-    windows, strides = getattr(options, key) or [50.0], options.stride_ms
+    usual = [None] if options.grid == "mixed" else [50.0]  # None: as long as the step
+    windows, strides = getattr(options, key) or usual, options.stride_ms
     if 1 not in (len(windows), len(strides)) and len(windows) != len(strides):
         raise InputError(
             f"{len(windows)} windows and {len(strides)} strides; give as many of both, or one of either"
@@ -219,7 +222,8 @@ def _sets(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     for name in options.representation:
         for window, stride in pairs:
             windowed = get_representation(name).windowed
-            label = f"_{key.removesuffix('_ms')}={window:g}" if windowed else ""
+            length = "step" if window is None else f"{window:g}"
+            label = f"_{key.removesuffix('_ms')}={length}" if windowed else ""
             sets[f"{name}{label}_stride={stride:g}"] = {
                 "representation": name,
                 **({key: window} if windowed else {}),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from training_set import SENSOR, make_set
 
+from ssmbook.cli import main
 from ssmbook.dataset import EventDataModule, find_sequences, preprocess
 from ssmbook.dataset.labels import MIXED_LONGEST, MIXED_STEPS, SKIPPED, mixed_ends, plan_labels
 from ssmbook.dataset.windows import Windows
@@ -166,3 +167,34 @@ def test_a_loader_knows_the_stride_that_was_cut(folder, tmp_path):
     record.write_text(json.dumps({"grid": "mixed"}))
     with pytest.raises(InputError, match=r"preprocess\.json: has no stride_ms; put the record back"):
         data.train_dataloader()
+
+
+def test_the_command_gives_each_step_its_own_window_unless_one_is_asked_for(folder, tmp_path, capsys):
+    sensor = tmp_path / "sensor.yaml"
+    sensor.write_text(
+        f"name: own\nwidth: {SENSOR.width}\nheight: {SENSOR.height}\nclasses: [a, b]\nlabel_interval_ms: 50\n"
+        "min_diagonal: 0\nmin_side: 0\n"
+    )
+    command = [
+        "preprocess",
+        str(folder / "raw"),
+        str(tmp_path / "out"),
+        "--sensor",
+        str(sensor),
+        "--grid",
+        "mixed",
+    ]
+    assert main([*command, "--workers", "1"]) == 0
+    (first, *_) = find_sequences(tmp_path / "out" / "train")
+    assert first.path.parent.name == "stacked_histogram_dt=step_nbins=10"
+    command[2] = str(tmp_path / "several")
+    assert main([*command, "--workers", "1", "--representation", "stacked_histogram,traces"]) == 0
+    assert {path.name for path in (tmp_path / "several").iterdir()} == {
+        "stacked_histogram_window=step_stride=50",
+        "traces_stride=50",
+    }
+    command[2] = str(tmp_path / "fixed")
+    assert main([*command, "--workers", "1", "--window-ms", "50"]) == 0
+    (first, *_) = find_sequences(tmp_path / "fixed" / "train")
+    assert first.path.parent.name == "stacked_histogram_dt=50_nbins=10"
+    capsys.readouterr()
