@@ -1,5 +1,6 @@
 """One thread a process, and chapters without progress bars, whose text would be part of the compared outputs."""
 
+import gc
 import os
 
 # Set before torch and numba are imported: two test processes of one thread each use two cores better than one
@@ -15,6 +16,12 @@ from ssmbook.processes import preload
 preload("ssmbook.dataset.schedule")  # and with it torch, or workers would import it one by one
 
 QUIET = os.environ.get("TQDM_DISABLE")
+
+
+def pytest_collection_finish() -> None:
+    # The collector would walk over all that is imported again and again, a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the chapter's kernel starts, which inherits the environment

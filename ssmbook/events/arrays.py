@@ -13,9 +13,9 @@ import numpy as np
 
 LARGEST = 1 << 30  # bytes of an array, and of a file
 LONGEST_HEADER = 10_000  # bytes
-_HEADERS: dict[tuple[int, int], tuple[int, Any]] = {  # version: bytes of the header's length, what reads it
-    (1, 0): (2, np.lib.format.read_array_header_1_0),
-    (2, 0): (4, np.lib.format.read_array_header_2_0),
+_HEADERS: dict[tuple[int, int], Any] = {  # by version, what reads it
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
 }
 
 
@@ -47,19 +47,38 @@ def _members(file: BinaryIO) -> dict[str, np.ndarray]:
         return arrays
 
 
+def check_header(file: Any, size: int) -> tuple[int, int]:
+    """The version of the npy file of a size that begins here; the header's length comes next.
+
+    Raises:
+        Exception: nearly any, over a header that is longer than the file or 10,000 bytes, or no npy file.
+    """
+    version = np.lib.format.read_magic(file)
+    start = file.tell()
+    length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+    if length > min(size, LONGEST_HEADER):
+        raise ValueError(f"a header of {length} bytes")
+    file.seek(start)
+    return version
+
+
+def read_header(file: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and dtype of the array in a npy file of a size; the array comes next.
+
+    Raises:
+        Exception: as `check_header`, over one that is damaged, and over a version for names beyond Latin-1.
+    """
+    version = check_header(file, size)
+    if version not in _HEADERS:
+        raise ValueError(f"npy of version {version}")
+    return _HEADERS[version](file)
+
+
 def _array(file: BinaryIO, size: int) -> np.ndarray:
     """The array in a npy file of a size."""
     if size > LARGEST:
         raise ValueError(f"{size} bytes")
-    version = np.lib.format.read_magic(file)
-    if version not in _HEADERS:
-        raise ValueError(f"npy of version {version}")
-    length, read_header = _HEADERS[version]
-    start = file.tell()
-    if (told := int.from_bytes(file.read(length), "little")) > min(size, LONGEST_HEADER):
-        raise ValueError(f"a header of {told} bytes")
-    file.seek(start)
-    shape, _, dtype = read_header(file)
+    shape, _, dtype = read_header(file, size)
     count = 1
     for length in shape:
         count *= length

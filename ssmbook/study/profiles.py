@@ -27,10 +27,10 @@ from ssmbook.training.settings import Training
 
 # The answer in short: the rate followed and not, the state carried and not, and a recurrence without a time scale.
 DEMO_ARMS = (
-    Arm("s5-selective", "sliding", follow=True),
+    Arm("s5-selective", "sliding", follow=True, rates_hz=(20.0, 40.0, 200.0)),
     Arm("s5-selective", "sliding", rates_hz=(20.0, 200.0)),
     Arm("s5-selective", "sliding", follow=True, carry="published", rates_hz=(BASE_HZ,)),
-    Arm("convlstm", "sliding"),
+    Arm("convlstm", "sliding", rates_hz=(20.0, 40.0, 200.0)),
     Arm("convlstm", "sliding", carry="published", rates_hz=(BASE_HZ,)),
 )
 
@@ -154,7 +154,7 @@ PROFILES = {
             name="demo",
             sensor=Sensor.simulated(width=128, height=96),
             model="sim-tiny",
-            training=_MEMORY,
+            training=replace(_MEMORY, steps=450, validate_every=225),  # for a newcomer's ten minutes
             arms=DEMO_ARMS,
             simulation=MEMORY_SET,
             data="memory",

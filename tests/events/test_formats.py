@@ -454,6 +454,8 @@ DAMAGED = {
     "npz cut": (b"PK\x03\x04" + bytes(9), "not a readable npz"),
     "hdf5 cut": (b"\x89HDF\r\n\x1a\n" + bytes(40), "not a readable HDF5"),
     "npy cut": (b"\x93NUMPY\x01\x00", "not a readable npy"),
+    "npy with a header of gigabytes": (b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + bytes(40), "a header of 2147483647"),
+    "npy with a long header": (b"\x93NUMPY\x01\x00\x20\x4e" + bytes(20_100), "a header of 20000"),
 }
 
 
@@ -539,6 +541,9 @@ def test_damaged_hdf5(case, message, tmp_path):
     [
         (np.zeros((3, 5), int), "give one with fields"),
         (np.zeros(3, [("t", int), ("x", int)]), "give one with fields"),
+        (np.array(5), r"an array \(\) of int64; give one with fields"),
+        (np.zeros(3, [("t", "i8"), ("x", "u2", (0,)), ("y", "u2"), ("p", "u1")]), "give one with fields"),
+        (np.zeros(3, [("t", "i8"), ("x", "u2", (2,)), ("y", "u2"), ("p", "u1")]), "give one with fields"),
         (np.full((3, 4), np.nan), "in no order"),
         (np.array([["1", "2", "3", "1"]]), "columns hold <U1"),
         (np.zeros(3, [("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", "S4")]), "column p holds"),

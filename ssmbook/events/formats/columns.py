@@ -117,7 +117,8 @@ class Table:
 
     def __init__(self, dtype: np.dtype, shape: tuple[int, ...], sample: np.ndarray) -> None:
         fields = find_columns(dtype.names or ())
-        self._fields = fields if fields is not None and len(shape) == 1 else None
+        single = fields is not None and all(dtype[name].subdtype is None for name in fields.values())
+        self._fields = fields if single and len(shape) == 1 else None
         if self._fields is None and not (dtype.names is None and len(shape) == 2 and shape[1] == 4):
             raise InputError(
                 f"an array {shape} of {one_line(str(dtype))}; give one with fields t, x, y, p or columns t, x, y, p"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssmbook.errors import InputError, one_line
+from ssmbook.events.arrays import check_header, read_header
 from ssmbook.events.formats.columns import Table, as_events, find_columns, find_scale, stated_scale
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 from ssmbook.files import as_input_error
@@ -23,8 +24,11 @@ class NpyRecording(Recording):
 
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         with as_input_error(f"{path}: not a readable npy file"):
+            with open(path, "rb") as file:
+                check_header(file, path.stat().st_size)
             self._array = np.load(path, mmap_mode="r", allow_pickle=False)
-        self._table = _table(path, self._array.dtype, self._array.shape, self._array[:_SAMPLE])
+        sample = self._array[:_SAMPLE] if self._array.ndim else self._array
+        self._table = _table(path, self._array.dtype, self._array.shape, sample)
         width = sensor_size(path, None, width, "width")
         super().__init__(path, width, sensor_size(path, None, height, "height"), start=0)
 
@@ -56,15 +60,10 @@ class _Member:
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self.name = name.removesuffix(".npy")
         self._file = archive.open(name)
-        version = np.lib.format.read_magic(self._file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"{name} has npy version {version}")
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        self.shape, fortran, self.dtype = read(self._file)
+        size = archive.getinfo(name).file_size
+        self.shape, fortran, self.dtype = read_header(self._file, size)
         self._start = self._file.tell()
-        stored = archive.getinfo(name).file_size - self._start
+        stored = size - self._start
         self._row = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=object))
         if fortran and len(self.shape) > 1:
             raise ValueError(f"{name} is in Fortran's order")
