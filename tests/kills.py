@@ -4,6 +4,7 @@
     python -m tests.kills preprocess --workers 2 --moments 100
     python -m tests.kills download --moments 100       # a set from a slow server of this machine, then unpacked
     python -m tests.kills sweep --moments 20           # simulates, preprocesses, trains and evaluates a model
+    python -m tests.kills reproduce --moments 20       # all chapters in their smallest profile, a minute each time
 
 Each work is first run whole in a process of its own. Then, again and again, such a process is killed (SIGKILL) at a
 random moment of that time, and the work is run to its end. Compared are the files that do not hold times of day or
@@ -34,8 +35,11 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parent))
 
 PATIENCE_S = 10  # in which the processes of a killed one must end
+ROOT = Path(__file__).resolve().parents[1]
 #: Files that hold times of day or speeds.
-TIMES = re.compile(r"(.*/)?metrics\.csv|.*provenance\.json|.*\.png|.*/(rates|sweep)/\w+\.json")
+TIMES = re.compile(
+    r"(.*/)?metrics\.csv|.*provenance\.json|.*\.png|.*/(rates|sweep)/\w+\.json|data/smoke/(book|own)/.*|data/tables/smoke/long_range\.csv"
+)
 
 
 @dataclass
@@ -93,6 +97,22 @@ def sweep_again(source: Path, out: Path, workers: int) -> None:
     (out / "myst.yml").touch()  # the book's folder, where the tables go
     os.chdir(out)
     run_arms(Workspace(str(source / "one.yaml"), workers=1), progress=False, workers=workers)
+
+
+def reproduce_again(source: Path, out: Path, workers: int) -> None:
+    from ssmbook.study.chapters import reproduce
+
+    if not out.exists():
+        for name in ("notebooks", "data/tables", "benchmarks", "tests/data"):
+            shutil.copytree(ROOT / name, out / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    (out / "myst.yml").touch()
+    os.chdir(out)
+    reproduce("smoke")
+
+
+@contextmanager
+def _nothing(source: Path, found: Outcome) -> Iterator[None]:
+    yield
 
 
 @contextmanager
@@ -155,6 +175,11 @@ WORKS = {
         sweep_again,
         _profile,
         re.compile(r".*/(raw/.*_td\.dat|event_representations_v2/.*|model\.ckpt|rates/\w+\.json)"),
+    ),
+    "reproduce": Work(
+        reproduce_again,
+        _nothing,
+        re.compile(r"data/smoke/(raw/.*_td\.dat|sets/.*/event_representations_v2/.*|runs/s5/model\.ckpt)"),
     ),
 }
 

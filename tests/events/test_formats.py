@@ -454,7 +454,10 @@ DAMAGED = {
     "npz cut": (b"PK\x03\x04" + bytes(9), "not a readable npz"),
     "hdf5 cut": (b"\x89HDF\r\n\x1a\n" + bytes(40), "not a readable HDF5"),
     "npy cut": (b"\x93NUMPY\x01\x00", "not a readable npy"),
-    "npy with a header of gigabytes": (b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + bytes(40), "a header of 2147483647"),
+    "npy with a header of gigabytes": (
+        b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + bytes(40),
+        "a header of 2147483647",
+    ),
     "npy with a long header": (b"\x93NUMPY\x01\x00\x20\x4e" + bytes(20_100), "a header of 20000"),
 }
 

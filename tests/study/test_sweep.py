@@ -10,9 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-import nbformat
 import pandas as pd
-import papermill
 import pytest
 
 from ssmbook.cli import main
@@ -195,27 +193,6 @@ def failing(run):
         return run(self, *arguments)
 
     return replaced
-
-
-def test_a_chapter_under_papermill_gives_the_same_tables(done, place):
-    """Chapter 9's parameters and the cell that makes its table, as papermill runs them."""
-    finished(place, done[0], *UNITS[1:])
-    book = nbformat.read(ROOT / "notebooks" / "09_rates.ipynb", 4)
-    parameters, computing = (
-        next(cell for cell in book.cells if words in cell.source or words in cell.metadata.get("tags", []))
-        for words in ("parameters", "own = run_arms(")
-    )
-    imports = (
-        "from ssmbook.study import Workspace, pivot, run_arms, write_table\n"
-        "workspace = Workspace(profile, data_dir, representation=representation, logger=logger)"
-    )
-    book.cells = [parameters, nbformat.v4.new_code_cell(imports), computing]
-    nbformat.write(book, "chapter.ipynb")
-    given = {"profile": "tiny.yaml", "data_dir": "data"}
-    papermill.execute_notebook(
-        "chapter.ipynb", "done.ipynb", given, kernel_name="python3", progress_bar=False
-    )
-    pd.testing.assert_frame_equal(read_arms(place), done[1], atol=1e-6, check_dtype=False)
 
 
 def test_tables_are_collected_from_several_folders(done, place, tmp_path, capsys):
