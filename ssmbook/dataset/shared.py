@@ -34,12 +34,12 @@ class FramePool:
         """
         size = HEADER + math.prod(shape) * dtype.itemsize
         fitting = [memory for memory in self._memories if len(memory) >= size]
-        free = [memory for memory in fitting if _holder(memory) == 0]
+        free = [memory for memory in fitting if _holder(memory)[0] == 0]
         memory = free[0] if free else _new_memory(size)
         given_up = {id(m) for m in free[1 + SPARE :]}
         self._memories = [memory, *(m for m in fitting if m is not memory and id(m) not in given_up)]
         number = next(self._numbers)
-        _holder(memory).fill_(number)
+        _holder(memory)[0] = number
         frames = _frames_in(memory, shape, dtype, number)
         if not memory.is_shared():
             return frames
@@ -61,7 +61,7 @@ class _Sendable(torch.Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         memory, *_, number = self.sent_as
-        _holder(memory).fill_(number)
+        _holder(memory)[0] = number
         return _frames_in, self.sent_as
 
 
@@ -70,14 +70,15 @@ def _frames_in(memory: torch.Tensor, shape: tuple[int, ...], dtype: np.dtype, nu
     # A tensor from an array holds that very array, and so do its views: their end is the array's.
     end = HEADER + math.prod(shape) * dtype.itemsize
     array = memory.numpy()[HEADER:end].view(dtype).reshape(shape)
-    weakref.finalize(array, _release, memory, number).atexit = False
+    weakref.finalize(array, _release, _holder(memory), number).atexit = False
     return torch.from_numpy(array)
 
 
-def _release(memory: torch.Tensor, number: int) -> None:
-    if _holder(memory) == number:
-        _holder(memory).fill_(0)
+def _release(holder: np.ndarray, number: int) -> None:
+    # At any moment, also while PyTorch traces a program, of which a tensor's operation would become a part.
+    if holder[0] == number:
+        holder[0] = 0
 
 
-def _holder(memory: torch.Tensor) -> torch.Tensor:
-    return memory[:8].view(torch.int64)
+def _holder(memory: torch.Tensor) -> np.ndarray:
+    return memory.numpy()[:8].view(np.int64)

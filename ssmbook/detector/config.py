@@ -47,8 +47,9 @@ class DetectorConfig:
     def plain(self) -> dict[str, Any]:
         """Arguments of ``Detector``, from which the same network can be built again."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "options"}
-        # A state_gain of 1 is left out: the configs of earlier files have none.
-        options = {name: value for name, value in self.options.items() if (name, value) != ("state_gain", 1)}
+        # What has no effect is left out where the configs of earlier files have no such option.
+        since = {("state_gain", 1), ("low_pass", False)}
+        options = {name: value for name, value in self.options.items() if (name, value) not in since}
         return values | options
 
     def _check_numbers(self) -> None:

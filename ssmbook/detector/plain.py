@@ -79,8 +79,10 @@ def check(config: Config) -> None:
     if (name := config["recurrence"]) not in RECURRENCES:
         raise InputError(f"recurrence is {name!r}; the plain detector has {', '.join(RECURRENCES)}")
     held = config.get("bandlimit") is not None and config["bandlimit_mode"] == "held"
-    if held or config.get("clip_eigs") or config["carry"] != "exact":
-        raise InputError("the plain detector has no held bandlimit, no clip_eigs, and only the exact carry")
+    if held or config.get("clip_eigs") or config.get("low_pass") or config["carry"] != "exact":
+        raise InputError(
+            "the plain detector has no held bandlimit, no clip_eigs, no low_pass, and only the exact carry"
+        )
 
 
 # a stage

@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +14,7 @@ import numpy as np
 
 LARGEST = 1 << 30  # bytes of an array, and of a file
 LONGEST_HEADER = 10_000  # bytes
+DEFLATE_RATIO = 1032  # a byte becomes that many at most
 _HEADERS: dict[tuple[int, int], Any] = {  # by version, what reads it
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -35,9 +37,20 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         return {"": _array(file, size)}
 
 
+def check_members(members: Iterable[zipfile.ZipInfo], size: int) -> None:
+    """ValueError for a member that says to be longer than its archive of a size, or than it can have been packed."""
+    for member in members:
+        if member.compress_size > size or member.file_size > DEFLATE_RATIO * member.compress_size:
+            raise ValueError(
+                f"{member.filename} says to have {member.compress_size} bytes and to hold {member.file_size}"
+            )
+
+
 def _members(file: BinaryIO) -> dict[str, np.ndarray]:
+    size = file.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
+        check_members(members, size)
         if sum(member.file_size for member in members) > LARGEST:
             raise ValueError(f"more than {LARGEST} bytes")
         arrays = {}

@@ -38,6 +38,7 @@ MODEL_NAMES = {
     "s5-selective-mixed": "selective S5, mixed rates",
     "convlstm-mixed": "ConvLSTM, mixed rates",
     "s5-mixed-30": "S5, mixed rates, chunks of 30",
+    "s5-mixed-low-pass": "S5, mixed rates, low-pass",
     "s4": "S4",
     "convlstm": "ConvLSTM",
     "none": "no recurrence",

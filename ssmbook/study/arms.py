@@ -55,6 +55,8 @@ VARIANTS = {
     "convlstm-mixed": Variant("convlstm", training={"mixed_rates": "true"}, has_time_scale=False),
     # Ten such windows have five labels on the average, thirty have twelve; ten windows of 50 ms have ten.
     "s5-mixed-30": Variant("s5", training={"mixed_rates": "true", "sequence_length": 30}),
+    # All that a frame tells passes through what the time scale reaches.
+    "s5-mixed-low-pass": Variant("s5", {"low_pass": True}, {"mixed_rates": "true"}),
 }
 
 #: The models of the study's main table.

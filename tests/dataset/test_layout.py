@@ -211,6 +211,19 @@ def test_an_archive_that_inflates_is_refused(folder):
         Sequence(folder, NAME)
 
 
+@pytest.mark.parametrize("field", [20, 24], ids=["packed", "whole"])
+def test_an_archive_that_says_to_be_longer_than_it_is_is_refused(folder, field):
+    path = folder / "labels_v2" / "labels.npz"
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + field : entry + field + 4] = (0xFFFF_FFF0).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"labels\.npz: cannot be read \(\S+ says to have \d+ bytes and to hold \d+"
+    ):
+        Sequence(folder, NAME)
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_to_arrays_is_an_input_error_or_harmless(folder, data):

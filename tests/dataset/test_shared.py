@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.data import DataLoader, Dataset
 
 from ssmbook.dataset.sequences import as_it_is
@@ -91,3 +92,19 @@ def test_little_spare_memory_is_kept():
     assert len(pool._memories) == 1 + SPARE
     pool.take((2, *SHAPE), np.dtype(np.uint8))
     assert len(pool._memories) == 1
+
+
+def test_memory_is_given_back_while_a_program_is_traced():
+    """As where the garbage collector comes in the middle of an export."""
+    pool, held, places, programs = FramePool(), [], [], []
+
+    def double(x):
+        held.clear()
+        return 2 * x
+
+    for _ in range(2):
+        held.append(pool.take(SHAPE, np.dtype(np.uint8)))
+        places.append(held[0].data_ptr())
+        programs.append(make_fx(double, tracing_mode="fake")(torch.ones(3)))
+    assert places[0] == places[1]
+    assert [program.code.count("torch.ops") for program in programs] == [1, 1]

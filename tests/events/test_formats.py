@@ -1,5 +1,6 @@
 """Every format gives the same events back: whole, by window, by time, after late events and clock laps."""
 
+import io
 import os
 import struct
 import tracemalloc
@@ -427,6 +428,17 @@ def test_dat_writer_refuses_and_leaves_nothing(column, value, tmp_path):
 
 
 GOOD = [[5, 6, 7], [1, 2, 3], [1, 2, 3], [0, 1, 0]]
+
+
+def long_npz():
+    """An archive whose directory says that its first array has nearly 4 GiB."""
+    np.savez(file := io.BytesIO(), events=np.zeros((2, 4), int))
+    content = bytearray(file.getvalue())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 20 : entry + 24] = (0xFFFF_FFF0).to_bytes(4, "little")
+    return bytes(content)
+
+
 DAMAGED = {
     "empty": (b"", "is empty"),
     "foreign": (b"hello, this is no recording", "in no known format"),
@@ -451,6 +463,7 @@ DAMAGED = {
     "text of three columns": (b"1 2 3\n2 3 4\n", "3 values"),
     "text of words": (b"t,x,y,p\n1,2,a,0\n", "write four numbers"),
     "text with other names": (b"a,b,c,d\n1,2,3,0\n", "name them t, x, y, p"),
+    "npz of gigabytes": (long_npz(), "says to have 4294967280 bytes"),
     "npz cut": (b"PK\x03\x04" + bytes(9), "not a readable npz"),
     "hdf5 cut": (b"\x89HDF\r\n\x1a\n" + bytes(40), "not a readable HDF5"),
     "npy cut": (b"\x93NUMPY\x01\x00", "not a readable npy"),

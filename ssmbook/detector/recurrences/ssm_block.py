@@ -37,15 +37,18 @@ class StateSpaceBlock(Recurrence):
 
     def forward(self, x: Tensor, state: State = None, step_scale: Scale = 1.0) -> tuple[Tensor, State]:
         """x [L, N, C] → [L, N, C]; state the layer's, flat: [N, ·]; step_scale a number, [N, 1] or [N, L]."""
-        a = self.norm1(x)
-        if state is not None:
-            state = state.unflatten(-1, self.layer.state_shape)
-        y, state = self.layer(a.transpose(0, 1), state, step_scale)  # [N, L, C], a view
-        state = None if state is None else state.flatten(1)
-        b = self.norm2(add_to(F.gelu(y.transpose(0, 1)), a))  # [L, N, C]
+        y, direct, state = self.over_time(self.norm1(x), state, step_scale)
+        b = self.norm2(add_to(F.gelu(y), direct))  # [L, N, C]
         # Two products in place of one and its halves: the gradients need not be joined.
         value, gate = (F.linear(b, half) for half in self.encode.weight.chunk(2))
         return add_to(self.decode(value * F.gelu(gate)), b), state
+
+    def over_time(self, a: Tensor, state: State, step_scale: Scale) -> tuple[Tensor, Tensor, State]:
+        """What the layer makes of a [L, N, C], what goes past it, both [L, N, C], and the state."""
+        if state is not None:
+            state = state.unflatten(-1, self.layer.state_shape)
+        y, state = self.layer(a.transpose(0, 1), state, step_scale)  # [N, L, C], a view
+        return y.transpose(0, 1), a, None if state is None else state.flatten(1)
 
     def state_widths(self) -> dict[str, int]:
         return {"": math.prod(self.layer.state_shape)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssmbook.errors import InputError, one_line
-from ssmbook.events.arrays import check_header, read_header
+from ssmbook.events.arrays import check_header, check_members, read_header
 from ssmbook.events.formats.columns import Table, as_events, find_columns, find_scale, stated_scale
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 from ssmbook.files import as_input_error
@@ -85,6 +85,7 @@ class NpzRecording(Recording):
         self._archive = None
         with as_input_error(f"{path}: not a readable npz file"):
             self._archive = zipfile.ZipFile(path)
+            check_members(self._archive.infolist()[:_MAX_MEMBERS], path.stat().st_size)
             self._find(path)
         width = sensor_size(path, None, width, "width")
         super().__init__(path, width, sensor_size(path, None, height, "height"), start=0)
