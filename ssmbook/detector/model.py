@@ -38,8 +38,9 @@ class Detector(nn.Module):
         checkpointing: save memory in training by running each block of the backbone again for its gradients,
             which are the same. How to train, not what: it is not part of ``config``.
         options: of the recurrence, see its class: ``bandlimit``, ``bandlimit_mode`` (S5: 0.5 and "once", as published;
-            S4D: None), ``clip_eigs`` (S5: no mode can grow), ``state_gain`` (all state-space layers: factor on C at
-            the start, so that the state is heard beside the skip).
+            S4D: None), ``clip_eigs`` (S5: no mode can grow), ``low_pass`` (S5: what goes past the layer is smoothed, so
+            that it follows the rate, too), ``state_gain`` (all state-space layers: factor on C at the start, so that
+            the state is heard beside the skip).
 
     Raises:
         InputError: a size that does not fit the others, or an option that the recurrence does not have.
