@@ -344,11 +344,13 @@ drawings.shown(table, answers.at_training_rate(read_arms(study)), profile)
 # ## What lower precision costs
 #
 # All figures are in float32 without TF32. `ssmbook evaluate --precision bf16`, or `fp16`, computes products and
-# convolutions in 16 bits and leaves weights, scan and losses in float32. The same weights in each:
+# convolutions in 16 bits and leaves weights, scan and losses in float32. The same weights in each, on the validation split, on which
+# one would choose:
 
 # %%
 first = next(iter(files))
-costs = ap_by_precision(files[first], workspace.preprocessed(), sensor=camera, score=score, progress=False)
+options = {"split": "val", "sensor": camera, "score": score, "progress": False}
+costs = ap_by_precision(files[first], workspace.preprocessed(), **options)
 _ = write_table(workspace.tables / "precision.csv", costs, **given)
 drawings.shown(costs, answers.read_if_there(study, "precision.csv"), profile)
 

@@ -34,6 +34,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from reports import put
+
 PATIENCE_S = 10  # in which the processes of a killed one must end
 ROOT = Path(__file__).resolve().parents[1]
 #: Files that hold times of day or speeds.
@@ -286,6 +288,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0, help="of the work (default: 0)")
     parser.add_argument("--moments", type=int, default=20, help="kills (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument(
+        "--report", type=Path, help="also write the table into this file, between its markers"
+    )
     options = parser.parse_args()
     # Imported once, for all children.
     import training_set  # noqa: F401
@@ -293,17 +298,21 @@ def main() -> int:
     import ssmbook.study
     import ssmbook.training.run  # noqa: F401
 
-    print("| work | kills | before its end | faults | s |\n|---|---|---|---|---|")
+    table = ["| work | kills | before its end | faults | s |", "|---|---|---|---|---|"]
+    print("\n".join(table))
     failed = False
     for work in options.works:
         workers = max(
             options.workers, int(work in ("preprocess", "sweep"))
         )  # with 1 they work in this process
         found = kills(work, workers, options.moments, options.seed)
-        print(found.row(), flush=True)
+        table.append(found.row())
+        print(table[-1], flush=True)
         for fault in found.faults[:10]:
             print(f"    {fault}", file=sys.stderr)
         failed = failed or bool(found.faults)
+    if options.report:
+        put(options.report, "kills", table)
     return 1 if failed else 0
 
 

@@ -6,17 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from reports import put
+
 from fuzz.mutate import FORMATS, mutated
 from fuzz.run import fuzz
-
-
-def _report(path, table):
-    """Put a table into a file; rows of formats that were not read this time stay."""
-    before, mark, rest = path.read_text().partition("<!-- fuzz: begin -->")
-    old, end, after = rest.partition("<!-- fuzz: end -->")
-    head, new = table[:2], {row.split(" | ")[0]: row for row in table[2:]}
-    rows = {row.split(" | ")[0]: row for row in old.strip().splitlines()[2:]} | new
-    path.write_text(f"{before}{mark}\n" + "\n".join([*head, *rows.values()]) + f"\n{end}{after}")
 
 
 def main():
@@ -45,7 +38,7 @@ def main():
             print(f"    {fault}", file=sys.stderr)
         failed = failed or bool(found.faults)
     if options.report:
-        _report(options.report, table)
+        put(options.report, "fuzz", table)
     return 1 if failed else 0
 
 
