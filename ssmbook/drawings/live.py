@@ -74,7 +74,7 @@ def backlog(
 
 def video_frames(path: Path, count: int) -> Figure:
     """Some pictures of a GIF side by side, evenly spread."""
-    fig, axes = plt.subplots(1, count, figsize=(plots.WIDTH_IN, 2.5))
+    fig, axes = plt.subplots(1, count, figsize=(plots.WIDTH_IN, 0.4 + plots.WIDTH_IN / count))
     with Image.open(path) as picture:
         pictures = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
     for ax, i in zip(axes, np.linspace(0, len(pictures) - 1, count).astype(int).tolist(), strict=True):
