@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from ssmbook.dataset.compression import decompress
+from ssmbook.events.formats.hdf5_columns import stored_chunk
 
 BLOSC_FILTER = 32001  # its number in HDF5's registry
 HDF5_FILTERS = (1, 2, 3, 32000, BLOSC_FILTER, 32026)  # deflate, shuffle, checksums, LZF, Blosc, Blosc2
@@ -59,9 +60,9 @@ class FrameReader:
             raise ValueError(f"the chunk of frame {i} is missing")
         if stored.size > out.nbytes + LARGEST_HEADER:  # before room is made for it
             raise ValueError(f"the chunk of frame {i} is damaged: {stored.size} bytes for {out.nbytes}")
-        skipped, chunk = self.data.id.read_direct_chunk(place)
+        chunk = stored_chunk(self.data, place, stored.size)
         try:
-            if not skipped:
+            if not stored.filter_mask:
                 decompress(chunk, out)
             elif len(chunk) == out.nbytes:  # stored as it was
                 out.reshape(-1).view(np.uint8)[:] = np.frombuffer(chunk, np.uint8)

@@ -1,6 +1,7 @@
 """HDF5 as people and tools write it is read; what is forged or lies elsewhere is refused by name."""
 
 import os
+import struct
 import subprocess
 import sys
 
@@ -285,3 +286,20 @@ def test_lzf_agrees_with_the_library(tmp_path):
         assert out.tolist() == values.tolist(), k
         assert unpack_lzf(packed, out[: len(values) - 1]) == -1
         assert unpack_lzf(packed[:-1], out) != len(values)
+
+
+@pytest.mark.parametrize("size", [9000, 3])
+def test_a_chunk_of_another_size_than_the_layout_says(size, tmp_path):
+    """Without filters the library makes room by the one and reads by the other."""
+    path = write(tmp_path / "a.h5", chunks=(N,))
+    with h5py.File(path) as file:
+        info = file["events/t"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes() + bytes(8000))
+    entry = struct.pack(
+        "<IIQQQ", info.size, 0, 0, 0, info.byte_offset
+    )  # of the index: size, mask, place, address
+    assert content.count(entry) == 1
+    at = content.index(entry)
+    content[at : at + 4] = struct.pack("<I", size)
+    path.write_bytes(content)
+    refused(path, "/events/t from 0 on")

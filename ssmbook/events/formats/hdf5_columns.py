@@ -150,9 +150,9 @@ class Column:
             raise InputError(f"{name} is not in the file; fetch or write it again")
         if wanted > max(_ALWAYS_ALLOWED, _LARGEST_RATIO * info.size):
             raise InputError(f"{name} is damaged; fetch or write it again")
-        data = bytes(self._dataset.id.read_direct_chunk(where)[1])
         room = wanted + 4 * self._filters.count(_FLETCHER) + 4096
         try:
+            data = stored_chunk(self._dataset, where, info.size)
             for i in reversed(range(len(self._filters))):
                 if info.filter_mask >> i & 1:  # a filter that did not make it smaller
                     continue
@@ -165,6 +165,20 @@ class Column:
         if len(data) != wanted:
             raise InputError(f"{name} holds {len(data)} bytes, not {wanted}; fetch or write it again")
         return np.frombuffer(data, self.dtype).reshape(-1, *self.shape[1:])
+
+
+def stored_chunk(dataset: h5py.Dataset, where: tuple[int, ...], size: int) -> bytes:
+    """The stored bytes of the chunk there, of the size that the index of chunks says.
+
+    The HDF5 library makes room for as many bytes as the layout says and reads as many as the index does, beyond the
+    room where a file is damaged. Here the room is our own.
+
+    Raises:
+        Exception: nearly any, over a damaged file.
+    """
+    room = np.empty(size, np.uint8)
+    dataset.id.read_direct_chunk(where, out=room)
+    return room.tobytes()
 
 
 def _number_type(name: str, dataset: h5py.Dataset) -> np.dtype:
