@@ -40,7 +40,7 @@ from ssmbook.evaluation.breakdown import ap_by_rest
 from ssmbook.evaluation.protocol import METRICS, score_boxes
 from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.files import read_json, write_json
-from ssmbook.progress import progress_bar
+from ssmbook.progress import progress_bar, tell
 from ssmbook.study.arms import Arm
 from ssmbook.study.tables import read_table, write_table
 from ssmbook.study.workspace import Workspace
@@ -251,6 +251,7 @@ def write_tables(workspace: Workspace, models: list[Trained], found: dict[int, l
     rows = list(rows_of(cells_of(workspace), models, found))
     if not rows:  # what other settings gave stays as it is
         return
+    _tell_lost(workspace, {row["cell"] for row in rows})
     write_table(workspace.tables / RATES_CSV, pd.DataFrame(rows), profile=workspace.profile.name)
     by_cell = {
         cell.fingerprint: result["rest"]
@@ -265,6 +266,21 @@ def write_tables(workspace: Workspace, models: list[Trained], found: dict[int, l
     ]
     if rest:
         write_table(workspace.tables / REST_CSV, pd.DataFrame(rest), profile=workspace.profile.name)
+
+
+def _tell_lost(workspace: Workspace, cells: set[str]) -> None:
+    """Say which rows of an earlier table are not written again: of models that the profile no longer has, or that were
+    trained anew, so that their cells are of other weights."""
+    path = workspace.tables / RATES_CSV
+    if not path.exists():
+        return
+    before = read_table(path)
+    lost = before[~before["cell"].isin(cells)] if "cell" in before else before
+    if len(lost):
+        names = ", ".join(f"{model} seed {seed}" for model, seed in lost.groupby(["model", "seed"]).groups)
+        tell(
+            f"{path}: {len(lost)} rows are not of this profile's models as they are now and are left out: {names}"
+        )
 
 
 def _check_trained_at_base(path: Path) -> None:

@@ -45,3 +45,15 @@ def test_what_decides_a_cell_decides_whether_it_is_known(study):
     table = read_arms(study)
     assert collect_arms(study).empty
     pd.testing.assert_frame_equal(read_arms(study), table)  # nothing is lost for want of something new
+
+
+def test_rows_that_are_not_written_again_are_told(study, capsys):
+    run_arms(study, progress=False)
+    assert "left out" not in capsys.readouterr().err
+    study.profile = replace(study.profile, arms=study.profile.arms[:2])
+    assert set(collect_arms(study)["model"]) == {"s5"}
+    assert "1 rows are not of this profile's models as they are now and are left out: none seed 0" in (
+        capsys.readouterr().err
+    )
+    collect_arms(study)
+    assert "left out" not in capsys.readouterr().err
