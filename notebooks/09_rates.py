@@ -269,8 +269,8 @@ effect.join(predicted, on="mode")
 
 # %% [markdown]
 # A detector has hundreds of modes, and nonlinearities between them: the prediction is of a sign, not of a size. In sliding and traces
-# it holds throughout. In held and true selective S5 has AP 1 to 4 either way, of 52: the frame is lost there before any clock counts, and the signs
-# prove nothing.
+# it holds throughout. In held and true S5 and selective S5 have AP 1 to 6 either way, of 40 and 52: the frame is lost there before any clock
+# counts, and the signs prove nothing.
 #
 # (sec-runs)=
 # ## The arms of this profile
@@ -378,7 +378,7 @@ answers.printed(replaced) if len(replaced) else print(
 )
 
 # %% [markdown]
-# At 200 Hz nothing is lost that needs a cause; so the table tells what each path brings. Frames that are repeated for 50 ms cost five AP, a
+# Nothing is lost at 200 Hz; the table tells what each path brings. Frames that are repeated for 50 ms cost five AP, a
 # state that advances every 50 ms less than one: what the higher rate adds comes in by the input. Without events the state alone
 # detects nothing, and under the state of another sequence hardly a box is right: each is read in the light of the other.
 #
@@ -450,8 +450,9 @@ answers.printed(answers.changes(answers.following(exact)))
 
 # %% [markdown]
 # In windows of 5 ms selective S5 falls from 52 to 3 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30
-# (ten mixed windows hold half as many labels as ten equal ones), selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: here learning beats
-# following. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 3 to 21 AP.
+# (they hold more labels), selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: here learning beats
+# following. With skip and $D$ behind a low-pass that follows the step, S5 gains at 5 Hz and keeps three tenths at 200: it is not the path past the
+# layer that fails, but convolution and attention before it, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 3 to 21 AP.
 #
 # (sec-higher)=
 # ## What a higher rate is for
@@ -496,7 +497,7 @@ delays
 
 # %% [markdown]
 # An entry takes long at every rate, since at first only a sliver is in view; a start after rest does not: the state
-# still holds the box. At 200 Hz the means are lower by some 20 ms; of so few that is no proof.
+# still holds the box. At 200 Hz the means are some 20 ms lower, of few objects.
 #
 # (sec-other-arms)=
 # ## Other layers, masks and norms
@@ -543,10 +544,10 @@ answers.printed(compared)
 # (sec-own-rates)=
 # ## Repeat it
 #
-# Each command goes on where it was interrupted, and a model whose rows stand in the committed table is not trained again.
+# Each command goes on where it was interrupted; what the committed tables hold is not computed again.
 #
 # ```
-# ssmbook reproduce                                         # half an hour: selective S5 and ConvLSTM
+# ssmbook reproduce                                         # 10 to 25 minutes: selective S5 and ConvLSTM
 # ssmbook reproduce 09 --profile study -p workers 2         # all arms and seeds: hours
 # ssmbook reproduce 09 --profile gen1-base --data-dir GEN1  # on Gen1, preprocessed or raw
 # ssmbook reproduce 09 --profile mine.yaml                  # arms of your own
