@@ -105,7 +105,7 @@ answers.printed(answers.changes(main))
 # ([](#sec-slower)) or on real recordings: the scenes are simulated, the network is small, training is short, and three
 # seeds are few.
 #
-# The input counts as the layer does. Traces raise S5 by five AP at every rate; selective S5 gains by them below 20 Hz alone.
+# The input counts as the layer does. Traces raise S5 by three to five AP at every rate; selective S5 gains by them below 20 Hz alone.
 # A ConvLSTM gains nothing; one of its three seeds hardly learnt. Without a recurrence AP is the same at every rate, for a frame looks the
 # same; on windows it is no less than S5's mean, but all on what moves ({numref}`fig-rest-fast`), and on traces eight AP less.
 #
@@ -450,9 +450,9 @@ answers.printed(answers.changes(answers.following(exact)))
 
 # %% [markdown]
 # In windows of 5 ms selective S5 falls from 52 to 3 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30
-# (they hold more labels), selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: here learning beats
+# (they hold more labels), selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: learning beats
 # following. With skip and $D$ behind a low-pass that follows the step, S5 gains at 5 Hz and keeps three tenths at 200: it is not the path past the
-# layer that fails, but convolution and attention before it, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 3 to 21 AP.
+# layer that fails, but convolution and attention before it, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 7 to 21 AP.
 #
 # (sec-higher)=
 # ## What a higher rate is for
@@ -497,7 +497,7 @@ delays
 
 # %% [markdown]
 # An entry takes long at every rate, since at first only a sliver is in view; a start after rest does not: the state
-# still holds the box. At 200 Hz the means are some 20 ms lower, of few objects.
+# still holds the box. At 200 Hz means are some 20 ms lower, of few objects.
 #
 # (sec-other-arms)=
 # ## Other layers, masks and norms

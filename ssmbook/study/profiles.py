@@ -154,7 +154,7 @@ PROFILES = {
             name="demo",
             sensor=Sensor.simulated(width=128, height=96),
             model="sim-tiny",
-            training=replace(_MEMORY, steps=450, validate_every=225),  # for a newcomer's ten minutes
+            training=replace(_MEMORY, burn_in=20),  # the study's, with half of its past: ten minutes for a newcomer
             arms=DEMO_ARMS,
             simulation=MEMORY_SET,
             data="memory",
