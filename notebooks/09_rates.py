@@ -547,7 +547,7 @@ answers.printed(compared)
 # Each command goes on where it was interrupted; what the committed tables hold is not computed again.
 #
 # ```
-# ssmbook reproduce                                         # 10 to 25 minutes: selective S5 and ConvLSTM
+# ssmbook reproduce                                         # 10 to 30 minutes: selective S5 and ConvLSTM
 # ssmbook reproduce 09 --profile study -p workers 2         # all arms and seeds: hours
 # ssmbook reproduce 09 --profile gen1-base --data-dir GEN1  # on Gen1, preprocessed or raw
 # ssmbook reproduce 09 --profile mine.yaml                  # arms of your own

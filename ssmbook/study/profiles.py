@@ -154,7 +154,7 @@ PROFILES = {
             name="demo",
             sensor=Sensor.simulated(width=128, height=96),
             model="sim-tiny",
-            training=replace(_MEMORY, burn_in=20),  # the study's, with half of its past: ten minutes for a newcomer
+            training=_MEMORY,  # with fewer steps or less past the ConvLSTM learns too little to show what it forgets
             arms=DEMO_ARMS,
             simulation=MEMORY_SET,
             data="memory",
