@@ -277,7 +277,8 @@ def _tell_lost(workspace: Workspace, cells: set[str]) -> None:
     before = read_table(path)
     lost = before[~before["cell"].isin(cells)] if "cell" in before else before
     if len(lost):
-        names = ", ".join(f"{model} seed {seed}" for model, seed in lost.groupby(["model", "seed"]).groups)
+        models = dict.fromkeys(zip(lost["model"], lost["seed"], strict=True))
+        names = ", ".join(f"{model} seed {seed}" for model, seed in models)
         tell(
             f"{path}: {len(lost)} rows are not of this profile's models as they are now and are left out: {names}"
         )
