@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ssmbook.dataset import get_sensor
-from ssmbook.detector.recurrences.registry import REGISTRY
-from ssmbook.errors import InputError, shown
+from ssmbook.detector.recurrences.registry import REGISTRY, make_recurrence
+from ssmbook.errors import InputError, one_line, shown
 from ssmbook.events.simulate.sets import SETS
 from ssmbook.files import read_yaml
 from ssmbook.study.arms import VARIANTS, Arm, Profile, Variant
@@ -85,12 +85,26 @@ def _variant(path: str | Path, where: str, value: Any) -> Variant:
     recurrence = _name(path, f"{where}: recurrence", entries.get("recurrence"), REGISTRY)
     shipped = {v.recurrence: v.has_time_scale for v in VARIANTS.values()}  # known without PyTorch
     timed = shipped[recurrence] if recurrence in shipped else REGISTRY[recurrence].has_time_scale
+    options = _mapping(path, f"{where}: options", entries.get("options", {}))
+    if options:
+        _check_options(f"{path}: {where}: options", recurrence, options)
     return Variant(
         recurrence,
-        _mapping(path, f"{where}: options", entries.get("options", {})),
+        options,
         _fields(path, f"{where}: training", entries.get("training", {}), Training),
         timed,
     )
+
+
+def _check_options(where: str, recurrence: str, options: dict[str, Any]) -> None:
+    """InputError for options that the recurrence does not have, or not with these values: before any work, not after
+    the set is made. PyTorch is imported for it."""
+    try:
+        make_recurrence(recurrence, 64, **options)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} are {shown(options)}: {one_line(str(error), 100)}") from None
 
 
 def _arm(path: str | Path, number: int, value: Any, variants: Mapping[str, Variant]) -> Arm:

@@ -92,6 +92,22 @@ def test_a_file_overrides_what_it_names(write):
         ("training: {augment: 1}", "training: augment is 1; it must be of type bool"),
         ("variants: {a: {recurrence: convlsm}}", "variants: a: recurrence is 'convlsm'; is it convlstm?"),
         ("variants: {a: {recurrence: s5, weight: 1}}", "variants: a: key is 'weight'"),
+        (
+            "variants: {a: {recurrence: s5, options: {low_pas: true}}}",
+            "variants: a: options: recurrence 's5' has no option 'low_pas'; its options are bandlimit, ",
+        ),
+        (
+            "variants: {a: {recurrence: none, options: {bandlimit: 1}}}",
+            "variants: a: options: recurrence 'none' has no",
+        ),
+        (
+            "variants: {a: {recurrence: s5, options: {state_gain: much}}}",
+            "state_gain must be a number above 0",
+        ),
+        (
+            "variants: {a: {recurrence: s5, options: {bandlimit: '1'}}}",
+            "variants: a: options are {'bandlimit': '1'}:",
+        ),
         ("arms: [{variant: s5, mode: slidng}]", "arms: 1: mode is 'slidng'; is it sliding?"),
         ("arms: [{variant: s55, mode: held}]", "arms: 1: variant is 's55'; is it s5?"),
         ("arms: [{variant: convlstm, mode: held, follow: true}]", "convlstm has no time scale"),
