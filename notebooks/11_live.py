@@ -380,9 +380,9 @@ with Image.open(video) as picture:
 
 # %% tags=["hide-input"]
 #| label: fig-video
-#| caption: The first and the last picture of the video. Boxes are labels, named and scored as detections would be.
-#| alt: Two frames of blue and red events on white, with coloured boxes and class names around the moving objects.
-fig = drawings.video_frames(video, count=2)
+#| caption: The last picture of the video. Boxes are labels, named and scored as detections would be.
+#| alt: A frame of blue and red events on white, with coloured boxes and class names around the moving objects.
+fig = drawings.video_picture(video)
 _ = plots.save(fig, workspace.figures / "video.png")
 
 # %% [markdown]

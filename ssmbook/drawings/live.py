@@ -72,13 +72,12 @@ def backlog(
     return fig
 
 
-def video_frames(path: Path, count: int) -> Figure:
-    """Some pictures of a GIF side by side, evenly spread."""
-    fig, axes = plt.subplots(1, count, figsize=(plots.WIDTH_IN, 0.4 + plots.WIDTH_IN / count))
+def video_picture(path: Path) -> Figure:
+    """The last picture of a GIF, larger than it is, so that its words can be read."""
+    fig, ax = plt.subplots(figsize=(0.7 * plots.WIDTH_IN, 0.7 * plots.WIDTH_IN))
     with Image.open(path) as picture:
-        pictures = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
-    for ax, i in zip(axes, np.linspace(0, len(pictures) - 1, count).astype(int).tolist(), strict=True):
-        plots.show_image(ax, pictures[i], f"picture {i + 1} of {len(pictures)}")
+        *_, last = (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture))
+    plots.show_image(ax, last)
     return fig
 
 
