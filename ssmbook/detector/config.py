@@ -48,7 +48,7 @@ class DetectorConfig:
         """Arguments of ``Detector``, from which the same network can be built again."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "options"}
         # What has no effect is left out where the configs of earlier files have no such option.
-        since = {("state_gain", 1), ("low_pass", False)}
+        since = ("state_gain", 1), ("low_pass", False)
         options = {name: value for name, value in self.options.items() if (name, value) not in since}
         return values | options
 
