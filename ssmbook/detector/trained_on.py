@@ -103,7 +103,10 @@ class TrainedOn:
             )
         try:
             fields: dict[str, Any] = {**record, "sensor": None if sensor is None else Sensor(**sensor)}
-            return cls(**fields)
+            made = cls(**fields)
+            if made.sensor is not None:  # whether it can be made with these options
+                get_representation(made.representation).for_sensor(made.sensor, **made.options)
+            return made
         except (InputError, TypeError, ValueError, OverflowError) as error:
             words = one_line(str(error), 300)
             raise InputError(f"{path}: its {KEY!r} is damaged: {words}; write it again") from None

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from checkpoint_files import (
     write_archive,
 )
 
+from ssmbook.dataset import get_sensor
 from ssmbook.detector import load_checkpoint
 from ssmbook.detector.checkpoint_file import read_checkpoint
 from ssmbook.detector.checkpoint_pickle import OPAQUE
@@ -256,6 +258,14 @@ def test_configs_that_would_allocate_or_are_of_other_types(tmp_path, own, change
         ({"rates_hz": (20.0, torch.ones(2))}, "rates_hz"),
         ({"stride_us": 10**400}, "stride_us"),
         ({"options": {3: 4}}, "options"),
+        (
+            {"sensor": asdict(get_sensor("gen1")), "options": {"a": 1}},
+            "'trained_on' is damaged: .* has no option a",
+        ),
+        (
+            {"sensor": asdict(get_sensor("gen1")), "options": {"bins": "x"}},
+            "'trained_on' is damaged: .*wrong type",
+        ),
         ([1], "is a list, not a record"),
     ],
 )
