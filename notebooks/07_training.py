@@ -392,8 +392,9 @@ pd.DataFrame(settings).loc[shown].map(
 )
 
 # %% [markdown]
-# Models can only be compared if none is held back by its learning rate. The simulated profiles have the same for all. Half of it is
-# worse for the two models of the demo, and worse for selective S5 by more; a higher one was not tried on this set, and one seed is no proof.
+# Models can only be compared if none is held back by its learning rate. The simulated profiles have the same for all, the best of three for selective S5
+# and for the ConvLSTM. Plain S5 is two AP better at half of it, less than its seeds differ by. Twice of it is far too much for all, and the ConvLSTM learns
+# nothing by it. One seed each is no proof.
 
 # %%
 #| label: tbl-learning-rates
