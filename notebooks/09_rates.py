@@ -378,7 +378,7 @@ answers.printed(replaced) if len(replaced) else print(
 )
 
 # %% [markdown]
-# Nothing is lost at 200 Hz; the table tells what each path brings. Frames that are repeated for 50 ms cost five AP, a
+# The table tells what each path brings. Frames that are repeated for 50 ms cost five AP, a
 # state that advances every 50 ms less than one: what the higher rate adds comes in by the input. Without events the state alone
 # detects nothing, and under the state of another sequence hardly a box is right: each is read in the light of the other.
 #
@@ -449,10 +449,9 @@ exact = rates[
 answers.printed(answers.changes(answers.following(exact)))
 
 # %% [markdown]
-# In windows of 5 ms selective S5 falls from 52 to 3 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30
-# (they hold more labels), selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: learning beats
-# following. With skip and $D$ behind a low-pass that follows the step, S5 gains at 5 Hz and keeps three tenths at 200: it is not the path past the
-# layer that fails, but convolution and attention before it, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 7 to 21 AP.
+# In windows of 5 ms selective S5 falls from 52 to 3 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30, selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: learning beats
+# following. With skip and $D$ behind a low-pass, S5 gains at 5 Hz and keeps three tenths at 200: what fails is convolution and attention
+# before the layer, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 7 to 21 AP.
 #
 # (sec-higher)=
 # ## What a higher rate is for
