@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from ssmbook import plots
 
@@ -76,8 +76,8 @@ def video_picture(path: Path) -> Figure:
     """The last picture of a GIF, larger than it is, so that its words can be read."""
     fig, ax = plt.subplots(figsize=(0.7 * plots.WIDTH_IN, 0.7 * plots.WIDTH_IN))
     with Image.open(path) as picture:
-        *_, last = (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture))
-    plots.show_image(ax, last)
+        picture.seek(getattr(picture, "n_frames", 1) - 1)
+        plots.show_image(ax, np.asarray(picture.convert("RGB")))
     return fig
 
 
