@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssmbook.dataset import Sensor
+from ssmbook.dataset.grid import BASE_HZ
 from ssmbook.errors import InputError
 from ssmbook.events.simulate import Simulation
 from ssmbook.training.settings import Training
@@ -23,12 +24,20 @@ class Variant:
         options: further arguments of ``Detector``.
         training: fields of ``Training`` that differ from the profile's, e.g. ``{"learning_rate": 4e-3}``.
         has_time_scale: whether ``step_scale`` has an effect, as the recurrence says of itself.
+        rate_hz: at which it is trained, on windows of 50 ms; its time scale follows a rate in relation to this one.
     """
 
     recurrence: str
     options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     has_time_scale: bool = True
+    rate_hz: float = BASE_HZ
+
+    def __post_init__(self) -> None:
+        if self.rate_hz != BASE_HZ and self.training.get("mixed_rates"):
+            raise InputError(
+                f"a model of mixed rates has no rate_hz of its own, {self.rate_hz:g}: leave one out"
+            )
 
 
 # The paper's two remedies against aliasing: the mask, here held in training and following the rate (in "s5" it acts
@@ -57,12 +66,37 @@ VARIANTS = {
     "s5-mixed-30": Variant("s5", training={"mixed_rates": "true", "sequence_length": 30}),
     # All that a frame tells passes through what the time scale reaches.
     "s5-mixed-low-pass": Variant("s5", {"low_pass": True}, {"mixed_rates": "true"}),
+    # Trained for longer than the study's 600 steps.
+    "s5-selective-2000": Variant(
+        "s5-selective", {"state_gain": 10.0}, {"steps": 2000, "validate_every": 1000}
+    ),
+    "s5-2000": Variant("s5", training={"steps": 2000, "validate_every": 1000}),
+    "convlstm-2000": Variant(
+        "convlstm", training={"steps": 2000, "validate_every": 1000}, has_time_scale=False
+    ),
+    "s5-selective-8000": Variant(
+        "s5-selective", {"state_gain": 10.0}, {"steps": 8000, "validate_every": 2000}
+    ),
+    # Trained at another rate: ten labels a chunk as at 20 Hz, and as many seconds of past before it.
+    **{
+        f"s5-selective-at-{rate}": Variant(
+            "s5-selective",
+            {"state_gain": 10.0},
+            {"sequence_length": max(10, rate // 2), "burn_in": 2 * rate},
+            rate_hz=float(rate),
+        )
+        for rate in (5, 10, 40, 200)
+    },
 }
 
 #: The models of the study's main table.
 MAIN = ("s5", "s5-selective", "convlstm", "none")
 #: Those that are trained on steps of mixed rates.
 MIXED = tuple(name for name, variant in VARIANTS.items() if variant.training.get("mixed_rates"))
+#: Those that are trained for longer.
+LONGER = tuple(name for name, variant in VARIANTS.items() if "steps" in variant.training)
+#: Those that are trained at another rate than 20 Hz.
+ELSEWHERE = tuple(name for name, variant in VARIANTS.items() if variant.rate_hz != BASE_HZ)
 
 
 @dataclass(frozen=True)
@@ -74,9 +108,11 @@ class Arm:
         mode: ``"held"``: windows of 50/k ms, still one every 50 ms; ``"true"``: windows of 50/k ms, one every
             50/k ms; ``"sliding"``: windows of 50 ms, one every 50/k ms; ``"traces"``: a model of its own, trained on
             ``Traces``, which are read every 50/k ms.
-        follow: the time scale follows the rate, ``step_scale = 1/k``; else it stays 1.
+        follow: the time scale follows the rate, ``step_scale = 1/k``, k how much faster than in training; else it
+            stays 1.
         carry: ``"exact"``: the state goes from chunk to chunk; ``"published"``: every chunk starts from zero.
         rates_hz: the rates at which the arm is run.
+        seeds: those of the profile with which it is run; all of them by default.
     """
 
     variant: str
@@ -84,6 +120,7 @@ class Arm:
     follow: bool = False
     carry: str = "exact"
     rates_hz: tuple[float, ...] = RATES_HZ
+    seeds: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ from ssmbook.dataset.grid import BASE_HZ, BASE_MS
 from ssmbook.detector import Detector
 from ssmbook.errors import InputError
 from ssmbook.files import read_json
-from ssmbook.study.rates import Trained, known_results, models_of, step_scale
+from ssmbook.study.rates import Trained, known_results, models_of
 from ssmbook.study.sizes import frame_flops
 from ssmbook.study.workspace import SPLITS, Workspace, book_root
 
@@ -188,7 +188,7 @@ def _training_windows(model: Trained) -> int:
 
 def evaluation_windows(model: Trained, hours: float) -> int:
     """Windows that a model's cells go through, in so many hours of test recordings; equal passes are one."""
-    different = {(*cell.inputs, step_scale(cell.arm, cell.rate_hz), cell.arm.carry) for cell in model.cells}
+    different = {(*cell.inputs, cell.step_scale, cell.arm.carry) for cell in model.cells}
     return round(sum(3.6e6 * hours / stride_ms for _, stride_ms, *_ in different))
 
 

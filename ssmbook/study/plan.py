@@ -10,7 +10,7 @@ import torch
 
 from ssmbook.dataset.schedule import split_slots
 from ssmbook.errors import InputError
-from ssmbook.study.rates import Cell, known_results, models_of, step_scale
+from ssmbook.study.rates import Cell, known_results, models_of
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.objective import TrainingStep
 from ssmbook.training.run_folder import MODEL
@@ -62,7 +62,7 @@ def windows_of(cells: Sequence[Cell]) -> int:
     simulation = cells[0].workspace.profile.simulation
     assert simulation is not None
     length_ms = 1000 * simulation.sequences["test"] * simulation.scene.duration_s
-    different = {(*cell.inputs, step_scale(cell.arm, cell.rate_hz), cell.arm.carry) for cell in cells}
+    different = {(*cell.inputs, cell.step_scale, cell.arm.carry) for cell in cells}
     return round(sum(length_ms / stride_ms for _, stride_ms, *_ in different))
 
 

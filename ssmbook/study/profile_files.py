@@ -3,7 +3,7 @@
 base: demo                     # a shipped profile, of which the file overrides what it names
 seeds: [0, 1, 2]
 training: {steps: 1000}        # fields of Training
-variants:                      # models of one's own: recurrence, options of Detector, training
+variants:                      # models of one's own: recurrence, options of Detector, training, rate_hz
   low-gain: {recurrence: s5, options: {state_gain: 3.0}, training: {learning_rate: 0.004}}
 arms:                          # instead of the base's
   - {variant: low-gain, mode: sliding, follow: true, rates_hz: [20, 200]}
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmbook.dataset import get_sensor
+from ssmbook.dataset.grid import BASE_HZ
 from ssmbook.detector.recurrences.registry import REGISTRY, make_recurrence
 from ssmbook.errors import InputError, one_line, shown
 from ssmbook.events.simulate.sets import SETS
@@ -63,9 +64,7 @@ def read_profile(path: str | Path, shipped: Mapping[str, Profile]) -> Profile:
             _arm(path, i, value, known) for i, value in enumerate(_list(path, "arms", entries["arms"]))
         )
     if "seeds" in entries:
-        changes["seeds"] = tuple(
-            _typed(path, "seeds", seed, "int") for seed in _list(path, "seeds", entries["seeds"])
-        )
+        changes["seeds"] = _seeds(path, "seeds", entries["seeds"])
     if "sensor" in entries:
         changes["sensor"] = get_sensor(entries["sensor"])
     if "simulation" in entries:
@@ -81,19 +80,19 @@ def read_profile(path: str | Path, shipped: Mapping[str, Profile]) -> Profile:
 
 
 def _variant(path: str | Path, where: str, value: Any) -> Variant:
-    entries = _mapping(path, where, value, ("recurrence", "options", "training"))
+    entries = _mapping(path, where, value, ("recurrence", "options", "training", "rate_hz"))
     recurrence = _name(path, f"{where}: recurrence", entries.get("recurrence"), REGISTRY)
     shipped = {v.recurrence: v.has_time_scale for v in VARIANTS.values()}  # known without PyTorch
     timed = shipped[recurrence] if recurrence in shipped else REGISTRY[recurrence].has_time_scale
     options = _mapping(path, f"{where}: options", entries.get("options", {}))
     if options:
         _check_options(f"{path}: {where}: options", recurrence, options)
-    return Variant(
-        recurrence,
-        options,
-        _fields(path, f"{where}: training", entries.get("training", {}), Training),
-        timed,
-    )
+    training = _fields(path, f"{where}: training", entries.get("training", {}), Training)
+    rate_hz = _rate(path, f"{where}: rate_hz", entries.get("rate_hz", BASE_HZ))
+    try:
+        return Variant(recurrence, options, training, timed, rate_hz)
+    except InputError as error:
+        raise InputError(f"{path}: {where}: {error}") from None
 
 
 def _check_options(where: str, recurrence: str, options: dict[str, Any]) -> None:
@@ -118,14 +117,21 @@ def _arm(path: str | Path, number: int, value: Any, variants: Mapping[str, Varia
         raise InputError(f"{path}: {where}: {name} has no time scale that could follow; leave out follow")
     if "rates_hz" in entries:
         rates = _list(path, f"{where}: rates_hz", entries["rates_hz"])
-        entries["rates_hz"] = tuple(
-            float(_typed(path, f"{where}: rates_hz", rate, "float")) for rate in rates
-        )
-        if any(not 0.1 <= rate <= 10_000 for rate in entries["rates_hz"]):
-            raise InputError(
-                f"{path}: {where}: rates_hz are {shown(rates)}; they must lie between 0.1 and 10,000"
-            )
+        entries["rates_hz"] = tuple(_rate(path, f"{where}: rates_hz", rate) for rate in rates)
+    if "seeds" in entries:
+        entries["seeds"] = _seeds(path, f"{where}: seeds", entries["seeds"])
     return Arm(**entries)
+
+
+def _rate(path: str | Path, where: str, value: Any) -> float:
+    rate = float(_typed(path, where, value, "float"))
+    if not 0.1 <= rate <= 10_000:
+        raise InputError(f"{path}: {where} is {shown(value)}; a rate must lie between 0.1 and 10,000 Hz")
+    return rate
+
+
+def _seeds(path: str | Path, where: str, value: Any) -> tuple[int, ...]:
+    return tuple(_typed(path, where, seed, "int") for seed in _list(path, where, value))
 
 
 def _fields(path: str | Path, where: str, value: Any, kind: type) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ssmbook.dataset import Sensor
 from ssmbook.dataset.grid import BASE_HZ
 from ssmbook.errors import InputError, shown
 from ssmbook.events.simulate import DEMO_SCENE, DETECTOR_SET, MEMORY_SET, Simulation
-from ssmbook.study.arms import MAIN, MIXED, VARIANTS, Arm, LongRange, Profile
+from ssmbook.study.arms import ELSEWHERE, LONGER, MAIN, MIXED, VARIANTS, Arm, LongRange, Profile
 from ssmbook.study.profile_files import read_profile
 from ssmbook.training.settings import Training
 
@@ -77,6 +77,8 @@ def side_arms(
     )
 
 
+OTHERS = tuple(name for name in VARIANTS if name not in {*MAIN, *MIXED, *LONGER, *ELSEWHERE})
+
 # In order of weight, for a study that is broken off: what it has is then the most important part.
 STUDY_ARMS = (
     *(arm for name in ("s5-selective", "convlstm", "s5") for arm in main_arms(name, "sliding")),
@@ -89,7 +91,7 @@ STUDY_ARMS = (
         for mode in ("held", "true")
         for arm in side_arms(name, mode)
     ),
-    *(arm for name in VARIANTS if name not in MAIN and name not in MIXED for arm in side_arms(name)),
+    *(arm for name in OTHERS for arm in side_arms(name)),
     # 80 Hz for the paper's figure, and 1,000 Hz, which costs as much as all other rates together.
     *(Arm(name, "sliding", VARIANTS[name].has_time_scale, rates_hz=(80.0, 1000.0)) for name in MAIN),
     *(Arm(name, "sliding", True, "published", (200.0,)) for name in ("s5", "s5-selective")),
@@ -100,6 +102,17 @@ STUDY_ARMS = (
         for mode in ("true", "traces")
         for name in MIXED
         if mode == "true" or name not in ("s5-mixed-30", "s5-mixed-low-pass")
+    ),
+    # When the detector is better, and what a model reaches that is trained at the rate at which it runs.
+    *(
+        replace(arm, seeds=(0,) if name == "s5-selective-8000" else ())
+        for name in LONGER
+        for arm in side_arms(name, rates_hz=(5.0, 20.0, 200.0))
+    ),
+    *(
+        Arm(name, "sliding", True, rates_hz=(rate,), seeds=(0,) if rate == 200.0 else ())
+        for name in ELSEWHERE
+        for rate in (VARIANTS[name].rate_hz,)
     ),
 )
 

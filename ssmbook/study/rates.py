@@ -11,7 +11,8 @@ sliding    50 ms         50/k ms       the time between steps alone
 traces     none          50/k ms       the time between steps alone
 =========  ============  ============  ====================================================
 
-S5's ``step_scale`` multiplies Δ, so a scale of 1/k keeps its time constants in seconds.
+S5's ``step_scale`` multiplies Δ, so a scale of 1/k keeps its time constants in seconds. (A variant may be trained at
+another rate than 20 Hz; k then is in relation to that.)
 
 What is computed belongs to a ``Trained``: one model of one seed, with all of its cells. These are independent of each
 other, and are what is shared out to processes. A cell is kept beside its model, and its row in the committed table
@@ -31,7 +32,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ssmbook.dataset.grid import BASE_HZ, BASE_MS, window_and_stride
+from ssmbook.dataset.grid import BASE_HZ, window_and_stride
 from ssmbook.detector import TrainedOn
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.precision import exact_float32
@@ -54,11 +55,6 @@ REST_S = (0.0, 0.1, 0.5, 1.0, 2.0, 60.0)
 ARM = ("model", "input", "mode", "step_scale", "carry")
 
 
-def step_scale(arm: Arm, rate_hz: float) -> float:
-    """What multiplies Δ: 1/k where the arm follows the rate, else 1."""
-    return BASE_HZ / rate_hz if arm.follow else 1.0
-
-
 @dataclass(frozen=True)
 class Cell:
     """One arm at one rate, of one model."""
@@ -71,6 +67,12 @@ class Cell:
     def inputs(self) -> tuple[float, float]:
         """Window and stride in ms."""
         return window_and_stride(self.arm.mode, self.rate_hz)
+
+    @property
+    def step_scale(self) -> float:
+        """What multiplies Δ: 1/k where the arm follows the rate, else 1."""
+        trained_hz = self.workspace.profile.variant(self.arm.variant).rate_hz
+        return trained_hz / self.rate_hz if self.arm.follow else 1.0
 
     def row(self) -> dict[str, Any]:
         """What identifies it in the table."""
@@ -107,8 +109,9 @@ class Cell:
                     # The cells of earlier runs have burn_in, and no later setting.
                     if k not in FREE and (k == "burn_in" or k not in SINCE or v != SINCE[k])
                 },
-                "cell": (*self.inputs, step_scale(self.arm, self.rate_hz), self.arm.carry),
+                "cell": (*self.inputs, self.step_scale, self.arm.carry),
                 "every_hz": lowest_rate(profile.arms),
+                **({} if variant.rate_hz == BASE_HZ else {"trained_hz": variant.rate_hz}),
             }
         )
 
@@ -136,7 +139,7 @@ class Trained:
         exact_float32()
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         file = self.workspace.train(self.variant)
-        _check_trained_at_base(file)
+        _check_trained_at(file, self.workspace.profile.variant(self.variant).rate_hz)
         weights = hashlib.sha256(file.read_bytes()).hexdigest()
         missing = {cell.inputs for cell in self.cells if not _kept(cell, weights).exists()}
         self.workspace.prepare(sorted(missing), ("test",))
@@ -166,6 +169,8 @@ def cells_of(workspace: Workspace, arms: Iterable[Arm] | None = None) -> list[Ce
     cells = {}
     for seed in workspace.seeds:
         for arm in workspace.profile.arms if arms is None else arms:
+            if arm.seeds and seed not in arm.seeds:
+                continue
             place = workspace.with_seed(seed)
             if arm.mode == "traces":
                 place = place.with_representation("traces")
@@ -284,12 +289,12 @@ def _tell_lost(workspace: Workspace, cells: set[str]) -> None:
         )
 
 
-def _check_trained_at_base(path: Path) -> None:
+def _check_trained_at(path: Path, rate_hz: float) -> None:
     stride = TrainedOn.read(read_checkpoint(path), path).stride_us
-    if stride is not None and abs(stride / (1000 * BASE_MS) - 1) > 0.05:
+    if stride is not None and abs(stride * rate_hz / 1e6 - 1) > 0.05:
         raise InputError(
-            f"{path}: was trained with a window every {stride / 1000:g} ms, but rates are relative to {BASE_MS:g} ms; "
-            "train on a set made with --grid exact"
+            f"{path}: was trained with a window every {stride / 1000:g} ms, but rates are relative to "
+            f"{1000 / rate_hz:g} ms; train on a set made with --grid exact"
         )
 
 
@@ -312,12 +317,11 @@ def _measure(cell: Cell, weights: str, device: str, progress: bool) -> dict[str,
     batch_size = 16 if device.startswith("cuda") else 0  # small chunks leave a GPU idle
     streams = place.streams("test", *cell.inputs, batch_size)
     label = f"{arm.variant} {arm.mode} {cell.rate_hz:g} Hz" if progress else None
-    scale = step_scale(arm, cell.rate_hz)
     evaluation = evaluate(
         place.model(arm.variant, arm.carry),
         streams,
         place.sensor,
-        step_scale=scale,
+        step_scale=cell.step_scale,
         device=device,
         progress=label,
     )

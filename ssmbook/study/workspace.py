@@ -245,7 +245,7 @@ class Workspace:
                 f"{settings.accumulate} accumulated batches; choose a multiple of {parts}"
             )
         return EventDataModule(
-            self.preprocessed(),
+            self.preprocessed(stride_ms=1000 / self._rate_hz(variant)),
             sequence_length=settings.sequence_length,
             batch_size=settings.batch_size // parts,
             workers=settings.workers,
@@ -314,6 +314,10 @@ class Workspace:
         }
         return Detector(**config)
 
+    def _rate_hz(self, variant: str) -> float:
+        """At which a variant is trained."""
+        return self.profile.variant(variant or self.profile.variants[0]).rate_hz
+
     def training(self, variant: str = "") -> Training:
         """The hyper-parameters of one variant's training."""
         return replace(
@@ -343,6 +347,8 @@ class Workspace:
         given: dict[str, Any] = {} if self.kind is StackedHistogram else {"representation": self.kind.name}
         if self.profile.representation_options or not self.kind.windowed:
             given["options"] = self.represent.options
+        rate_hz = self._rate_hz(variant)
+        rate = {} if rate_hz == BASE_HZ else {"rate_hz": rate_hz}
         return train(
             self.new_model(variant, init),
             self.data_module(devices * nodes, variant),
@@ -354,7 +360,7 @@ class Workspace:
             nodes=nodes,
             logger=self.logger,
             older=older,
-            parameters={"profile": self.profile.name, **begun, **given},
+            parameters={"profile": self.profile.name, **begun, **given, **rate},
             trained_on=TrainedOn(
                 representation=self.kind.name,
                 options=self.represent.options,

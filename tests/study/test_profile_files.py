@@ -113,6 +113,12 @@ def test_a_file_overrides_what_it_names(write):
         ("arms: [{variant: convlstm, mode: held, follow: true}]", "convlstm has no time scale"),
         ("arms: [{variant: s5, mode: held, rates_hz: [0]}]", "must lie between"),
         ("arms: []", "at least one entry"),
+        ("arms: [{variant: s5, mode: held, seeds: [1.5]}]", "arms: 1: seeds is 1.5; it must be of type int"),
+        ("variants: {a: {recurrence: s5, rate_hz: 0}}", "variants: a: rate_hz is 0; a rate must lie between"),
+        (
+            "variants: {a: {recurrence: s5, rate_hz: 40, training: {mixed_rates: 'true'}}}",
+            "variants: a: a model of mixed rates has no rate_hz of its own, 40",
+        ),
         ("representation_options: [5]", "representation_options is [5]; it must map names to values"),
         ("simulation: memry", "simulation is 'memry'; is it memory?"),
     ],

@@ -100,6 +100,37 @@ def test_a_variant_of_mixed_rates_trains_on_them_and_runs_at_all(study, monkeypa
             begin(data, training)
 
 
+def test_a_variant_trained_at_another_rate_runs_in_relation_to_it(study):
+    """Its windows come at its own rate in training and in validation, and k is counted from there."""
+    study.profile = replace(
+        study.profile,
+        own_variants={"fast": Variant("s5", rate_hz=40.0)},
+        arms=(
+            Arm("fast", "sliding", follow=True, rates_hz=(10.0, 40.0)),
+            Arm("s5-h2", "sliding", follow=True, rates_hz=(40.0,), seeds=(3,)),
+        ),
+    )
+    cells = cells_of(study)
+    assert [(c.arm.variant, c.workspace.profile.training.seed, c.step_scale) for c in cells] == [
+        ("fast", 0, 4.0),
+        ("fast", 0, 1.0),
+        ("fast", 3, 4.0),
+        ("fast", 3, 1.0),
+        ("s5-h2", 3, 0.5),
+    ]
+    own = replace(study.profile, own_variants={"fast": Variant("s5")})
+    here, there = (
+        {cell.fingerprint for cell in cells_of(Workspace(p, study.folder))} for p in (own, study.profile)
+    )
+    assert len(here & there) == 1, "the rate of training is a part of what decides a row"
+    study.profile = replace(study.profile, arms=study.profile.arms[:1], seeds=())
+    assert list(run_arms(study, progress=False)["stride_ms"]) == [100, 25]
+    assert TrainedOn.read(read_checkpoint(study.train("fast")), "").stride_us == 25_000
+    data = study.data_module(variant="fast")
+    assert next(iter(data.train_dataloader())) is not None
+    assert data.stride_us == 25_000
+
+
 def test_settings_of_a_variant_reach_its_data(study):
     variants = {"long": Variant("none", training={"sequence_length": 5})}
     study.profile = replace(study.profile, own_variants=variants)
