@@ -13,7 +13,6 @@ from ssmbook.errors import InputError
 from ssmbook.study.rates import Cell, known_results, models_of
 from ssmbook.study.workspace import Workspace
 from ssmbook.training.objective import TrainingStep
-from ssmbook.training.run_folder import MODEL
 from ssmbook.training.settings import Training
 
 
@@ -46,7 +45,7 @@ def plan_study(workspace: Workspace, device: str = "") -> pd.DataFrame:
         place, name = model.workspace, model.variant
         kind = place.profile.representation
         windows, steps = windows_of(model.cells), place.training(name).steps
-        trained = number in known or (place.run(name) / MODEL).exists()
+        trained = number in known or place.is_trained(name)
         missing_s = 0.0
         if not trained:
             if (name, kind) not in seconds:

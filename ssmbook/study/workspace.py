@@ -20,7 +20,7 @@ import functools
 import hashlib
 import warnings
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ from ssmbook.progress import tell
 from ssmbook.study.arms import Profile
 from ssmbook.study.profiles import get_profile
 from ssmbook.training.loggers import check_logger
-from ssmbook.training.run_folder import Older
+from ssmbook.training.run_folder import MODEL, Older, is_same_run
 from ssmbook.training.settings import Training, check_mixed_rates
 
 if TYPE_CHECKING:
@@ -344,11 +344,6 @@ class Workspace:
         from ssmbook.training.run import train  # with Lightning
 
         begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
-        given: dict[str, Any] = {} if self.kind is StackedHistogram else {"representation": self.kind.name}
-        if self.profile.representation_options or not self.kind.windowed:
-            given["options"] = self.represent.options
-        rate_hz = self._rate_hz(variant)
-        rate = {} if rate_hz == BASE_HZ else {"rate_hz": rate_hz}
         return train(
             self.new_model(variant, init),
             self.data_module(devices * nodes, variant),
@@ -360,7 +355,7 @@ class Workspace:
             nodes=nodes,
             logger=self.logger,
             older=older,
-            parameters={"profile": self.profile.name, **begun, **given, **rate},
+            parameters={**self._parameters(variant), **begun},
             trained_on=TrainedOn(
                 representation=self.kind.name,
                 options=self.represent.options,
@@ -368,6 +363,24 @@ class Workspace:
                 rates_hz=MIXED_RATES_HZ if self.training(variant).mixed_rates else (),
             ),
         )
+
+    def is_trained(self, variant: str) -> bool:
+        """Whether the variant's folder holds a finished run with these settings, so that ``train`` would do nothing."""
+        if not (self.run(variant) / MODEL).exists():
+            return False
+        model = {"model": self.new_model(variant).config, "training": asdict(self.training(variant))}
+        return is_same_run(self.run(variant), {**self._parameters(variant), **model})
+
+    def _parameters(self, variant: str) -> dict[str, Any]:
+        """What the provenance of a run records besides network and training; what is as usual is left out."""
+        found: dict[str, Any] = {"profile": self.profile.name}
+        if self.kind is not StackedHistogram:
+            found["representation"] = self.kind.name
+        if self.profile.representation_options or not self.kind.windowed:
+            found["options"] = self.represent.options
+        if (rate_hz := self._rate_hz(variant)) != BASE_HZ:
+            found["rate_hz"] = rate_hz
+        return found
 
     def model(self, variant: str = "", carry: str = "exact") -> Detector:
         """The trained detector, in eval mode."""

@@ -126,6 +126,10 @@ def test_a_variant_trained_at_another_rate_runs_in_relation_to_it(study):
     study.profile = replace(study.profile, arms=study.profile.arms[:1], seeds=())
     assert list(run_arms(study, progress=False)["stride_ms"]) == [100, 25]
     assert TrainedOn.read(read_checkpoint(study.train("fast")), "").stride_us == 25_000
+    assert study.is_trained("fast")
+    study.profile = replace(study.profile, own_variants={"fast": Variant("s5")})
+    assert not study.is_trained("fast"), "its folder holds a run at another rate"
+    study.profile = replace(study.profile, own_variants={"fast": Variant("s5", rate_hz=40.0)})
     data = study.data_module(variant="fast")
     assert next(iter(data.train_dataloader())) is not None
     assert data.stride_us == 25_000
@@ -190,9 +194,7 @@ def test_plan_counts_what_is_missing(study, tmp_path, capsys, monkeypatch):
     assert table["windows"].tolist()[:2] == [2 * (2 * 20 + 3 * 340), 2 * (20 + 2 * 340)]
     assert (table["minutes"] > 0).all()
     monkeypatch.setattr("ssmbook.study.plan.measure", lambda *_: (0.1, 0.01))  # it was measured once
-    folder = smoke.run("s5")
-    folder.mkdir(parents=True)
-    (folder / "model.ckpt").write_bytes(b"")
+    monkeypatch.setattr(Workspace, "is_trained", lambda own, name: own.run(name).name == "s5")
     planned = plan_study(smoke)
     assert planned["minutes"].eq(0).tolist() == [True, False, False, False]
     training = smoke.profile.training
