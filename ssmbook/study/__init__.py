@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ssmbook.study.rates import of_all_seeds as of_all_seeds
     from ssmbook.study.rates import pivot as pivot
     from ssmbook.study.rates import read_arms as read_arms
-    from ssmbook.study.rates import step_scale as step_scale
     from ssmbook.study.sizes import sizes_table as sizes_table
     from ssmbook.study.sweep import collect_arms as collect_arms
     from ssmbook.study.sweep import run_arms as run_arms
@@ -54,7 +53,6 @@ _HOMES = {
     "run_arms": "sweep",
     "score_table": "checkpoints",
     "sizes_table": "sizes",
-    "step_scale": "rates",
     "train_models": "sweep",
     "write_table": "tables",
 }

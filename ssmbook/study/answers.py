@@ -43,6 +43,7 @@ MODEL_NAMES = {
     "s5-selective-8000": "selective S5, 8,000 steps",
     "s5-2000": "S5, 2,000 steps",
     "convlstm-2000": "ConvLSTM, 2,000 steps",
+    **{f"s5-selective-at-{rate}": f"selective S5, trained at {rate} Hz" for rate in (5, 10, 40, 200)},
     "s4": "S4",
     "convlstm": "ConvLSTM",
     "none": "no recurrence",
