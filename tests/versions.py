@@ -37,8 +37,9 @@ def pythons() -> dict[str, str]:
     pyenv = Path.home() / ".pyenv" / "versions"
     found = {}
     for version in PYTHONS:
-        others = sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))
-        if path := shutil.which(f"python{version}") or next(iter(others), None):
+        # One on the path may be pyenv's stand-in, which runs only in some folders.
+        paths = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]
+        if path := next((path for path in paths if path and not _run([([path, "-V"], "")])), None):
             found[version] = path
     return found
 
