@@ -5,11 +5,12 @@ import re
 import runpy
 import time
 import traceback
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+
+from ssmbook.processes import worker_context
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.py"))
@@ -31,7 +32,7 @@ def run_file(path: Path, folder: Path, said: Connection) -> None:
 def seconds_of(path: Path, folder: Path) -> float:
     """Run a file in a process of its own, in which PyTorch is imported; its CPU time, which a loaded machine does not
     change."""
-    context = get_context("forkserver")
+    context = worker_context("ssmbook.dataset.schedule")
     ours, theirs = context.Pipe()
     process = context.Process(target=run_file, args=(path, folder, theirs))
     process.start()
