@@ -30,7 +30,7 @@ profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small,
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
 rate_hz: float = 200.0  # the rate that is compared with the one of training, 20 Hz
 
-# %%
+# %% tags=["hide-input"]
 import math
 
 import matplotlib.pyplot as plt

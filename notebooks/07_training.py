@@ -38,7 +38,7 @@ devices: int = 1  # processes on this machine, a device each
 workers: int = 1  # processes that train, a model each at a time, on one machine without a GPU
 logger: str = "csv"  # where metrics go besides metrics.csv: tensorboard or wandb
 
-# %%
+# %% tags=["hide-input"]
 import json
 import math
 from dataclasses import asdict, replace

@@ -38,7 +38,7 @@ checkpoint: str = ""  # a released checkpoint, or one of yours; the profile's tr
 score: str = ""  # what ranks detections: product or class; ours by product, released ones by class by default
 logger: str = "csv"  # where the metrics of training runs go besides metrics.csv: tensorboard or wandb
 
-# %%
+# %% tags=["hide-input"]
 from functools import cache
 from pathlib import Path
 

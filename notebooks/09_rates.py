@@ -288,7 +288,7 @@ arms = [
 pd.DataFrame(arms, columns=["arm", "rate", "window (ms)", "stride (ms)"]).set_index(["arm", "rate"])
 
 # %% [markdown]
-# The profile `smoke` tests the machinery: its networks have learnt next to nothing, and {numref}`fig-own-rates` shows the study's AP instead.
+# The profile `smoke` tests the machinery: its networks have learnt next to nothing, and {numref}`fig-own-rates` shows the study's main models instead.
 
 # %% tags=["nbval-ignore-output"]
 own = run_arms(workspace, workers=workers)
@@ -300,9 +300,9 @@ pivot(own) if profile != "smoke" else None
 # %% tags=["nbval-ignore-output", "hide-input"]
 #| label: fig-own-rates
 #| caption: >-
-#|   AP over the rate of all arms with the state carried, a panel for each mode. Solid where the time scale follows, dashed where it does not or there is none. Vertical bars are the range over the seeds.
+#|   AP over the rate with the state carried, a panel for each mode. Solid where the time scale follows, dashed where it does not or there is none. Vertical bars are the range over the seeds.
 #| alt: One panel for each mode of running faster, average precision over the rate, one line for each arm.
-shown = rates if profile == "smoke" else own
+shown = rates[rates["model"].isin(MAIN)] if profile == "smoke" else own
 _ = plots.save(
     plots.rate_panels(of_all_seeds(shown[shown["carry"] == "exact"])), workspace.figures / "rates_exact.png"
 )
@@ -317,12 +317,12 @@ _ = plots.save(
 # %%
 #| label: tbl-study-rates
 #| tbl-cap: AP × 100 by arm and rate, study profile, test split, mean over the seeds, detections ranked by the product score.
-answers.printed(pivot(rates))
+answers.printed(answers.by_rate(rates))
 
 # %%
 #| label: tbl-study-spread
 #| tbl-cap: The standard deviation over the seeds of the same table, where there are several.
-answers.printed(pivot(rates, statistic="std").dropna(how="all"))
+answers.printed(answers.by_rate(rates, statistic="std").dropna(how="all"))
 
 # %% [markdown]
 # {term}`Seeds <seed>` differ by several AP, more than many a published improvement. A model beside *itself* at two rates, as in
@@ -527,8 +527,7 @@ answers.printed(others) if len(others) else print("not computed yet: ssmbook rep
 #| tbl-cap: >-
 #|   AP × 100 by rate. Quoted: Gen1; of the paper only the ends were recovered, and the replication's windows of 12 ms stand in the column of 80 Hz. This book:
 #|   simulated streets, state carried, mean over the seeds.
-ours = pivot(main).droplevel(["input", "carry"]).rename(index=answers.MODEL_NAMES, level="model")
-ours = ours.rename(columns=lambda rate: f"{rate:g} Hz").reset_index().assign(source="this book")
+ours = answers.by_rate(main).droplevel("carry").reset_index().assign(source="this book")
 compared = (
     pd.concat([QUOTED_RATES, ours])
     .reindex(columns=list(QUOTED_RATES))

@@ -38,7 +38,7 @@ checkpoint: str = ""  # a detector; the one that this profile trains by default
 recording: str = ""  # a recording of the detector's sensor; the first of the test set by default
 logger: str = "csv"  # where the metrics of training runs go besides metrics.csv: tensorboard or wandb
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch

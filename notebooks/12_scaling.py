@@ -34,7 +34,7 @@ gpus_per_node: int = 4  # GPUs of a node
 cores_per_node: int = 32  # CPU cores of a node, for preprocessing
 link_gb_per_s: float = 20.0  # between nodes, for the exchange of gradients; assumed
 
-# %%
+# %% tags=["hide-input"]
 import contextlib
 import json
 import math

@@ -38,7 +38,7 @@ profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small,
 data_dir: str = ""  # where data and runs lie; data/<profile> by default
 checkpoint: str = ""  # a released checkpoint of S5-ViT; a small random one in that format by default
 
-# %%
+# %% tags=["hide-input"]
 import math
 
 import matplotlib.pyplot as plt

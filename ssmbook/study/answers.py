@@ -17,6 +17,8 @@ from torch import nn
 from ssmbook.dataset.grid import BASE_HZ, BASE_MS
 from ssmbook.ssm.discretization import discretize
 from ssmbook.ssm.s5 import S5
+from ssmbook.study.arms import ELSEWHERE, VARIANTS
+from ssmbook.study.rates import pivot
 from ssmbook.study.tables import read_table
 from ssmbook.study.workspace import Workspace
 
@@ -60,6 +62,33 @@ def following(table: pd.DataFrame) -> pd.DataFrame:
     """Each model at its best: the rows whose time scale follows the rate, and all rows of models without one."""
     scaled = table.loc[table["step_scale"] == "1/k", "model"].unique()
     return table[(table["step_scale"] == "1/k") | ~table["model"].isin(scaled)]
+
+
+def by_rate(rates: pd.DataFrame, statistic: str = "mean") -> pd.DataFrame:
+    """``pivot`` with the book's names: AP by model, mode, step_scale and carry, columns "5 Hz", …"""
+    wide = pivot(rates, statistic=statistic).droplevel("input")
+    return _named(wide.rename(columns=lambda rate: f"{rate:g} Hz").rename_axis(columns=None))
+
+
+def one_for_all(rates: pd.DataFrame) -> pd.DataFrame:
+    """AP_common of models trained at 20 Hz whose time scale follows, beside models trained at the rate itself, seed by
+    seed, then averaged.
+
+    Returns:
+        A row for each rate and recurrence; columns "20 Hz", "own rate", "difference" and "seeds".
+    """
+    own = rates[(rates["carry"] == "exact") & (rates["mode"] == "sliding")].set_index("seed")
+    rows = []
+    for name in ELSEWHERE:
+        rate = VARIANTS[name].rate_hz
+        base = own[(own["model"] == name.rpartition("-at-")[0]) & (own["rate_hz"] == rate)]
+        there = own[(own["model"] == name) & (own["rate_hz"] == rate)]
+        both = pd.DataFrame({"20 Hz": following(base)["AP_common"], "own rate": there["AP_common"]}).dropna()
+        if len(both):
+            both = 100 * both.assign(difference=both["20 Hz"] - both["own rate"])
+            model = base["model"].iloc[0]
+            rows.append({"model": model, "rate": f"{rate:g} Hz", **both.mean(), "seeds": len(both)})
+    return _named(pd.DataFrame(rows).set_index(["model", "rate"])) if rows else pd.DataFrame()
 
 
 def changes(rates: pd.DataFrame, metric: str = "AP_common") -> pd.DataFrame:

@@ -55,6 +55,29 @@ def test_a_rate_of_fewer_seeds_is_left_out_of_means():
     assert math.isnan(row[200.0])  # of the first seed alone: 38, no loss against it
 
 
+def test_rates_are_shown_by_the_books_names():
+    table = answers.by_rate(RATES.assign(input="stacked_histogram"))
+    assert table.loc[("S5", "sliding", "1/k", "exact"), "20 Hz"] == pytest.approx(50)
+    assert list(table.columns)[-1] == "200 Hz"
+
+
+def test_one_model_beside_those_of_each_rate_seed_by_seed():
+    base = {"mode": "sliding", "carry": "exact", "step_scale": "1/k", "rate_hz": 5.0}
+    rows = [
+        {**base, "model": "s5-selective", "seed": 0, "AP_common": 0.40},
+        {**base, "model": "s5-selective", "seed": 1, "AP_common": 0.50},
+        {**base, "model": "s5-selective", "seed": 1, "AP_common": 0.10, "step_scale": "1"},
+        {**base, "model": "s5-selective-at-5", "seed": 1, "AP_common": 0.53},
+        {**base, "model": "s5-selective-at-200", "seed": 1, "AP_common": 0.53, "rate_hz": 200.0},
+    ]
+    table = answers.one_for_all(pd.DataFrame(rows))
+    assert table.index.tolist() == [("selective S5", "5 Hz")]
+    assert table.iloc[0].to_dict() == pytest.approx(
+        {"20 Hz": 50, "own rate": 53, "difference": -3, "seeds": 1}
+    )
+    assert answers.one_for_all(pd.DataFrame(rows[:3])).empty
+
+
 def test_effect_of_following():
     table = answers.effect_of_following(RATES, REST, 200.0)
     assert table.loc[("S5", "sliding")].to_dict() == pytest.approx({"all": 18, "moving": 20, "at rest": 20})
