@@ -197,7 +197,7 @@ class Book:
         (self.out / "previews.js").write_text(
             f"window.PREVIEWS = {json.dumps(self.previews, ensure_ascii=False)};"
         )
-        for name in ("book.css", "book.js", "moving.js"):
+        for name in ("book.css", "book.js", "moving.js", "math.woff2", "math.woff2.txt"):
             (self.out / name).write_bytes((HERE / name).read_bytes())
         if (data := HERE.parent / "pages" / "moving" / "data.js").exists():
             (self.out / "moving-data.js").write_bytes(data.read_bytes())

@@ -251,6 +251,11 @@ class TestTheBook:
             with Image.open(site / picture["src"]) as image:
                 assert (int(picture["width"]), int(picture["height"])) == image.size
 
+    def test_brings_the_font_of_its_formulas(self, site):
+        (name,) = re.findall(r'url\("(.*?)"\)', (site / "book.css").read_text())
+        assert (site / name).read_bytes()[:4] == b"wOF2"
+        assert "License" in (site / f"{name}.txt").read_text()
+
     def test_has_a_page_for_every_chapter_and_part(self, site):
         pages = {path.name for path in site.glob("*.html")}
         toc = yaml.safe_load((ROOT / "myst.yml").read_text())["project"]["toc"]
