@@ -147,6 +147,8 @@ def _typed(path: str | Path, where: str, value: Any, kind: str) -> Any:
     if kind.startswith("Mapping"):  # of numbers
         entries = _mapping(path, where, value)
         return {key: _typed(path, f"{where}: {key}", entry, "float") for key, entry in entries.items()}
+    if kind == "str":
+        value = _word(value)
     types: Any = {"int": int, "float": (int, float), "bool": bool, "str": str}[kind]
     if not isinstance(value, types) or (kind != "bool" and isinstance(value, bool)):
         raise InputError(f"{path}: {where} is {shown(value)}; it must be of type {kind}")
@@ -168,8 +170,14 @@ def _list(path: str | Path, where: str, value: Any) -> list[Any]:
     return value
 
 
+def _word(value: Any) -> Any:
+    """The word ``true`` is a truth value to YAML, and a mode of running to the book."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 def _name(path: str | Path, where: str, value: Any, names: Any) -> str:
     """A value that must be one of some names; the message has the nearest."""
+    value = _word(value)
     if isinstance(value, str) and value in names:
         return value
     near = difflib.get_close_matches(value[:100] if isinstance(value, str) else "", list(names), 1)

@@ -53,6 +53,17 @@ def write(tmp_path):
     return file
 
 
+def test_true_without_quotes_is_the_mode(write):
+    text = """
+base: smoke
+variants: {own: {recurrence: s5, training: {mixed_rates: true}, rate_hz: 20}}
+arms: [{variant: own, mode: true, rates_hz: [20], seeds: [1]}]
+"""
+    profile = get_profile(write(text))
+    assert profile.arms == (Arm("own", "true", rates_hz=(20.0,), seeds=(1,)),)
+    assert profile.variant("own").training == {"mixed_rates": "true"}
+
+
 def test_options_of_the_representation(write):
     text = "base: smoke\nrepresentation: traces\nrepresentation_options: {taus_ms: [5, 20]}"
     assert Workspace(get_profile(write(text))).represent.taus_ms == (5, 20)
