@@ -11,7 +11,6 @@ only asked whether the index has what fits together.
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import subprocess
 import sys
@@ -19,16 +18,22 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 VARIED = ("torch", "numpy")
 TESTS = ("tests/ssm/test_s5.py", "tests/detector/test_checkpoint_forms.py", "tests/events/test_formats.py")
 
 
-def pins(which: str) -> list[str]:
-    """Requirements of pip for the oldest or newest versions."""
-    needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    lowest = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", need).groups() for need in needs if ">=" in need)
+def pins(which: str, version: str) -> list[str]:
+    """Requirements of pip for the oldest or newest versions that a version of Python may have."""
+    needs = map(Requirement, tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+    lowest = {
+        need.name: str(need.specifier).removeprefix(">=")  # the last that is for this Python
+        for need in needs
+        if need.marker is None or need.marker.evaluate({"python_version": version})
+    }
     return [f"{name}=={lowest[name]}.*" if which == "oldest" else name for name in VARIED]
 
 
@@ -44,16 +49,19 @@ def pythons() -> dict[str, str]:
     return found
 
 
-def check(python: str, which: str, tests: list[str], resolve: bool) -> str:
+def check(python: str, version: str, which: str, tests: list[str], resolve: bool) -> str:
     """One line of what came of an environment."""
     with tempfile.TemporaryDirectory() as folder:
         steps = [([python, "-m", "venv", folder], "no environment")]
         if resolve:
-            asked = ["install", "-q", "--dry-run", *pins(which), f"{ROOT}[test]"]
+            asked = ["install", "-q", "--dry-run", *pins(which, version), f"{ROOT}[test]"]
             said = _run([*steps, ([f"{folder}/bin/pip", *asked], "does not resolve")])
             return said or "passed: the index has it"
         steps += [
-            ([f"{folder}/bin/pip", "install", "-q", *pins(which), "-e", f"{ROOT}[test]"], "not installed"),
+            (
+                [f"{folder}/bin/pip", "install", "-q", *pins(which, version), "-e", f"{ROOT}[test]"],
+                "not installed",
+            ),
             ([f"{folder}/bin/pip", "check"], "pip check"),
             ([f"{folder}/bin/python", "-m", "pytest", "-q", "-n", "0", *tests], "tests"),
         ]
@@ -85,7 +93,7 @@ def main() -> int:
     for version in PYTHONS:
         for which in (options.only,) if options.only else ("oldest", "newest"):
             said = (
-                check(found[version], which, options.tests, options.resolve)
+                check(found[version], version, which, options.tests, options.resolve)
                 if version in found
                 else "not on this machine"
             )
