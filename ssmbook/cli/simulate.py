@@ -21,7 +21,8 @@ _EPILOG = """examples:
   ssmbook info v.dat; ssmbook convert v.dat v.csv   look at the result
 
 sets: demo (objects move all the time), memory (everything stops in view; what ssmbook reproduce uses), occlusion (and
-  passes behind pillars), detector (resolution, speed, ego-motion, contrast and noise vary); and smoke.
+  passes behind pillars), detector (resolution, speed, ego-motion, contrast and noise vary),
+  rehearsal (short, in Gen1's geometry); and smoke.
 pixels: book, v2e, esim, iebcs (the defaults of these simulators), davis346-bright, davis346-dim (measured noise).
 
 A camera takes about 30 frames per second, an event camera sees motion within a millisecond: between two frames light
@@ -123,8 +124,12 @@ def _set(options: argparse.Namespace) -> None:
         {"written": options.out, "sequences": dict(simulation.sequences), "seed": simulation.seed},
         f"{options.out}: sequences: {counts}; {simulation.scene.width} × {simulation.scene.height} px, "
         f"{simulation.scene.duration_s:g} s each\n"
-        f"  next: ssmbook preprocess {options.out} OUT --sensor SENSOR.yaml "
-        "(width, height, classes: [car, pedestrian])",
+        + (
+            f"  next: ssmbook preprocess {options.out} OUT --sensor gen1"
+            if options.source == "rehearsal"
+            else f"  next: ssmbook preprocess {options.out} OUT --sensor SENSOR.yaml "
+            "(width, height, classes: [car, pedestrian])"
+        ),
     )
 
 

@@ -9,10 +9,12 @@ import torch
 
 from ssmbook import plots
 from ssmbook.cli import main
+from ssmbook.dataset import get_sensor
 from ssmbook.detector import load_checkpoint
 from ssmbook.detector.recurrences import REGISTRY, register
 from ssmbook.errors import InputError
 from ssmbook.events import open_events
+from ssmbook.events.simulate import SETS
 from ssmbook.live import StreamingDetector
 from ssmbook.study import Workspace, get_profile
 from ssmbook.study.arms import Arm, Variant
@@ -62,6 +64,15 @@ arms: [{variant: own, mode: true, rates_hz: [20], seeds: [1]}]
     profile = get_profile(write(text))
     assert profile.arms == (Arm("own", "true", rates_hz=(20.0,), seeds=(1,)),)
     assert profile.variant("own").training == {"mixed_rates": "true"}
+
+
+def test_the_rehearsal_of_gen1_is_of_its_sensor():
+    profile = get_profile(str(Path(__file__).parents[2] / "examples" / "gen1_rehearsal.yaml"))
+    sensor, scene = get_sensor(profile.sensor), SETS["rehearsal"].scene
+    assert (scene.width, scene.height) == (sensor.width, sensor.height)
+    assert 1000 / scene.label_hz == sensor.label_interval_ms
+    assert profile.model == "gen1-small"
+    assert {arm.mode for arm in profile.arms} == {"held", "true", "sliding", "traces"}
 
 
 def test_options_of_the_representation(write):
