@@ -254,7 +254,7 @@ _ = plots.save(drawn.worked_example(curves, (trained, 0.05), MOVING_S), workspac
 # it stands somewhat higher at the stop, and has lost everything a second later. Which scores higher depends on what is scored,
 # moving objects or resting ones. *Sliding* and *traces*: following is right, and not following forgets.
 #
-# What did the study measure? The table has the difference that following makes, for the modes and models that were run both ways.
+# The study measured the difference that following makes.
 
 # %%
 #| label: tbl-following
@@ -536,8 +536,7 @@ compared = (
 answers.printed(compared)
 
 # %% [markdown]
-# Compare *along a row*, not between sources: sets, sizes and training differ. The paper scales the step with the rate. In the replication
-# that lowers AP, as {numref}`tbl-worked` says for moving objects; and Mamba loses about as much as S5, so that the loss is hardly one of the layer.
+# Compare *along a row*, not between sources. The paper scales the step with the rate. In the replication that lowers AP, as {numref}`tbl-worked` says for moving objects; and Mamba loses about as much as S5, so that the loss is hardly one of the layer.
 #
 # (sec-own-rates)=
 # ## Repeat it
@@ -615,5 +614,4 @@ answers.printed(compared)
 # ## Further reading
 #
 # The question and its first answer are [@zubic2024]; S5, whose step can be scaled after training, is [@smith2023s5]; the replication is
-# [@replication2026]. Leaky integrators as inputs that scale with time are [@pedersen2024]. What a detector's rate is worth when the world moves on
-# while it computes is streaming perception [@li2020]. What the state holds that makes the difference is the subject of [](10_memory.ipynb).
+# [@replication2026]. Inputs that scale with time are the subject of [@pedersen2024], perception while the world moves on that of [@li2020]. What the state holds that makes the difference is the subject of [](10_memory.ipynb).

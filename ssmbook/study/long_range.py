@@ -49,7 +49,7 @@ def delay_task(
 
 
 class S5Stack(nn.Module):
-    """Linear encoder, residual layers around S5, linear decoder; answers at every step.
+    """Linear encoder, residual layers around S5, linear decoder; answers at every step. No mode can grow.
 
     Args:
         width: H, features of every layer.
@@ -61,7 +61,7 @@ class S5Stack(nn.Module):
         super().__init__()
         self.encoder = nn.Linear(1, width)
         self.layers = nn.ModuleList(
-            SequenceLayer(S5(width, state_width, conj_sym=True), width) for _ in range(depth)
+            SequenceLayer(S5(width, state_width, conj_sym=True, clip_eigs=True), width) for _ in range(depth)
         )
         self.decoder = nn.Linear(width, 1)
 
@@ -104,12 +104,20 @@ def train_delay(
     batch_size: int,
     steps: int,
     learning_rate: float,
+    burn_in: int = 0,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Train on new sequences at every step; the same seed gives every model the same sequences.
 
     Adam; the learning rate rises to ``learning_rate`` over the first 15 % of the steps and falls to
     zero, both along a cosine; the gradient's norm is held to 1.
+
+    Args:
+        model: an ``S5Stack`` or an ``LSTM``.
+        length, delay, period, batch_size: of a step's sequences, see ``delay_task``.
+        steps, learning_rate: of the training.
+        burn_in: maximum number of steps before each step's sequences, at random, which fill the state without gradient.
+        seed: of the sequences.
 
     Returns:
         One row per step: ``loss`` (mean squared error of the answers from step d on) and ``ms`` that it took.
@@ -123,9 +131,16 @@ def train_delay(
     model.train()
     rows = []
     for _ in progress_bar(range(steps), desc=f"train {type(model).__name__}", unit="step"):
-        u, target = delay_task(batch_size, length, delay, period, generator)
+        past = int(torch.randint(burn_in + 1, (), generator=generator)) if burn_in else 0
+        u, target = delay_task(batch_size, past + length, delay, period, generator)
         start = time.perf_counter()
-        loss = (model(u)[0][:, delay:] - target).square().mean()
+        states = None
+        if past:
+            with torch.no_grad():
+                _, states = model(u[:, :past])
+        first = max(past, delay)  # that has an answer
+        answers = model(u[:, past:], states)[0][:, first - past :]
+        loss = (answers - target[:, first - delay :]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -103,6 +103,41 @@ def test_loss_is_that_of_the_answers_from_the_delay_on():
     assert model.answer.item() < 5  # towards the answers
 
 
+def test_a_past_fills_the_state_and_is_no_part_of_the_loss():
+    class Stateful(Recorder):
+        def forward(self, u, states=None):
+            self.seen.append((u[..., 0], states, torch.is_grad_enabled()))
+            return self.answer.expand(u.shape[:2]), u[:, -1, 0]
+
+    model = Stateful()
+    log = train_delay(model, **TASK, steps=12, learning_rate=0.0, burn_in=30, seed=2)
+    calls, lengths = iter(model.seen), []
+    for step in range(12):
+        u, states, learns = next(calls)
+        past = u[:, :0]
+        if not learns:
+            past = u
+            u, states, learns = next(calls)
+            assert torch.equal(states, past[:, -1])
+        assert learns
+        assert u.shape[1] == 40
+        whole, first = torch.cat([past, u], 1), max(past.shape[1], 10)
+        wanted = whole[:, first - 10 : whole.shape[1] - 10]
+        assert log["loss"][step] == pytest.approx(float((5 - wanted).square().mean()))
+        lengths.append(past.shape[1])
+    assert min(lengths) < 10 < 20 < max(lengths) <= 30
+    assert len(set(lengths)) > 6
+
+
+def test_no_mode_of_the_stack_grows():
+    torch.manual_seed(0)
+    stack = S5Stack(6, 8, 1)
+    with torch.no_grad():
+        stack.layers[0].layer.Lambda[:, 0].fill_(0.3)
+    u = torch.randn(1, 5000, 1)
+    assert run_in_chunks(stack, u, 500).abs().max() < 100
+
+
 def test_learns_a_short_one():
     torch.manual_seed(0)
     log = train_delay(S5Stack(16, 32, 1), **TASK | {"batch_size": 32}, steps=150, learning_rate=1e-2)
