@@ -117,7 +117,11 @@ def _add_recording(command: argparse.ArgumentParser) -> None:
 def _add_network(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--preset", help="sizes of a released checkpoint's network (default: those that fit its weights)")
-    add("--rate", type=float, help="windows a second (default: 20; one for all of a recording under 50 ms)")
+    add(
+        "--rate",
+        type=float,
+        help="windows a second (default: as in training, mostly 20; one for all of a recording shorter than a window)",
+    )
     add(
         "--shrink",
         type=int,
@@ -129,9 +133,13 @@ def _add_network(command: argparse.ArgumentParser) -> None:
         "--mode",
         default="sliding",
         choices=["sliding", "true", "held"],
-        help="to run faster than 20 Hz: sliding, true or held (default: sliding)",
+        help="to run faster than in training: sliding, true or held (default: sliding)",
     )
-    add("--keep-step", action="store_true", help="leave step_scale at 1; else it is 20 / rate")
+    add(
+        "--keep-step",
+        action="store_true",
+        help="leave step_scale at 1; else it is the rate of training / RATE",
+    )
     add(
         "--confidence",
         type=float,
@@ -231,7 +239,6 @@ def _detect_live(options: argparse.Namespace) -> int:
     from ssmbook.live.transport import open_source
 
     stats, tracker, page, interrupted = LiveStats(), Tracker(), None, False
-    options.rate = options.rate or 20.0
 
     def tell(line: str) -> None:
         _tell(line)

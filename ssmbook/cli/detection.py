@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from ssmbook.live.stream import Show
 
 
-WINDOW_US = 50_000  # of the base rate
-
-
 def use_default(options: argparse.Namespace) -> bool:
     """Where no checkpoint was given, take the one that comes along; whether that was so."""
     if options.checkpoint is not None:
@@ -80,21 +77,25 @@ def familiar(options: argparse.Namespace, stream: StreamingDetector) -> Familiar
 
 
 def choose_rate(options: argparse.Namespace, recording: Recording, tell: Callable[[str], None]) -> None:
-    """20 windows a second where no rate was given; of a recording shorter than such a window one as long as it is."""
+    """The rate of training where none was given; for a recording shorter than a window one window as long as it is."""
+    from ssmbook.detector import TrainedOn
+    from ssmbook.detector.checkpoint_file import read_checkpoint
+
     if options.rate is not None:
         return
-    options.rate, first = 20.0, None
+    window_ms = TrainedOn.read(read_checkpoint(options.checkpoint), options.checkpoint).grid_ms[0]
+    first = None
     for block in recording.between(options.start, options.stop):
         if len(block) == 0:
             continue
         first = int(block.t[0]) if first is None else first
         last = int(block.t[-1])
-        if last - first >= WINDOW_US:
+        if last - first >= 1000 * window_ms:
             return
     if first is not None and last > first:
         options.rate, options.mode = min(1e6 / (last - first), 10_000.0), "true"
         tell(
-            f"{(last - first) / 1000:g} ms of events are shorter than a window of {WINDOW_US / 1000:g} ms: one window "
+            f"{(last - first) / 1000:g} ms of events are shorter than a window of {window_ms:g} ms: one window "
             f"of all, as with --rate {options.rate:.6g} --mode true"
         )
 

@@ -71,18 +71,23 @@ BASE_MS = 1000 / BASE_HZ
 MODES = ("held", "true", "sliding")
 
 
-def window_and_stride(mode: str, rate_hz: float) -> tuple[float, float]:
+def window_and_stride(
+    mode: str, rate_hz: float, trained: tuple[float, float] = (BASE_MS, BASE_MS)
+) -> tuple[float, float]:
     """Window and stride in ms of one mode of running at ``rate_hz``.
 
     Args:
         mode: ``"held"``, ``"true"`` or ``"sliding"``; ``"traces"`` have no window, and are read as ``"sliding"`` is.
+        rate_hz: windows a second; of ``"held"``, what they are short for.
+        trained: window and stride in ms of the training.
     """
-    fast = 1000 / rate_hz
+    fast, (window, stride) = 1000 / rate_hz, trained
+    short = fast * (window / stride)
     settings = {
-        "held": (fast, BASE_MS),
-        "true": (fast, fast),
-        "sliding": (BASE_MS, fast),
-        "traces": (BASE_MS, fast),
+        "held": (short, stride),
+        "true": (short, fast),
+        "sliding": (window, fast),
+        "traces": (window, fast),
     }
     if mode not in settings:
         raise InputError(

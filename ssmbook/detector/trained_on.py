@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ssmbook.dataset.grid import BASE_MS
 from ssmbook.dataset.sensor import Sensor
 from ssmbook.errors import InputError, one_line, shown
 from ssmbook.events import Representation, get_representation
@@ -55,6 +56,11 @@ class TrainedOn:
         rates = self.rates_hz
         if not isinstance(rates, tuple | list) or not all(map(_is_above_0, rates)):
             raise InputError(f"rates_hz is {shown(rates)}; it must be rates above 0")
+
+    @property
+    def grid_ms(self) -> tuple[float, float]:
+        """Window and stride of training in ms; 50, as published, for what is not known."""
+        return self.window_ms or BASE_MS, BASE_MS if self.stride_us is None else self.stride_us / 1000
 
     def represent(self, sensor: Sensor, channels: int) -> Representation:
         """A new representation for a sensor's frames, with as many channels as a network takes.

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ssmbook.dataset import Sensor, get_sensor
-from ssmbook.dataset.grid import BASE_HZ, window_and_stride
+from ssmbook.dataset.grid import window_and_stride
 from ssmbook.detector import Detector, TrainedOn, nms
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import to_boxes
@@ -179,17 +179,18 @@ def _without_stale(lifted: np.ndarray, events: Events) -> Events:
 class StreamingDetector:
     """A detector that runs live: push events or frames, get boxes.
 
-    By default windows are as long as in training at whatever rate they come (50 ms, 20 a second), so that they overlap
-    at a higher one, and a time scale, where the recurrence has one, follows the rate.
+    By default windows come as they did in training (50 ms long, 20 a second, where the checkpoint says nothing else).
+    At a higher rate they stay as long, so that they overlap, and a time scale, where the recurrence has one, follows.
 
     Args:
         model: the detector, on the device where it is to run; not changed.
         sensor: ``"gen1"``, ``"gen4"``, a ``Sensor`` or the path of its YAML file.
-        rate_hz: windows a second ("held": what the windows are short for; they still come 20 a second).
+        rate_hz: windows a second ("held": what the windows are short for; they still come as in training). By default
+            as many as in training.
         mode: ``"sliding"``; or ``"true"`` or ``"held"``, for windows as short as their distance, see
             ``ssmbook.dataset.window_and_stride``.
-        follow: ``step_scale`` is 20 / rate_hz, times the strides since the window before where some were left out;
-            else it is 1.
+        follow: ``step_scale`` is the rate of training by rate_hz, times the strides since the window before where some
+            were left out; else it is 1.
         representation: a name of ``REPRESENTATIONS``; if not given, what the model was trained on, by its checkpoint.
             One without windows is read at the rate, and ``mode`` is without effect.
         confidence, iou: of the non-maximum suppression.
@@ -214,7 +215,7 @@ class StreamingDetector:
         model: Detector,
         sensor: str | Sensor,
         *,
-        rate_hz: float = BASE_HZ,
+        rate_hz: float | None = None,
         mode: str = "sliding",
         follow: bool = True,
         representation: str = "",
@@ -225,6 +226,9 @@ class StreamingDetector:
         shrink: int = 1,
         runtime: str = "torch",
     ) -> None:
+        trained = (model.trained_on or TrainedOn()).grid_ms
+        trained_hz = 1000 / trained[1]
+        rate_hz = trained_hz if rate_hz is None else rate_hz
         if not 0 < rate_hz <= 10_000:
             raise InputError(f"rate_hz is {rate_hz}; it must be above 0 and at most 10,000")
         self.camera, self.shrink = get_sensor(sensor), shrink
@@ -238,14 +242,14 @@ class StreamingDetector:
             )
         if any(size > most for size, most in zip(frame_hw, model.input_hw, strict=True)):
             raise InputError(f"frames of {frame_hw} do not fit the model's input of {model.input_hw}")
-        window_ms, stride_ms = window_and_stride(mode, rate_hz)
+        window_ms, stride_ms = window_and_stride(mode, rate_hz, trained)
         self._times: tuple[int | None, float, int | None]
         if self.represent.windowed:
             self._times = round(1000 * window_ms), 1000 * stride_ms, first_end_us
         else:
             self._times = None, 1e6 / rate_hz, first_end_us
         self.windows = EventWindows(*self._times)
-        scale = BASE_HZ / rate_hz if follow else 1.0
+        scale = trained_hz / rate_hz if follow else 1.0
         dtype = torch.from_numpy(np.empty(0, self.represent.dtype)).dtype
         self.step: Step
         if runtime == "torch":

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ssmbook.dataset import EvaluationStreams, Sensor, find_sequences, preprocess, window_and_stride
+from ssmbook.detector import TrainedOn
 from ssmbook.errors import InputError
 from ssmbook.evaluation import evaluate
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram, open_events
@@ -99,6 +100,37 @@ def test_streaming_equals_the_evaluation_of_the_recording(raw, tmp_path, mode, r
         assert len(mine) == len(boxes)
         for name in BOX_DTYPE.names:
             np.testing.assert_allclose(mine[name], boxes[name], rtol=1e-5, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("mode", "rate_hz", "window_ms", "stride_ms"),
+    [("sliding", None, 30, 25), ("sliding", 80, 30, 12.5), ("true", 80, 15, 12.5), ("held", 80, 15, 25)],
+)
+def test_a_rate_is_relative_to_that_of_training(raw, tmp_path, mode, rate_hz, window_ms, stride_ms):
+    """Of a network that was trained on windows of 30 ms, one every 25 ms, as its checkpoint says."""
+    preprocess(
+        raw, tmp_path, SENSOR, window_ms=window_ms, stride_ms=stride_ms, splits=["test"], progress=False
+    )
+    (sequence,) = find_sequences(tmp_path / "test")
+    model = model_of()
+    model.trained_on = TrainedOn(window_ms=30, stride_us=25_000)
+    batches = EvaluationStreams([sequence], 5, 1)
+    begin = max(0, int(sequence.label_frames[0]) - 4)
+    expected = evaluate(model, batches, SENSOR, step_scale=1.0 if rate_hz is None else 0.5).detections
+    stream = StreamingDetector(
+        model,
+        SENSOR,
+        rate_hz=rate_hz,
+        mode=mode,
+        confidence=0.001,
+        first_end_us=int(sequence.timestamps_us[begin]),
+    )
+    found = dict(stream.push(random_events()) + stream.push(Events.empty(), now_us=END_US))
+    assert sum(map(len, expected)) > 100
+    for boxes in expected:
+        mine = found[int(boxes["t"][0])]
+        assert len(mine) == len(boxes)
+        np.testing.assert_allclose(mine["x"], boxes["x"], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("rate_hz", [20, 100])
