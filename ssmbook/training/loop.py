@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ssmbook.allocation import memory_kept
 from ssmbook.dataset import Batch, EventDataModule, Sensor
+from ssmbook.dataset.parameters import recorded_window
 from ssmbook.detector import Detector, TrainedOn, reset_states, save_checkpoint
 from ssmbook.detector.precision import autocast
 from ssmbook.detector.recurrences import map_states
@@ -94,7 +95,9 @@ class Fit:
         if resume is not None:
             self.restore(resume)
         self.batches = endless(data.train_dataloader())
-        record = replace(trained_on or TrainedOn(), stride_us=data.stride_us)
+        record = trained_on or TrainedOn()
+        window_ms = recorded_window(data.train_dir, record.window_ms)
+        record = replace(record, window_ms=window_ms, stride_us=data.stride_us)
         self.extra, self.represent = record.content(), record.represent(sensor, model.in_channels)
         self.position = data.state_dict()  # after the last whole step
         self.loggers: list[Any] = []

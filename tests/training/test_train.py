@@ -18,6 +18,7 @@ import pytest
 import torch
 from training_set import SENSOR, TRAINING, data_module, make_set
 
+from ssmbook.dataset import preprocess
 from ssmbook.detector import PRESETS, Detector, load_checkpoint, save_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.files import lock
@@ -76,6 +77,18 @@ def test_a_training_leaves_what_it_should(whole):
     assert_same_weights(whole / LAST, whole / MODEL)
     best = torch.load(whole / BEST, weights_only=True)
     assert best["val"]["AP"] == pytest.approx(metrics["val/AP"].max())
+
+
+@pytest.mark.parametrize(
+    ("made_with", "window_ms"), [({"window_ms": 30.0}, 30.0), ({"window_events": 200}, None)]
+)
+def test_the_checkpoint_has_the_window_of_its_set(data_dir, tmp_path, made_with, window_ms):
+    preprocess(
+        data_dir.parent / "raw", tmp_path / "set", sensor=SENSOR, stride_ms=25, progress=False, **made_with
+    )
+    training = replace(TRAINING, steps=1, validate_every=1)
+    record = load_checkpoint(run(tmp_path / "set", tmp_path / "run", training)).trained_on
+    assert (record.window_ms, record.stride_us) == (window_ms, 25_000)
 
 
 def test_a_finished_training_is_not_repeated(whole, data_dir):
