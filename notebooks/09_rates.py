@@ -53,7 +53,7 @@ from ssmbook.study import (
     run_arms,
     write_table,
 )
-from ssmbook.study.arms import LONGER, MAIN, MIXED, VARIANTS
+from ssmbook.study.arms import MAIN, MIXED, VARIANTS
 from ssmbook.study.questions import CAUSES, ask, collect_answers
 from ssmbook.study.workspace import book_root
 
@@ -453,33 +453,6 @@ answers.printed(answers.changes(answers.following(exact)))
 # following. With skip and $D$ behind a low-pass, S5 gains at 5 Hz and keeps three tenths at 200: what fails is convolution and attention
 # before the layer, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 7 to 21 AP.
 #
-# (sec-trained-there)=
-# ## Trained there, and trained longer
-#
-# Would a model that is trained at the rate itself be better? Its chunks have as many labels as at 20 Hz, and as many seconds of past before them.
-
-# %%
-#| label: tbl-one-for-all
-#| tbl-cap: >-
-#|   AP_common × 100 at other rates: trained at 20 Hz and following, and trained at that rate. Input sliding, state carried.
-answers.printed(answers.one_for_all(rates))
-
-# %% [markdown]
-# XXXTHERE
-#
-# And does the answer hold when the detector is better?
-
-# %%
-#| label: tbl-longer
-#| tbl-cap: AP_common × 100 at 20 Hz after 600 training steps and after more, and the difference at other rates. Input sliding, state carried, equal seeds.
-longer = sliding[sliding["model"].isin(LONGER)]
-bases = sliding["model"].isin(VARIANTS[name].recurrence for name in LONGER)
-asked = sliding["seed"].isin(longer["seed"]) & sliding["rate_hz"].isin(longer["rate_hz"])
-answers.printed(answers.changes(pd.concat([sliding[bases & asked], longer])))
-
-# %% [markdown]
-# XXXLONGER
-#
 # (sec-higher)=
 # ## What a higher rate is for
 #
@@ -534,7 +507,7 @@ delays
 # %%
 #| label: tbl-other-arms
 #| tbl-cap: AP_common × 100 of the other variants at 20 Hz, and the difference at other rates; input sliding, state carried. Study, the first seed.
-others = answers.changes(sliding[~sliding["model"].isin((*MAIN, *LONGER))])
+others = answers.changes(sliding[~sliding["model"].isin(MAIN)])
 answers.printed(others) if len(others) else print("not computed yet: ssmbook reproduce 09 --profile study")
 
 # %% [markdown]
