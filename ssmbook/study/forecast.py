@@ -220,6 +220,9 @@ def _disk_gb(models: Sequence[Trained], size: SetSize, network: Detector) -> flo
     """Sets of training and of all evaluations, and the runs: two networks and a state with its moments each."""
     strides = {inputs for model in models for inputs in model.sets} - {(BASE_MS, BASE_MS)}
     hours = sum(3600 * 1000 / stride_ms * size.hours["test"] for _, stride_ms in strides)
+    learnt = size.hours["train"] + size.hours["val"]
+    rates = {model.workspace.profile.variant(model.variant).rate_hz for model in models} - {BASE_HZ}
+    hours += sum(3600 * rate * learnt for rate in rates)
     base = 0.0 if size.made else 3600 * BASE_HZ * sum(size.hours.values())
     return ((base + hours) * size.bytes_a_window + len(models) * 5 * 4 * _parameters(network)) / 1e9
 

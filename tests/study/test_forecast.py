@@ -12,7 +12,7 @@ from ssmbook.cli import main
 from ssmbook.detector import PRESETS, Detector
 from ssmbook.errors import InputError
 from ssmbook.study import Profile, Workspace
-from ssmbook.study.arms import Arm
+from ssmbook.study.arms import Arm, Variant
 from ssmbook.study.forecast import (
     PUBLISHED_HOURS,
     Nodes,
@@ -44,6 +44,23 @@ def test_published_lengths_serve_where_no_file_is(capsys):
     assert found["table"][0]["GPU-hours"] > flop * 1e9 / (19.5e12 * 0.3) / 3600
     with pytest.raises(InputError, match="no published size of this set is known"):
         forecast(Workspace(TINY))
+
+
+def test_training_at_another_rate_needs_sets_of_it():
+    usual, fast = (
+        Profile(
+            "tiny",
+            "gen1",
+            "gen1-small",
+            TRAINING,
+            (Arm("own", "sliding", rates_hz=(20.0,)),),
+            own_variants={"own": Variant("s5", rate_hz=rate_hz)},
+        )
+        for rate_hz in (20.0, 40.0)
+    )
+    each = [forecast(Workspace(profile)) for profile in (usual, fast)]
+    learnt = 0.875 * 39.32 * 3600 * 40  # of training and validation
+    assert each[1].disk_gb - each[0].disk_gb == pytest.approx(learnt * each[0].size.bytes_a_window / 1e9)
 
 
 def test_files_are_read_where_they_are(tmp_path):
