@@ -76,7 +76,14 @@ def read_profile(path: str | Path, shipped: Mapping[str, Profile]) -> Profile:
     if "representation_options" in entries:
         key = "representation_options"
         changes[key] = _mapping(path, key, entries[key])
-    return replace(base, **changes)
+    found = replace(base, **changes)
+    seeds = found.seeds or (found.training.seed,)
+    for number, arm in enumerate(found.arms, 1):
+        if other := set(arm.seeds) - set(seeds):
+            raise InputError(
+                f"{path}: arms: {number}: seeds has {shown(other.pop())}; the profile's are {', '.join(map(str, seeds))}"
+            )
+    return found
 
 
 def _variant(path: str | Path, where: str, value: Any) -> Variant:

@@ -58,6 +58,7 @@ def write(tmp_path):
 def test_true_without_quotes_is_the_mode(write):
     text = """
 base: smoke
+seeds: [0, 1]
 variants: {own: {recurrence: s5, training: {mixed_rates: true}, rate_hz: 20}}
 arms: [{variant: own, mode: true, rates_hz: [20], seeds: [1]}]
 """
@@ -136,6 +137,10 @@ def test_a_file_overrides_what_it_names(write):
         ("arms: [{variant: s5, mode: held, rates_hz: [0]}]", "must lie between"),
         ("arms: []", "at least one entry"),
         ("arms: [{variant: s5, mode: held, seeds: [1.5]}]", "arms: 1: seeds is 1.5; it must be of type int"),
+        (
+            "seeds: [2, 3]\narms: [{variant: s5, mode: held, seeds: [2, 4]}]",
+            "arms: 1: seeds has 4; the profile's are 2, 3",
+        ),
         ("variants: {a: {recurrence: s5, rate_hz: 0}}", "variants: a: rate_hz is 0; a rate must lie between"),
         (
             "variants: {a: {recurrence: s5, rate_hz: 40, training: {mixed_rates: 'true'}}}",
