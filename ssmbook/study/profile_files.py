@@ -80,8 +80,9 @@ def read_profile(path: str | Path, shipped: Mapping[str, Profile]) -> Profile:
     seeds = found.seeds or (found.training.seed,)
     for number, arm in enumerate(found.arms, 1):
         if other := set(arm.seeds) - set(seeds):
+            known = ", ".join(map(str, seeds))
             raise InputError(
-                f"{path}: arms: {number}: seeds has {shown(other.pop())}; the profile's are {', '.join(map(str, seeds))}"
+                f"{path}: arms: {number}: seeds has {shown(other.pop())}; the profile's are {known}"
             )
     return found
 
