@@ -17,7 +17,7 @@ from torch import nn
 from ssmbook.dataset.grid import BASE_HZ, BASE_MS
 from ssmbook.ssm.discretization import discretize
 from ssmbook.ssm.s5 import S5
-from ssmbook.study.arms import ELSEWHERE, VARIANTS
+from ssmbook.study.arms import ELSEWHERE, LONGER, VARIANTS
 from ssmbook.study.rates import pivot
 from ssmbook.study.tables import read_table
 from ssmbook.study.workspace import Workspace
@@ -89,6 +89,16 @@ def one_for_all(rates: pd.DataFrame) -> pd.DataFrame:
             model = base["model"].iloc[0]
             rows.append({"model": model, "rate": f"{rate:g} Hz", **both.mean(), "seeds": len(both)})
     return _named(pd.DataFrame(rows).set_index(["model", "rate"])) if rows else pd.DataFrame()
+
+
+def trained_longer(table: pd.DataFrame) -> pd.DataFrame:
+    """Of ``rates.csv`` or ``rest.csv`` the rows of models that were trained for longer, and those of the same models after
+    the profile's steps: windows sliding, state carried, of the same seeds and rates."""
+    own = table[(table["mode"] == "sliding") & (table["carry"] == "exact")]
+    longer = own["model"].isin(LONGER)
+    usual = own["model"].isin(VARIANTS[name].recurrence for name in own.loc[longer, "model"].unique())
+    alike = own["seed"].isin(own.loc[longer, "seed"]) & own["rate_hz"].isin(own.loc[longer, "rate_hz"])
+    return own[longer | usual & alike]
 
 
 def changes(rates: pd.DataFrame, metric: str = "AP_common") -> pd.DataFrame:

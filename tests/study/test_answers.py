@@ -78,6 +78,29 @@ def test_one_model_beside_those_of_each_rate_seed_by_seed():
     assert answers.one_for_all(pd.DataFrame(rows[:3])).empty
 
 
+def test_longer_training_stands_beside_the_same_seeds_and_rates():
+    base = {"mode": "sliding", "carry": "exact", "step_scale": "1/k", "AP_common": 0.5}
+    keys = ("model", "seed", "rate_hz")
+    rows = [
+        ("s5", 0, 20.0),
+        ("s5", 1, 20.0),
+        ("s5", 0, 200.0),
+        ("s5", 0, 40.0),
+        ("convlstm", 0, 20.0),
+        ("s5-2000", 0, 20.0),
+        ("s5-2000", 0, 200.0),
+    ]
+    table = pd.DataFrame([{**base, **dict(zip(keys, row, strict=True))} for row in rows])
+    kept = answers.trained_longer(table)
+    assert [tuple(row) for row in kept[list(keys)].values.tolist()] == [
+        ("s5", 0, 20.0),
+        ("s5", 0, 200.0),
+        ("s5-2000", 0, 20.0),
+        ("s5-2000", 0, 200.0),
+    ]
+    assert answers.trained_longer(table[:5]).empty
+
+
 def test_effect_of_following():
     table = answers.effect_of_following(RATES, REST, 200.0)
     assert table.loc[("S5", "sliding")].to_dict() == pytest.approx({"all": 18, "moving": 20, "at rest": 20})
