@@ -92,8 +92,8 @@ def one_for_all(rates: pd.DataFrame) -> pd.DataFrame:
 
 
 def trained_longer(table: pd.DataFrame) -> pd.DataFrame:
-    """Of ``rates.csv`` or ``rest.csv`` the rows of models that were trained for longer, and those of the same models after
-    the profile's steps: windows sliding, state carried, of the same seeds and rates."""
+    """Of ``rates.csv`` or ``rest.csv`` the rows of models that were trained for longer, and those of the same models
+    after the profile's steps: windows sliding, state carried, of the same seeds and rates."""
     own = table[(table["mode"] == "sliding") & (table["carry"] == "exact")]
     longer = own["model"].isin(LONGER)
     usual = own["model"].isin(VARIANTS[name].recurrence for name in own.loc[longer, "model"].unique())
