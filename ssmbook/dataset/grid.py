@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssmbook.dataset.layout import Sequence
 from ssmbook.errors import InputError
+
+if TYPE_CHECKING:
+    from ssmbook.dataset.layout import Sequence
 
 _WINDOW = re.compile(r"_(dt|ne)=([0-9.]+)(?:_|$)")  # in a representation's name
 
