@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ssmbook.dataset.grid import BASE_HZ
+from ssmbook.study.arms import LONGER, VARIANTS
 
 # The models that the sentences are about.
 NAMES = {"s5-selective": "selective S5", "s5": "S5", "convlstm": "a ConvLSTM"}
@@ -36,7 +37,8 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
     if not sentences:
         return ""
     text = f"Trained at {BASE_HZ:g} Hz ({_seeds(sliding)}), " + "; ".join(sentences) + "."
-    return text + _traces(rates[rates["mode"] == "traces"], metric) + _carry(sliding, rest, metric)
+    traces = _traces(rates[rates["mode"] == "traces"], metric)
+    return text + traces + _carry(sliding, rest, metric) + _longer(sliding, metric)
 
 
 def _seeds(table: pd.DataFrame) -> str:
@@ -56,6 +58,23 @@ def _traces(table: pd.DataFrame, metric: str) -> str:
         if base is not None and there is not None:
             words.append(f"{NAMES[model]} has {base:.1f} and {there:.1f}")
     return f" On traces instead of windows ({_seeds(table)}) {', '.join(words)}." if words else ""
+
+
+def _longer(sliding: pd.DataFrame, metric: str) -> str:
+    """The same models after the fewest of the longer trainings, at the rate of training and at ten times it."""
+    steps = min(VARIANTS[name].training["steps"] for name in LONGER)
+    words, seeds = [], set()
+    for model in NAMES:
+        own = sliding[sliding["model"] == f"{model}-{steps}"]
+        scale = "1/k" if (own["step_scale"] == "1/k").any() else "1"
+        base, there = (_mean(own, scale, "exact", rate, metric) for rate in (BASE_HZ, 10 * BASE_HZ))
+        if base is not None and there is not None:
+            words.append(f"{NAMES[model]} has {base:.1f} and {there:.1f}")
+            seeds.add(own["seed"].nunique())
+    if not words:
+        return ""
+    counted = "one seed" if seeds == {1} else f"means of up to {max(seeds)} seeds"
+    return f" Trained for {steps:,} steps ({counted}) {', '.join(words)}."
 
 
 def _carry(sliding: pd.DataFrame, rest: pd.DataFrame | None, metric: str) -> str:
