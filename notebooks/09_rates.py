@@ -464,8 +464,8 @@ answers.printed(answers.changes(answers.following(exact)))
 answers.printed(answers.one_for_all(rates))
 
 # %% [markdown]
-# At 5 Hz it is worth two AP, of seven that are lost: the other five nobody gets back who sees a quarter of the events. At 10 Hz it is half an
-# AP. One set of weights serves them all.
+# At 5 Hz it is worth two AP of the seven that are lost; the rest is in what is not seen. At 10 Hz it is worth one, at 40 Hz, with one seed,
+# less than nothing: one set of weights serves them all.
 #
 # (sec-higher)=
 # ## What a higher rate is for
