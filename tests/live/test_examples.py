@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from ssmbook.live.export import export_onnx
 from tests.detector.test_model import counts
 from tests.live.test_stream import SIZE, model_of
 
@@ -18,14 +17,14 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
-def step(tmp_path_factory):
+def step(tmp_path_factory, exported_once):
     """An exported step, 100 frames, and what torch predicts of them."""
     folder = tmp_path_factory.mktemp("step")
     torch.manual_seed(0)
     model, frames = model_of().float(), counts(100, 1, SIZE, SIZE)
     with torch.no_grad():
         wanted = model.eval().predict(model.features(frames)[0])[:, 0].numpy()
-    return export_onnx(model, folder / "step.onnx", (SIZE, SIZE)), frames[:, 0].numpy(), wanted
+    return exported_once(model, folder / "step.onnx", (SIZE, SIZE)), frames[:, 0].numpy(), wanted
 
 
 def test_onnxruntime_without_ssmbook(step, tmp_path):
