@@ -322,7 +322,7 @@ answers.printed(answers.changes(answers.trained_longer(read_arms(study))))
 answers.printed(answers.by_time_at_rest(answers.trained_longer(rest), metric="AP"))
 
 # %% [markdown]
-# With 2,000 steps selective S5 gains nine AP, most of them in what rests: where an object has stood for one to two seconds AP is
+# With 2,000 steps selective S5 gains nine AP, and twice as many on what rests: where an object has stood for one to two seconds AP is
 # 44 and not 25, beyond two seconds 25 and not 5. The short memory of {numref}`tbl-rest` is one of short training. The answer of [](09_rates.ipynb) holds: at
 # 200 Hz S5 and selective S5 stay within an AP where their step follows, and lose 18 to 38 where it does not; a ConvLSTM, at 20 Hz now as good as S5,
 # loses twelve. At 5 Hz all lose more, for they have learnt windows that touch. After 8,000 steps what rests is detected worse
