@@ -95,16 +95,25 @@ def test_a_slow_network_drops_the_oldest_windows_and_says_how_many(stream):
 
 def test_after_dropped_windows_the_step_is_as_long_as_the_time_that_passed():
     stream = StreamingDetector(model_of().float(), SENSOR, follow=True)
-    step, gaps = stream.step, []
+    step, gaps, begun, sent = stream.step, [], threading.Event(), threading.Event()
 
-    def slow(frame, gap):
+    def slow(frame, gap):  # all other windows come while it is at the first
+        begun.set()
+        assert sent.wait(60)
         time.sleep(0.05)
         gaps.append(gap)
         return step(frame, gap)
 
+    def messages():
+        for message in packets(random_events(), 400_000):
+            if message.now_us > 80_000:  # the first window has been complete for a while
+                assert begun.wait(60)
+            yield message
+        sent.set()
+
     slow.frame = step.frame
     stream.step = slow
-    windows, stats, _ = run(stream, packets(random_events(), 400_000))
+    windows, stats, _ = run(stream, messages())
     ends = np.array([window.found.t_us for window in windows])
     assert stats.dropped >= 2
     assert gaps == [1.0, *(np.diff(ends) / 50_000)]
