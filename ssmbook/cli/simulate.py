@@ -100,6 +100,7 @@ def _pixel(options: argparse.Namespace, default: PixelModel) -> PixelModel:
 
 
 def _set(options: argparse.Namespace) -> None:
+    from ssmbook.dataset import get_sensor
     from ssmbook.events.simulate import SETS, simulate_set
     from ssmbook.study import PROFILES
 
@@ -119,17 +120,15 @@ def _set(options: argparse.Namespace) -> None:
         simulation = replace(simulation, seed=options.seed)
     simulate_set(options.out, simulation, options.workers)
     counts = ", ".join(f"{count} {split}" for split, count in simulation.sequences.items())
+    size, gen1 = (simulation.scene.width, simulation.scene.height), get_sensor("gen1")
+    own = "SENSOR.yaml (width, height, classes: [car, pedestrian])"
+    sensor = "gen1" if size == (gen1.width, gen1.height) else own
     print_facts(
         options.json,
         {"written": options.out, "sequences": dict(simulation.sequences), "seed": simulation.seed},
         f"{options.out}: sequences: {counts}; {simulation.scene.width} × {simulation.scene.height} px, "
         f"{simulation.scene.duration_s:g} s each\n"
-        + (
-            f"  next: ssmbook preprocess {options.out} OUT --sensor gen1"
-            if options.source == "rehearsal"
-            else f"  next: ssmbook preprocess {options.out} OUT --sensor SENSOR.yaml "
-            "(width, height, classes: [car, pedestrian])"
-        ),
+        f"  next: ssmbook preprocess {options.out} OUT --sensor {sensor}",
     )
 
 

@@ -105,8 +105,7 @@ def recorded_window(out_dir: Path, default: float | None) -> float | None:
     """The length in ms of a set's windows, None if they count events or there are none; ``default`` for a set without a
     record, or whose windows are as long as their steps."""
     record = out_dir / PARAMETERS
-    kept = _read(record) if record.exists() else {"grid": "mixed"}
-    if kept.get("grid") == "mixed":
+    if not record.exists() or (kept := _read(record)).get("grid") == "mixed":
         return default
     window_ms = kept.get("window_ms")
     if window_ms is not None and not (isinstance(window_ms, int | float) and window_ms > 0):

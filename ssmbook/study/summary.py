@@ -48,8 +48,8 @@ def _seeds(table: pd.DataFrame) -> str:
     return f"means of {'up to ' * (seeds.nunique() > 1)}{seeds.max()} seeds"
 
 
-def _traces(table: pd.DataFrame, metric: str) -> str:
-    """The same models on traces, at the rate of training and at ten times it."""
+def _both_rates(table: pd.DataFrame, metric: str) -> str:
+    """Each model at the rate of training and at ten times it, following where it can; empty where none was run so."""
     words = []
     for model in NAMES:
         own = table[table["model"] == model]
@@ -57,24 +57,21 @@ def _traces(table: pd.DataFrame, metric: str) -> str:
         base, there = (_mean(own, scale, "exact", rate, metric) for rate in (BASE_HZ, 10 * BASE_HZ))
         if base is not None and there is not None:
             words.append(f"{NAMES[model]} has {base:.1f} and {there:.1f}")
-    return f" On traces instead of windows ({_seeds(table)}) {', '.join(words)}." if words else ""
+    return ", ".join(words)
+
+
+def _traces(table: pd.DataFrame, metric: str) -> str:
+    words = _both_rates(table, metric)
+    return f" On traces instead of windows ({_seeds(table)}) {words}." if words else ""
 
 
 def _longer(sliding: pd.DataFrame, metric: str) -> str:
-    """The same models after the fewest of the longer trainings, at the rate of training and at ten times it."""
+    """After the fewest steps of the longer trainings."""
     steps = min(VARIANTS[name].training["steps"] for name in LONGER)
-    words, seeds = [], set()
-    for model in NAMES:
-        own = sliding[sliding["model"] == f"{model}-{steps}"]
-        scale = "1/k" if (own["step_scale"] == "1/k").any() else "1"
-        base, there = (_mean(own, scale, "exact", rate, metric) for rate in (BASE_HZ, 10 * BASE_HZ))
-        if base is not None and there is not None:
-            words.append(f"{NAMES[model]} has {base:.1f} and {there:.1f}")
-            seeds.add(own["seed"].nunique())
-    if not words:
-        return ""
-    counted = "one seed" if seeds == {1} else f"means of up to {max(seeds)} seeds"
-    return f" Trained for {steps:,} steps ({counted}) {', '.join(words)}."
+    own = sliding[sliding["model"].str.endswith(f"-{steps}")]
+    own = own.assign(model=own["model"].str.removesuffix(f"-{steps}"))
+    words = _both_rates(own, metric)
+    return f" Trained for {steps:,} steps ({_seeds(own)}) {words}." if words else ""
 
 
 def _carry(sliding: pd.DataFrame, rest: pd.DataFrame | None, metric: str) -> str:

@@ -130,6 +130,21 @@ OCCLUSION_SCENE = replace(
 )
 
 
+#: The same at Gen1's size, with labels as rare as its own, and short.
+REHEARSAL_SCENE = replace(
+    MEMORY_SCENE,
+    width=304,
+    height=240,
+    duration_s=3.0,
+    label_hz=4.0,
+    car_height=(50.0, 90.0),
+    car_speed=(50.0, 200.0),
+    pedestrian_height=(70.0, 140.0),
+    pedestrian_speed=(25.0, 100.0),
+    stop_s=(0.5, 1.0),
+)
+
+
 #: Streets as a car's camera sees them.
 DRIVING_SCENE = Scene(
     width=256,

@@ -15,6 +15,7 @@ from ssmbook.events.simulate.scene import (
     DEMO_SCENE,
     MEMORY_SCENE,
     OCCLUSION_SCENE,
+    REHEARSAL_SCENE,
     Scene,
 )
 
@@ -166,22 +167,8 @@ DETECTOR_SET = Simulation(
     ),
 )
 
-#: In Gen1's geometry, with labels as rare as its own, and short: whatever is to run on Gen1 can be tried on it.
-REHEARSAL_SET = Simulation(
-    scene=replace(
-        MEMORY_SCENE,
-        width=304,
-        height=240,
-        duration_s=3.0,
-        label_hz=4.0,
-        car_height=(50.0, 90.0),
-        car_speed=(50.0, 200.0),
-        pedestrian_height=(70.0, 140.0),
-        pedestrian_speed=(25.0, 100.0),
-        stop_s=(0.5, 1.0),
-    ),
-    sequences={"train": 2, "val": 1, "test": 1},
-)
+#: A small one in Gen1's geometry: whatever is to run on Gen1 can be tried on it.
+REHEARSAL_SET = Simulation(scene=REHEARSAL_SCENE, sequences={"train": 2, "val": 1, "test": 1})
 
 #: By name, for the command line.
 SETS = {
