@@ -15,7 +15,23 @@ from ssmbook.processes import preload
 
 preload("ssmbook.dataset.schedule")  # and with it torch, or workers would import it one by one
 
+# The files that take longest are begun first, so that both test processes end together.
+LONG = (
+    "12_scaling.ipynb",
+    "test_sweep.py",
+    "test_kills.py",
+    "test_train.py",
+    "test_site.py",
+    "test_benchmarks.py",
+    "test_fuzz.py",
+    "09_rates.ipynb",
+)
 QUIET = os.environ.get("TQDM_DISABLE")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
 def pytest_collection_finish() -> None:

@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssmbook.dataset.sequences import as_it_is
 from ssmbook.dataset.shared import SPARE, FramePool
+from ssmbook.processes import worker_context
 
 SHAPE = (3, 2, 5, 7, 11)
 
@@ -31,7 +32,7 @@ def loaded(dtype=np.uint8, dataset=None):
         batch_size=None,
         collate_fn=as_it_is,
         num_workers=1,
-        multiprocessing_context="spawn",
+        multiprocessing_context=worker_context("ssmbook.dataset.schedule"),
     )
 
 

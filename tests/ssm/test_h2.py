@@ -66,7 +66,7 @@ def test_s5(conj_sym):
     B, C = (torch.view_as_complex(x.detach()) for x in (layer.B, layer.C))
     expected = quadrature(step * layer.eigenvalues(), step[:, None] * B, C * (1 + conj_sym), 0.05)
     norm = layer.h2_norm(0.05)
-    assert float(norm) == pytest.approx(expected, rel=1e-6)
+    assert norm.item() == pytest.approx(expected, rel=1e-6)
     norm.backward()
     assert all(layer.get_parameter(name).grad.abs().sum() > 0 for name in ("Lambda", "B", "C", "log_step"))
 
