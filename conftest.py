@@ -15,12 +15,13 @@ from ssmbook.processes import preload
 
 preload("ssmbook.dataset.schedule")  # and with it torch, or workers would import it one by one
 
-# The files that take longest are begun first, so that both test processes end together.
+# The files that take longest are begun first, so that both test processes end together; those that start many
+# processes of their own are kept apart.
 LONG = (
     "12_scaling.ipynb",
-    "test_sweep.py",
     "test_kills.py",
     "test_train.py",
+    "test_sweep.py",
     "test_site.py",
     "test_benchmarks.py",
     "test_fuzz.py",

@@ -324,7 +324,7 @@ feeding.round(0).astype(int).rename("windows a second").to_frame()
 # One worker process feeds a GPU several times over; what remains is the file system. By {numref}`tbl-work`, at 20 windows a
 # second, a window of Gen1 takes some 25 kB on disk and one of 1 Mpx some 130 kB, so that 64 GPUs read a quarter to
 # half a gigabyte a second together. A parallel file system gives that; its metadata may be the limit, for a set is more
-# than ten thousand small files. Pack it, and unpack it on each node (README).
+# than ten thousand small files. [Pack it, and unpack it on each node](../pages/using.md).
 #
 # ## Evaluation
 #

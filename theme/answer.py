@@ -1,4 +1,4 @@
-"""Writes the answer of the study's committed tables into README.md and the conclusion, between two markers::
+"""Writes the answer of the study's committed tables between two markers: its gist into README.md, all into the conclusion::
 
 python theme/answer.py            # --check: exit code 1 where they say something else
 """
@@ -12,7 +12,7 @@ from ssmbook.study.summary import summary
 from ssmbook.study.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = (ROOT / "README.md", ROOT / "pages" / "conclusion.md")
+README, CONCLUSION = ROOT / "README.md", ROOT / "pages" / "conclusion.md"
 START, END = "<!-- answer: begin -->", "<!-- answer: end -->"
 
 
@@ -25,9 +25,11 @@ def filled(text: str, answer: str) -> str:
 
 def main() -> int:
     study = Workspace("study")
-    answer = summary(read_arms(study), read_arms(study, REST_CSV))
-    stale = [path for path in FILES if filled(path.read_text(), answer) != path.read_text()]
-    for path in stale:
+    rates, rest = read_arms(study), read_arms(study, REST_CSV)
+    gist = rates[rates["model"].isin(("s5-selective", "convlstm")) & (rates["mode"] == "sliding")]
+    answers = {README: summary(gist, rest), CONCLUSION: summary(rates, rest)}
+    stale = {path: text for path, text in answers.items() if filled(path.read_text(), text) != path.read_text()}
+    for path, answer in stale.items():
         if "--check" in sys.argv:
             print(f"{path}: does not say what the tables do; run python theme/answer.py", file=sys.stderr)
         else:
