@@ -1,4 +1,4 @@
-"""Writes the answer of the study's committed tables between two markers: its gist into README.md, all into the conclusion::
+"""Writes the answer of the study's committed tables between two markers: README.md has its gist::
 
 python theme/answer.py            # --check: exit code 1 where they say something else
 """
@@ -28,7 +28,9 @@ def main() -> int:
     rates, rest = read_arms(study), read_arms(study, REST_CSV)
     gist = rates[rates["model"].isin(("s5-selective", "convlstm")) & (rates["mode"] == "sliding")]
     answers = {README: summary(gist, rest), CONCLUSION: summary(rates, rest)}
-    stale = {path: text for path, text in answers.items() if filled(path.read_text(), text) != path.read_text()}
+    stale = {
+        path: text for path, text in answers.items() if filled(path.read_text(), text) != path.read_text()
+    }
     for path, answer in stale.items():
         if "--check" in sys.argv:
             print(f"{path}: does not say what the tables do; run python theme/answer.py", file=sys.stderr)

@@ -89,7 +89,8 @@ def _carry(sliding: pd.DataFrame, rest: pd.DataFrame | None, metric: str) -> str
                 _mean(part, scale, carry, BASE_HZ, "AP_50") for carry in ("exact", "published")
             )
             if exact is not None and published is not None:
-                text += f", and of objects at rest for 0.5 to 1 s it has an AP_50 of {published:.0f} instead of {exact:.0f}"
+                text += ", and of objects at rest for 0.5 to 1 s it has an AP_50 of "
+                text += f"{published:.0f} instead of {exact:.0f}"
         return text + "."
     return ""
 

@@ -57,8 +57,8 @@ def test_each_thing_that_a_table_can_say():
         "Trained at 20 Hz (means of up to 2 seeds), selective S5 has AP 45.0 at 20 Hz and 46.0 at 200 Hz with its time "
         "scale following the rate (20.0 without); a ConvLSTM has AP 40.0 at 20 Hz and 30.0 at 200 Hz. On traces "
         "instead of windows (one seed) S5 has 42.0 and 41.0. With every chunk from zero instead of the carried state, "
-        "selective S5 has 35.0, and of objects at rest for 0.5 to 1 s it has an AP_50 of 1 instead of 87. Trained for 2,000 "
-        "steps (one seed) selective S5 has 60.0 and 59.0."
+        "selective S5 has 35.0, and of objects at rest for 0.5 to 1 s it has an AP_50 of 1 instead of 87. Trained for "
+        "2,000 steps (one seed) selective S5 has 60.0 and 59.0."
     )
 
 
