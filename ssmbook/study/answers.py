@@ -104,11 +104,14 @@ def trained_longer(table: pd.DataFrame) -> pd.DataFrame:
 def changes(rates: pd.DataFrame, metric: str = "AP_common") -> pd.DataFrame:
     """A metric at the rate of training, and the difference to it at every other rate, seed by seed, then averaged.
 
+    A difference is one of a network with itself: rows whose weights were not run at the rate of training are left out.
+
     Returns:
         A row for each model, mode and step_scale; columns "20 Hz", "Δ 5 Hz", …, and "seeds".
     """
     keys = ["model", "mode", "step_scale"]
-    wide = 100 * rates.pivot_table(index=[*keys, "seed"], columns="rate_hz", values=metric, sort=False)
+    network = [name for name in ("seed", "weights") if name in rates]
+    wide = 100 * rates.pivot_table(index=[*keys, *network], columns="rate_hz", values=metric, sort=False)
     if BASE_HZ not in wide:
         return pd.DataFrame()
     wide = wide.dropna(subset=[BASE_HZ])

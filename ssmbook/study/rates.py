@@ -257,6 +257,7 @@ def write_tables(workspace: Workspace, models: list[Trained], found: dict[int, l
     if not rows:  # what other settings gave stays as it is
         return
     _tell_lost(workspace, {row["cell"] for row in rows})
+    _tell_trained_again(workspace, pd.DataFrame(rows))
     write_table(workspace.tables / RATES_CSV, pd.DataFrame(rows), profile=workspace.profile.name)
     by_cell = {
         cell.fingerprint: result["rest"]
@@ -286,6 +287,18 @@ def _tell_lost(workspace: Workspace, cells: set[str]) -> None:
         names = ", ".join(f"{model} seed {seed}" for model, seed in models)
         tell(
             f"{path}: {len(lost)} rows are not of this profile's models as they are now and are left out: {names}"
+        )
+
+
+def _tell_trained_again(workspace: Workspace, rows: pd.DataFrame) -> None:
+    """Say which models' rows are of more than one training, as on machines that round differently."""
+    networks = rows.groupby(["model", "input", "seed"], sort=False)["weights"].nunique()
+    again = networks[networks > 1].index
+    if len(again):
+        names = ", ".join(f"{model} on {represented} seed {seed}" for model, represented, seed in again)
+        tell(
+            f"{workspace.tables / RATES_CSV}: trained more than once, so that their rows are of several networks "
+            f"(column weights): {names}; rows of one network alone are comparable"
         )
 
 

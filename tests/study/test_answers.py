@@ -46,6 +46,13 @@ def test_changes_are_taken_seed_by_seed():
     assert table.loc[("ConvLSTM", "sliding", "1"), "Δ 200 Hz"] == pytest.approx(-20)
 
 
+def test_a_change_is_one_of_a_network_with_itself():
+    rates = RATES[RATES["carry"] == "exact"].assign(weights="first")
+    other = rates[rates["rate_hz"] == 200.0].assign(rate_hz=80.0, weights="second", AP_common=0.9)
+    table = answers.changes(pd.concat([rates, other]))
+    pd.testing.assert_frame_equal(table, answers.changes(rates))
+
+
 def test_a_rate_of_fewer_seeds_is_left_out_of_means():
     rates = RATES.assign(input="stacked_histogram")
     kept = of_all_seeds(rates)

@@ -9,7 +9,7 @@ from training_set import SENSOR, TRAINING, make_set
 
 from ssmbook.study import Profile, Workspace, collect_arms, read_arms, run_arms
 from ssmbook.study.arms import Arm
-from ssmbook.study.rates import REST_CSV
+from ssmbook.study.rates import REST_CSV, known_results, models_of, write_tables
 
 
 @pytest.fixture
@@ -57,3 +57,16 @@ def test_rows_that_are_not_written_again_are_told(study, capsys):
     )
     collect_arms(study)
     assert "left out" not in capsys.readouterr().err
+
+
+def test_rows_of_several_trainings_of_a_model_are_told(study, capsys):
+    """As two machines make them that share out its arms and round differently."""
+    run_arms(study, progress=False)
+    models = models_of(study)
+    found = known_results(study, models)
+    write_tables(study, models, found)
+    assert "trained more than once" not in capsys.readouterr().err
+    found[0][0]["weights"] = "another"
+    write_tables(study, models, found)
+    assert "trained more than once" in (told := capsys.readouterr().err)
+    assert "(column weights): s5 on stacked_histogram seed 0" in told
