@@ -1,22 +1,16 @@
 """HTML of MyST's nodes: the text of one page. `render.py` makes the pages of it."""
 
-from __future__ import annotations
-
 import html
-import os
 import re
 import unicodedata
-import urllib.request
-from typing import TYPE_CHECKING
 
+from book import Book
+from parts import fetch, page_file, tag
 from PIL import Image
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
-
-if TYPE_CHECKING:
-    from render import Book
 
 NUMBERED = ("heading", "figure", "table", "equation", "subequation", "exercise")
 PLAIN = {  # MyST's node → the element that holds its children
@@ -29,29 +23,9 @@ THROUGH = ("root", "glossary", "mystRole", "mystDirective", "include", "captionN
 SILENT = ("comment", "mystTarget", "index", "mystComment", "embedPlaceholder", "substitution")
 
 
-def fetch(path: str) -> bytes:
-    """A file of MyST's content server."""
-    with urllib.request.urlopen(os.environ["CONTENT_CDN"].rstrip("/") + path) as answer:
-        return answer.read()
-
-
 def text_of(node: dict) -> str:
     """The words in a node, without markup."""
     return node.get("value", "") + "".join(text_of(child) for child in node.get("children", []))
-
-
-def page_file(url: str) -> str:
-    """``/rates#sec`` → ``rates.html#sec``."""
-    path, _, fragment = url.partition("#")
-    return (path.strip("/") or "index") + ".html" + (f"#{fragment}" if fragment else "")
-
-
-def tag(name: str, inside: str, **attributes: object) -> str:
-    """An element; attributes that are None or empty are left out, ``class_`` is ``class``."""
-    given = "".join(
-        f' {k.rstrip("_").replace("_", "-")}="{html.escape(str(v))}"' for k, v in attributes.items() if v
-    )
-    return f"<{name}{given}>{inside}</{name}>"
 
 
 def lettered(found: re.Match[str]) -> str:

@@ -98,7 +98,9 @@ def theme(name: str):
     """A module of the theme, which is no package."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "theme" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "theme")  # as its script is run
+        spec.loader.exec_module(module)
     return module
 
 
