@@ -35,6 +35,10 @@ class Outcome:
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 
+    def row(self):
+        counts = f"{self.inputs:,} | {self.read:,} | {self.refused:,} | {len(self.faults):,}"
+        return f"| {self.format} | {counts} | {self.seconds:.0f} |"
+
 
 def fuzz(format, inputs, seed=0, seconds=None, first=0):
     """Read ``inputs`` mutated files, or as many as ``seconds`` allow."""
