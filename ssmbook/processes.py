@@ -105,7 +105,9 @@ def _on_this_machine(
             return pool.submit(_called, call, each).result()
         except BrokenProcessPool:
             pool = new_pool()
-            raise ProcessEnded("its process ended; was there memory enough?") from None
+            raise ProcessEnded(
+                "its process ended; if it says nothing above, was there memory enough?"
+            ) from None
         finally:
             idle.put(pool)
 

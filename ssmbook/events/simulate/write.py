@@ -103,8 +103,8 @@ def simulate_set(
                 bar.update()
     if ended:
         raise InputError(
-            f"{out_dir}: {ended} of {len(jobs)} sequences are missing, for their processes ended (was there memory "
-            "enough?); the same command makes them"
+            f"{out_dir}: {ended} of {len(jobs)} sequences are missing, for their processes ended (if they say nothing "
+            "above, was there memory enough?); the same command makes them"
         )
 
 
@@ -120,11 +120,12 @@ def _missing(out_dir: Path, simulation: Simulation) -> Iterator[tuple[Path, Scen
 
 
 def _write(stem: Path, scene: Scene, pixel: PixelModel, seed: int) -> None:
-    """One sequence: events first, boxes last."""
-    sequence = SimulatedSequence(scene, pixel, seed)
-    with DatWriter(stem.with_name(f"{stem.name}_td.dat"), scene.width, scene.height) as file:
-        for events in sequence.events():
-            file.write(events)
+    """One sequence: events first, boxes last; events that are there are whole."""
+    sequence, path = SimulatedSequence(scene, pixel, seed), stem.with_name(f"{stem.name}_td.dat")
+    if not path.exists():
+        with DatWriter(path, scene.width, scene.height) as file:
+            for events in sequence.events():
+                file.write(events)
     write_boxes(stem.with_name(f"{stem.name}_bbox.npy"), sequence.boxes())
 
 

@@ -317,11 +317,13 @@ class TestSet:
 
     def test_what_is_missing_is_made_again_and_the_rest_kept(self, tmp_path):
         files = self.make(tmp_path)
-        (tmp_path / "train" / "sim_train_0000_bbox.npy").unlink()
-        kept = tmp_path / "train" / "sim_train_0001_td.dat"
-        before = kept.stat().st_mtime_ns
+        (tmp_path / "train" / "sim_train_0000_bbox.npy").unlink()  # as when it is stopped between the two
+        (tmp_path / "train" / "sim_train_0001_td.dat").unlink()
+        (tmp_path / "train" / "sim_train_0001_bbox.npy").unlink()
+        kept = sorted(tmp_path.glob("*/*_td.dat"))
+        before = [path.stat().st_mtime_ns for path in kept]
         assert self.make(tmp_path) == files
-        assert kept.stat().st_mtime_ns == before
+        assert [path.stat().st_mtime_ns for path in kept] == before
 
     def test_other_parameters_are_refused(self, tmp_path):
         self.make(tmp_path)
