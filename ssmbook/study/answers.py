@@ -93,12 +93,16 @@ def one_for_all(rates: pd.DataFrame) -> pd.DataFrame:
 
 def trained_longer(table: pd.DataFrame) -> pd.DataFrame:
     """Of ``rates.csv`` or ``rest.csv`` the rows of models that were trained for longer, and those of the same models
-    after the profile's steps: windows sliding, state carried, of the same seeds and rates."""
+    and seeds after the profile's steps, at the same rates: windows sliding, state carried."""
     own = table[(table["mode"] == "sliding") & (table["carry"] == "exact")]
-    longer = own["model"].isin(LONGER)
-    usual = own["model"].isin(VARIANTS[name].recurrence for name in own.loc[longer, "model"].unique())
-    alike = own["seed"].isin(own.loc[longer, "seed"]) & own["rate_hz"].isin(own.loc[longer, "rate_hz"])
-    return own[longer | usual & alike]
+    longer = own[own["model"].isin(LONGER)]
+    trained = pd.MultiIndex.from_arrays(
+        [longer["model"].map(lambda name: VARIANTS[name].recurrence), longer["seed"]]
+    )
+    usual = pd.MultiIndex.from_frame(own[["model", "seed"]]).isin(trained) & own["rate_hz"].isin(
+        longer["rate_hz"]
+    )
+    return own[own["model"].isin(LONGER) | usual]
 
 
 def changes(rates: pd.DataFrame, metric: str = "AP_common") -> pd.DataFrame:

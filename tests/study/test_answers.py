@@ -96,6 +96,8 @@ def test_longer_training_stands_beside_the_same_seeds_and_rates():
         ("convlstm", 0, 20.0),
         ("s5-2000", 0, 20.0),
         ("s5-2000", 0, 200.0),
+        ("convlstm", 1, 20.0),
+        ("convlstm-2000", 1, 20.0),
     ]
     table = pd.DataFrame([{**base, **dict(zip(keys, row, strict=True))} for row in rows])
     kept = answers.trained_longer(table)
@@ -104,6 +106,8 @@ def test_longer_training_stands_beside_the_same_seeds_and_rates():
         ("s5", 0, 200.0),
         ("s5-2000", 0, 20.0),
         ("s5-2000", 0, 200.0),
+        ("convlstm", 1, 20.0),
+        ("convlstm-2000", 1, 20.0),
     ]
     assert answers.trained_longer(table[:5]).empty
 
