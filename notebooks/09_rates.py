@@ -103,7 +103,7 @@ answers.printed(answers.changes(main))
 # of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses a quarter to
 # half of its AP, so that the step is the cause. At 1,000 Hz, where that was run, none loses a whole AP. *Not* shown is that this holds at 5 Hz
 # ([](#sec-slower)) or on real recordings: the scenes are simulated, the network is small, three
-# seeds are few. Trained for longer, selective S5 has 61 AP and keeps it as well ([](#sec-longer)).
+# seeds are few. Trained for longer, selective S5 has 60 AP and keeps it as well ([](#sec-longer)).
 #
 # The input counts as the layer does. Traces raise S5 by three to five AP at every rate; selective S5 gains by them below 20 Hz alone.
 # A ConvLSTM gains nothing; one of its three seeds hardly learnt. Without a recurrence AP is the same at every rate, for a frame looks the
@@ -464,8 +464,8 @@ answers.printed(answers.changes(answers.following(exact)))
 answers.printed(answers.one_for_all(rates))
 
 # %% [markdown]
-# At 5 Hz it is worth two AP of the seven that are lost; the rest is in what is not seen. At 10 Hz it is worth one, at 40 Hz, with one seed,
-# less than nothing: one set of weights serves them all.
+# At 5 Hz it is worth two AP of the seven that are lost; the rest is in what is not seen. At 10 Hz it is worth three, all that is lost, at 40 Hz
+# less than nothing: upwards one set of weights serves.
 #
 # (sec-higher)=
 # ## What a higher rate is for
