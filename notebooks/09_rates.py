@@ -465,7 +465,7 @@ answers.printed(answers.one_for_all(rates))
 
 # %% [markdown]
 # At 5 Hz it is worth two AP of the seven that are lost; the rest is in what is not seen. At 10 Hz it is worth three, all that is lost, at 40 Hz
-# less than nothing: upwards one set of weights serves.
+# nothing: upwards one set of weights serves.
 #
 # (sec-higher)=
 # ## What a higher rate is for
