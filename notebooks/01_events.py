@@ -22,7 +22,7 @@
 # - open a recording in any of the common formats, and look at it in space and time;
 # - judge a simulator by six measures of a stream.
 #
-# Symbols are those of the [notation](../pages/notation.md). The next chapter, [](#ch-tensors), turns events into the arrays that a network takes.
+# Symbols are those of the [notation](../pages/notation.md). The [next chapter](#ch-tensors) turns events into the arrays that a network takes.
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, gen1-small, gen1-base, gen4-small, gen4-base
@@ -207,7 +207,7 @@ print(
 # $$ \dot L_f(t) = 2\pi f_c(I) \, \bigl( L(t) - L_f(t) \bigr) , $$ (eq-lowpass)
 #
 # and the comparators see $L_f$ instead of $L$. This is the first differential equation of the book with a state, $L_f$. In
-# the form $\dot x = a x + b u$ it has $a = -2\pi f_c$ and $b = 2\pi f_c$, and [](#ch-layers) solves it for any constant $a$ and $b$.
+# the form $\dot x = a x + b u$ it has $a = -2\pi f_c$ and $b = 2\pi f_c$, and [chapter 3](#ch-layers) solves it for any constant $a$ and $b$.
 #
 # **Readout.** Events leave the chip one after another through an arbiter, with a latency and its jitter.
 #
@@ -313,7 +313,7 @@ print(
 
 # %% [markdown]
 # A picture throws the time away. In space and time an edge that moves draws a surface, whose slope is its
-# speed; noise is dust around it. Everything that the representations of [](#ch-tensors) do is to cut, count or smooth this cloud.
+# speed; noise is dust around it. Everything that the representations of [chapter 2](#ch-tensors) do is to cut, count or smooth this cloud.
 
 # %% tags=["hide-input"]
 #| label: fig-cloud
@@ -350,7 +350,7 @@ print(
 _ = plots.save(camera.street(drive, chunks, picks_us), workspace.figures / "simulated_street.png")
 
 # %% [markdown]
-# The labels know where a stopped car is. The events do not: remembering is the detector's task, and [](#ch-memory) measures how long it can.
+# The labels know where a stopped car is. The events do not: remembering is the detector's task, and [chapter 10](#ch-memory) measures how long it can.
 #
 # (sec-verdict)=
 # ## Does it look like events?
@@ -415,7 +415,7 @@ print(f"rate, real over simulated, 40 ms: {forty['rate_hz'].iloc[0] / forty['rat
 #   second, a third of the rate in the table.
 #
 # A detector trained on such streets has an easier background and less of a signal than one trained on real driving. Comparisons *between* models at equal data
-# carry over in direction at best; absolute precision does not. The rates of [](#ch-rates) are compared in that sense only.
+# carry over in direction at best; absolute precision does not. The rates of [chapter 9](#ch-rates) are compared in that sense only.
 #
 # (sec-raw)=
 # ## The raw set
@@ -440,7 +440,7 @@ pd.DataFrame(
 #
 # A pixel fires when its log intensity has changed by a threshold since its last event {eq}`eq-threshold`. Edges that move cause events, at a rate that grows with
 # contrast and speed {eq}`eq-rate`; what stands still causes none. Real pixels add mismatch, blind time, noise and a low-pass. A
-# simulated street is right in polarity and timing, and too empty. The next step is [](#ch-tensors), or, for the memory itself, [](#ch-layers).
+# simulated street is right in polarity and timing, and too empty. The next step is [chapter 2](#ch-tensors), or, for the memory itself, [chapter 3](#ch-layers).
 #
 # ## Exercises
 #

@@ -20,7 +20,7 @@
 # - say which of them change when the rate changes;
 # - turn a recording of your own, with its boxes, into a set that the detector trains on.
 #
-# It builds on the events of [](#ch-events). Its last representation, {term}`traces`, is the first state-space layer of the book, and [](#ch-layers) continues from there.
+# It builds on the events of [chapter 1](#ch-events). Its last representation, {term}`traces`, is the first state-space layer of the book, and [chapter 3](#ch-layers) continues from there.
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, gen1-small, gen1-base, gen4-small, gen4-base
@@ -137,7 +137,7 @@ print(f"{len(ends)} windows, {len(frames)} of them at a label")
 #
 # $$ \frac{T_b}{\lfloor 100\ \text{ms} / d \rfloor} = \frac{250}{2} = 125\ \text{ms} , $$ (eq-published-ends)
 #
-# at 8 Hz and not at 20, and 60 % of the events fall between them. The default here is the exact grid; `preprocess(grid="published")` does as the script. [](13_released_code.ipynb) has the details.
+# at 8 Hz and not at 20, and 60 % of the events fall between them. The default here is the exact grid; `preprocess(grid="published")` does as the script. [Chapter 13](13_released_code.ipynb) has the details.
 
 # %%
 published, _ = window_ends(frames, intervals, 50_000, grid="published")
@@ -182,7 +182,7 @@ print(
 )
 
 # %% [markdown]
-# Note that the bins divide the time between the first and last *event*, not between the window's ends. In a sparse window the same bin covers a different stretch of time. [](13_released_code.ipynb) asks when that matters.
+# Note that the bins divide the time between the first and last *event*, not between the window's ends. In a sparse window the same bin covers a different stretch of time. [Chapter 13](13_released_code.ipynb) asks when that matters.
 #
 # A **mixed density stack** [@nam2022] sums polarities over ever longer stretches of the window. The last channel holds the
 # whole window, the one before it the first half, then the first quarter:
@@ -468,7 +468,7 @@ pd.DataFrame({name: dict(zip(rates, values, strict=True)) for name, (_, values) 
 _ = plots.save(drawings.reading_rates(relative), workspace.figures / "reading_rates.png")
 
 # %% [markdown]
-# At 200 Hz a short window holds about a tenth of the events: the network is shown a kind of frame that it has never seen. Sliding windows and traces look as in training. But both show each event in ten times as many frames, so that what the *state* behind them integrates grows, unless its step shrinks with the rate ([](05_time_scale.ipynb)).
+# At 200 Hz a short window holds about a tenth of the events: the network is shown a kind of frame that it has never seen. Sliding windows and traces look as in training. But both show each event in ten times as many frames, so that what the *state* behind them integrates grows, unless its step shrinks with the rate ([chapter 5](05_time_scale.ipynb)).
 # A trace touches each event only once to do so, where a sliding window has to count it again for every frame. In fact a trace cannot know the rate at which it is read: reading changes nothing.
 
 # %%
@@ -538,7 +538,7 @@ _ = plots.save(
 print("boxes in these frames:", ", ".join(str(len(boxes)) for _, boxes, _ in pictures))
 
 # %% [markdown]
-# How streams and random chunks are drawn from these files is the subject of [](#ch-training).
+# How streams and random chunks are drawn from these files is the subject of [chapter 7](#ch-training).
 #
 # (sec-own)=
 # ## Your own recordings
@@ -608,7 +608,7 @@ print("boxes:", sum(len(boxes) for _, boxes, _ in pictures))
 # ## What was learnt
 #
 # A window says how much of the past a frame shows {eq}`eq-window`, a stride how often a frame is made. A window must end at every label. Histograms, stacks and grids count within a window and forget at its border; traces are a state-space layer at every pixel {eq}`eq-trace-ode`, and are the same function of the past at any rate.
-# What a *learnt* state-space layer does with such frames begins in [](#ch-layers).
+# What a *learnt* state-space layer does with such frames begins in [chapter 3](#ch-layers).
 #
 # ## Exercises
 #

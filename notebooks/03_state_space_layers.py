@@ -25,7 +25,7 @@
 # - discretise a mode with two rules, and say how wrong each is at a given step;
 # - write S5, and carry its state from chunk to chunk.
 #
-# How the recurrence is computed fast is the subject of [](#ch-scans), and what happens at other rates that of [](05_time_scale.ipynb).
+# How the recurrence is computed fast is the subject of [chapter 4](#ch-scans), and what happens at other rates that of [chapter 5](05_time_scale.ipynb).
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, gen1-small, gen1-base, gen4-small, gen4-base
@@ -213,7 +213,7 @@ holds(
 #
 # $$ u(t - \tau) \;\approx\; \sum_{n < P} x_n(t)\, L_n(e^{-\tau}) . $$ (eq-hippo-read)
 #
-# Here a signal runs through the equation (in steps of 0.01, by the zero-order hold that [](#sec-discretisation) derives), and then only the state is left. As $A$ is lower triangular, the first states do not depend on the
+# Here a signal runs through the equation (in steps of 0.01, by the zero-order hold that {numref}`sec-discretisation` derives), and then only the state is left. As $A$ is lower triangular, the first states do not depend on the
 # later ones: a smaller model would hold the first of these numbers.
 
 # %%
@@ -314,7 +314,7 @@ print(
 #
 # $$ \bar\lambda = \frac{1 + \Delta\lambda/2}{1 - \Delta\lambda/2}, \qquad \bar b = \frac{\Delta}{1 - \Delta\lambda/2}\, b . $$ (eq-bilinear)
 #
-# The released detector uses the bilinear rule; so do the formulas of [](#sec-twenty-lines).
+# The released detector uses the bilinear rule; so do the formulas of {numref}`sec-twenty-lines`.
 
 # %% tags=["hide-input"]
 #| label: fig-holds
@@ -453,7 +453,7 @@ holds(
 #
 # $$ y_k = \sum_{i \le k} K_i\, u_{k-i} + D \circ u_k, \qquad K_k = \mathrm{Re}(C\, \bar\Lambda^k \bar B) , $$ (eq-kernel)
 #
-# so that the kernel is what the layer answers to an impulse. [](#sec-fft) computes the layer that way.
+# so that the kernel is what the layer answers to an impulse. {numref}`sec-fft` computes the layer that way.
 
 # %%
 Lambda, steps = layer.eigenvalues().detach(), layer.log_step.detach().exp()
@@ -511,7 +511,7 @@ print(
 )
 
 # %% [markdown]
-# The modes above the dotted line are those that the {term}`band limit` of the paper is about, which as published removes all that turn by more than a quarter of a turn; see [](05_time_scale.ipynb).
+# The modes above the dotted line are those that the {term}`band limit` of the paper is about, which as published removes all that turn by more than a quarter of a turn; see [chapter 5](05_time_scale.ipynb).
 #
 # (sec-carry)=
 # ## A state that is really carried
@@ -552,7 +552,7 @@ holds(
 # (sec-published-carry)=
 # ## Why the published carry has no effect
 #
-# The code released with [@zubic2024] computes the recurrence $x_k = a_k x_{k-1} + b_k$, with $a_k = \bar\Lambda$ and $b_k = \bar B u_k$, by a parallel scan over the pairs $(a_k, b_k)$, which [](#sec-associative) explains. It hands its state over by multiplying the *first* transition, $a_0 \leftarrow a_0\, x_{\mathrm{prev}}$.
+# The code released with [@zubic2024] computes the recurrence $x_k = a_k x_{k-1} + b_k$, with $a_k = \bar\Lambda$ and $b_k = \bar B u_k$, by a parallel scan over the pairs $(a_k, b_k)$, which {numref}`sec-associative` explains. It hands its state over by multiplying the *first* transition, $a_0 \leftarrow a_0\, x_{\mathrm{prev}}$.
 # But the scan starts at $x_0 = b_0$: $a_0$ is a factor of products of transitions only, never of a state that the scan returns. So whatever the state is, the outputs are the same:
 
 # %%
@@ -571,7 +571,7 @@ holds(
 
 # %% [markdown]
 # Published figures are therefore those of independent chunks, each of which starts from zero. This book
-# calls that `carry="published"`, and the right one `carry="exact"` ({term}`carry`). [](13_released_code.ipynb) goes through this and the other findings, and [](#ch-rates) measures what they amount to.
+# calls that `carry="published"`, and the right one `carry="exact"` ({term}`carry`). [Chapter 13](13_released_code.ipynb) goes through this and the other findings, and [chapter 9](#ch-rates) measures what they amount to.
 #
 # (sec-block)=
 # ## The block around it
@@ -593,7 +593,7 @@ holds(
 _ = plots.save(drawings.block(), workspace.figures / "block.png")
 
 # %% [markdown]
-# All nonlinearity lies within a step. The memory itself is linear: what it holds never decides what enters it or what is kept, as the gates of an LSTM do. [](#ch-memory) looks at what that restriction costs.
+# All nonlinearity lies within a step. The memory itself is linear: what it holds never decides what enters it or what is kept, as the gates of an LSTM do. [Chapter 10](#ch-memory) looks at what that restriction costs.
 # Stacked, such blocks are a sequence model. [`SequenceLayer`](#ssmbook.ssm.SequenceLayer) is the block with lengths, masks and resets, for use outside the detector:
 
 # %%
@@ -606,7 +606,7 @@ print("sequences, steps, features of the answer:", ", ".join(map(str, y.shape)))
 # ## What was learnt
 #
 # A linear differential equation is a memory {eq}`eq-solution`. In the basis of its eigenvectors it consists of modes, each with a decay and a turn {eq}`eq-mode`. HiPPO says which modes to start from, a discretisation rule makes a recurrence of them {eq}`eq-bilinear`, and twenty lines make it
-# a layer. Its state can be carried exactly {eq}`eq-carry`; in the released code it is not. The next question is the arithmetic, in [](#ch-scans), and then the step: [](05_time_scale.ipynb).
+# a layer. Its state can be carried exactly {eq}`eq-carry`; in the released code it is not. The next question is the arithmetic, in [chapter 4](#ch-scans), and then the step: [chapter 5](05_time_scale.ipynb).
 #
 # ## Exercises
 #

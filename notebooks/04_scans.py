@@ -11,7 +11,7 @@
 # # Scans, convolutions and speed
 #
 # A recurrence looks like the slowest thing one can ask of a processor: each step waits for the one before. Why then are state-space
-# layers called fast, and what decides how fast they are? This chapter computes the recurrence of [](#ch-layers) in three ways
+# layers called fast, and what decides how fast they are? This chapter computes the recurrence of [chapter 3](#ch-layers) in three ways
 # (step by step, as a tree, and as a convolution), counts what each costs, and compares with measurements.
 #
 # After this chapter you can
@@ -255,7 +255,7 @@ pd.Series(checks, name="holds").to_frame()
 
 # %% [markdown]
 # A state that comes in must enter the *second* half of the first pair, $b_0 \leftarrow a_0 x_{-1} + b_0$. Multiplying it into $a_0$ instead has no effect at
-# all, because by {eq}`eq-associative` $a_0$ is a factor of first halves only. [](#sec-published-carry) shows that the released code does just this.
+# all, because by {eq}`eq-associative` $a_0$ is a factor of first halves only. {numref}`sec-published-carry` shows that the released code does just this.
 #
 # (sec-fft)=
 # ## A convolution instead
@@ -489,7 +489,7 @@ _ = plots.save(drawings.gates(), workspace.figures / "gates.png")
 # | Mamba, selective S5 | the input | yes | yes | no | yes, as a factor on $\Delta_k$ |
 # | LSTM, ConvLSTM | input and state | yes | no | no | no: there is no $\Delta$ |
 #
-# The last column is the one that this book is about, and [](05_time_scale.ipynb) takes it up. Note that speed and the last column have the same cause: a step that is affine in its state, and known in closed form.
+# The last column is the one that this book is about, and [chapter 5](05_time_scale.ipynb) takes it up. Note that speed and the last column have the same cause: a step that is affine in its state, and known in closed form.
 #
 # ## What was learnt
 #

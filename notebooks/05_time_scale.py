@@ -12,7 +12,7 @@
 #
 # A layer is trained on windows that come 20 times a second and is then run at 200. What has to change, what changes by
 # itself, and can one say beforehand whether a change will help? This chapter answers for the linear part of the
-# network, where answers are exact, and ends with a table of predictions that [](09_rates.ipynb) tests on whole
+# network, where answers are exact, and ends with a table of predictions that [chapter 9](09_rates.ipynb) tests on whole
 # detectors.
 #
 # After it you can
@@ -22,8 +22,8 @@
 # - say which modes alias, and what the two masks and the H2 norm do about it;
 # - predict, for each mode of making frames at a higher rate, the sign of the effect of {term}`step_scale`.
 #
-# You need the recurrence and the two discretisation rules of [](03_state_space_layers.ipynb), and the representations
-# of [](02_tensors.ipynb). As $k$ is the ratio of two rates here, steps are counted by $j$, and the imaginary unit is $i$.
+# You need the recurrence and the two discretisation rules of [chapter 3](03_state_space_layers.ipynb), and the representations
+# of [chapter 2](02_tensors.ipynb). As $k$ is the ratio of two rates here, steps are counted by $j$, and the imaginary unit is $i$.
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
@@ -260,7 +260,7 @@ pd.Series(gains, name="‖G(0)‖").round(6).to_frame()
 # ## What a frame contains at a higher rate
 #
 # The layer is half of the story. The other half is the frame, and there are four modes of making frames at $k$ times the
-# rate, the three of [](#sec-windows) and traces. A histogram has a window $w$ and a {term}`stride` $\delta$; traces ([](02_tensors.ipynb)) have time constants
+# rate, the three of {numref}`sec-windows` and traces. A histogram has a window $w$ and a {term}`stride` $\delta$; traces ([chapter 2](02_tensors.ipynb)) have time constants
 # instead of a window. {numref}`tbl-modes` lists the modes for the rate of this chapter.
 
 # %%
@@ -276,7 +276,7 @@ pd.concat([modes, traces_row]).set_index("mode").round(2).astype(object).fillna(
 
 # %% [markdown]
 # {numref}`fig-modes-timeline` draws them. In the **held** mode most events fall between windows and are never seen:
-# this is what the released preprocessing does at its higher "frequencies" (see [](13_released_code.ipynb)). In the **true**
+# this is what the released preprocessing does at its higher "frequencies" (see [chapter 13](13_released_code.ipynb)). In the **true**
 # mode each event is seen once, in a frame that holds $1/k$ of the usual number. In the **sliding** mode frames look as
 # in training, and each event is seen in $k$ of them. So it is with **traces**, where its weight fades from frame to frame.
 #
@@ -434,7 +434,7 @@ _ = plots.save(fig, workspace.figures / "setting_plane.png")
 
 # %% [markdown]
 # An independent replication with the released weights gives figures to compare with. They are **quoted**
-# [@replication2026], and measured with a state that starts from zero every 21 windows ([](13_released_code.ipynb)), so
+# [@replication2026], and measured with a state that starts from zero every 21 windows ([chapter 13](13_released_code.ipynb)), so
 # durations beyond a second cannot show in them.
 #
 # | setting (quoted, Gen1 mAP) | following | not following | predicted |
@@ -446,7 +446,7 @@ _ = plots.save(fig, workspace.figures / "setting_plane.png")
 # The sign is right where theory has one, and where it has none the data of moving cars prefers the height, as argued.
 # The author of the replication concluded that scaling $\Delta$ never helped. With {numref}`tbl-sign` one can say
 # why: the two modes that were run are the two for which following is not the remedy. The modes for which
-# it is one, sliding windows and traces, are what [](09_rates.ipynb) runs.
+# it is one, sliding windows and traces, are what [chapter 9](09_rates.ipynb) runs.
 #
 # ## What the linear theory leaves out
 #
@@ -617,7 +617,7 @@ pd.Series(
 # says, because the higher rate can show them. {numref}`fig-masks` counts them. Mind what that means for a network
 # trained at 20 Hz with a held mask: at 200 Hz the output has modes in it that have never been trained. To keep the same modes at
 # every rate, use $\alpha/k$
-# ([](#ex-mask-rate)).
+# ({numref}`ex-mask-rate`).
 
 # %% tags=["hide-input"]
 #| label: fig-masks

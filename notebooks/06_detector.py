@@ -21,8 +21,8 @@
 # - decode a prediction, assign predictions to boxes with SimOTA, and compute the loss by hand;
 # - choose a size for a camera of yours.
 #
-# The detector is S5-ViT [@zubic2024], which is RVT [@gehrig2023rvt] with the layer of [](#ch-layers) in place of an LSTM.
-# [](#ch-training) trains it, and [](#ch-evaluation) scores it.
+# The detector is S5-ViT [@zubic2024], which is RVT [@gehrig2023rvt] with the layer of [chapter 3](#ch-layers) in place of an LSTM.
+# [Chapter 7](#ch-training) trains it, and [chapter 8](#ch-evaluation) scores it.
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, gen1-small, gen1-base, gen4-small, gen4-base
@@ -145,7 +145,7 @@ print("equals the library's:", same)
 #
 # $$ F = 4\,n\,T\,C \quad\text{instead of}\quad 4\,n^2\,C $$ (eq-attention-cost)
 #
-# operations: linear in the pixels. Where a tile holds a token of every grid group, every pixel has heard from every other after one of each, by way of one in its tile: so it is on Gen1 in all stages, on 1 Mpx from stage 3 on ([](#ex-two-blocks)).
+# operations: linear in the pixels. Where a tile holds a token of every grid group, every pixel has heard from every other after one of each, by way of one in its tile: so it is on Gen1 in all stages, on 1 Mpx from stage 3 on ({numref}`ex-two-blocks`).
 
 # %%
 rows, columns = torch.meshgrid(torch.arange(8), torch.arange(10), indexing="ij")
@@ -223,7 +223,7 @@ pd.DataFrame(
 _ = plots.save(drawings.reach(ago), workspace.figures / "reach.png")
 
 # %% [markdown]
-# With an exact {term}`carry` it makes no difference where the stream is cut, as [](#sec-carry) showed for the layer alone:
+# With an exact {term}`carry` it makes no difference where the stream is cut, as {numref}`sec-carry` showed for the layer alone:
 
 # %%
 with torch.no_grad():
@@ -562,12 +562,12 @@ pd.DataFrame({f"{h} × {w}": input_sizes(h, w) for h, w in [(240, 304), (360, 64
 
 # %% [markdown]
 # Released weights fit these networks. `load_checkpoint` takes the files of S5-ViT and RVT, of
-# which only tensors are read and nothing is run; [](#ch-evaluation) says what to expect of them.
+# which only tensors are read and nothing is run; [chapter 8](#ch-evaluation) says what to expect of them.
 #
 # ## What was learnt
 #
 # Attention mixes space within a frame, at a cost linear in the pixels {eq}`eq-attention-cost`; a layer at each pixel mixes time, and is the only part that a `step_scale` reaches. A pyramid joins scales, a head makes a box of each position {eq}`eq-decode`, SimOTA decides which of them learn from which box {eq}`eq-cost`, and three losses teach them {eq}`eq-total-loss`.
-# [](#ch-training) feeds all this with streams.
+# [Chapter 7](#ch-training) feeds all this with streams.
 #
 # ## Exercises
 #

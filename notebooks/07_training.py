@@ -12,7 +12,7 @@
 #
 # A recording lasts a minute, 1,200 windows; the memory of a GPU holds a few dozen with all that their gradients need.
 # How does a network that is supposed to remember learn from pieces? This chapter cuts recordings into chunks, says
-# what the cut costs, and trains the detector of [](06_detector.ipynb).
+# what the cut costs, and trains the detector of [chapter 6](06_detector.ipynb).
 #
 # After it you can
 #
@@ -22,7 +22,7 @@
 # - fine-tune a released checkpoint for other classes and another sensor.
 #
 # On a GPU node the same chapter trains the paper's network, and so does the command line, on as many GPUs as it is
-# given ([](12_scaling.ipynb)):
+# given ([chapter 12](12_scaling.ipynb)):
 #
 # ```
 # papermill notebooks/07_training.ipynb out.ipynb -p profile gen1-base -p data_dir /path/to/gen1
@@ -190,7 +190,7 @@ for start in ("carried", "zero"):
 # %% [markdown]
 # The gradient of a slow mode is thus small, and also biased: what a change of the mode does to losses beyond the chunk is missing
 # from it, so that a detector learns what helps within a second. That a trained S5 nevertheless remembers for longer
-# ([](10_memory.ipynb)) is owed to its start, whose modes are slow before any training ([](03_state_space_layers.ipynb)).
+# ([chapter 10](10_memory.ipynb)) is owed to its start, whose modes are slow before any training ([chapter 3](03_state_space_layers.ipynb)).
 #
 # ## What a chunk costs
 #
@@ -225,7 +225,7 @@ costs = pd.DataFrame(
 costs.round(2)
 
 # %% [markdown]
-# The scan itself keeps its states and nothing else ([](04_scans.ipynb)). What fills the memory are the maps of the
+# The scan itself keeps its states and nothing else ([chapter 4](04_scans.ipynb)). What fills the memory are the maps of the
 # first stages, and they fill it whether or not a window has a label. A chunk of 21 windows with four labels therefore
 # costs about five times what its four labelled windows would cost alone, and that is the price of a memory of one second.
 #
@@ -273,12 +273,12 @@ pd.DataFrame(rows).T.rename_axis("windows of burn-in").round(3)
 # %% [markdown]
 # All these windows lie a stride apart. A network that shall run at many rates can meet them in training: on the *mixed* grid strides of
 # 50 ms are cut into up to ten equal steps, or up to four make one, at random, and `step_scale` follows every step, those of the burn-in
-# too (`Training(mixed_rates="true")`, `ssmbook preprocess --grid mixed`). [](#sec-trained-rates) has what that brings.
+# too (`Training(mixed_rates="true")`, `ssmbook preprocess --grid mixed`). {numref}`sec-trained-rates` has what that brings.
 #
 # ## The first loss
 #
 # Before anything is trained the loss can be predicted, and a wrong wiring shows at once. The head starts with biases
-# of $-\log 99$, so that every objectness and every class score is $\sigma(-\log 99) = 0.01$ ([](06_detector.ipynb)).
+# of $-\log 99$, so that every objectness and every class score is $\sigma(-\log 99) = 0.01$ ([chapter 6](06_detector.ipynb)).
 # With $A$ anchors a frame, $M$ labelled frames and $n$ foreground anchors the objectness loss is then near
 #
 # $$ \ell_{\mathrm{obj}} \approx \frac{1}{n} \bigl[ (MA - n)\,(-\log 0.99) + n\,(-\log 0.01) \bigr] , $$ (eq-first-loss)
@@ -307,7 +307,7 @@ pd.Series(first, name="before the first step").round(2).to_frame()
 # %% [markdown]
 # As training goes on, objectness usually falls first, since "nothing here" is right nearly everywhere; the box loss follows
 # when scores begin to pick places; the class loss last. A loss that does not fall from its first value in some hundred
-# steps points to a fault; one that falls to the value for "nothing anywhere" ([](#ex-nothing)) and stays there, often to a learning
+# steps points to a fault; one that falls to the value for "nothing anywhere" ({numref}`ex-nothing`) and stays there, often to a learning
 # rate that is too high. The number of foreground anchors is logged beside the losses, as a multiple of the number of
 # boxes. It begins near one for each box, because the boxes of an untrained network overlap the true ones little and SimOTA gives every box at
 # least one anchor; when it rises, boxes have begun to be detected, since by {eq}`eq-dynamic-k` a box gets the more anchors the better
@@ -455,7 +455,7 @@ print("a flip undoes itself:", bool(np.allclose(twice["x"], labels["x"], atol=1e
 #
 # Two runs with one seed give the same network on a CPU. Two seeds do not, and on small sets they differ by more than
 # many a published improvement; the study of this book trains every model three times and shows the range
-# ([](09_rates.ipynb)). Whoever compares two models by one run each compares two seeds.
+# ([chapter 9](09_rates.ipynb)). Whoever compares two models by one run each compares two seeds.
 
 # %%
 if workers > 1:
@@ -508,7 +508,7 @@ Image(str(panels[-1]))
 #
 # A released checkpoint, or one of yours, can be the start for another task. Here the sensor is larger, and there are three
 # classes instead of two. `fine_tune` keeps all weights but those of the class layer, and the groups of the attention follow the new
-# size by the rule of [](06_detector.ipynb). Nothing else in the network knows how large a frame is: convolutions
+# size by the rule of [chapter 6](06_detector.ipynb). Nothing else in the network knows how large a frame is: convolutions
 # slide, attention acts within groups, and the recurrence sits at every pixel.
 
 # %%
@@ -536,9 +536,9 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 # %% [markdown]
 # Four further settings are worth knowing. `accumulate` adds the gradients of several batches before a step, so that a
 # batch of eight fits a GPU that holds two; the foreground anchors are then counted per part. `precision` computes
-# products in 16 bits ([](08_evaluation.ipynb) shows what that costs in AP). `mask_ratio` replaces a share of the first
+# products in 16 bits ([chapter 8](08_evaluation.ipynb) shows what that costs in AP). `mask_ratio` replaces a share of the first
 # stage's tokens by a learnt vector, as the released code of RVT can. And `h2_weight` adds the norm {eq}`eq-h2` of
-# [](05_time_scale.ipynb) above $\omega_{\mathrm{min}} = \pi\alpha$ to the loss, summed over all S5 layers and multiplied by that weight; it is the variant `s5-h2`
+# [chapter 5](05_time_scale.ipynb) above $\omega_{\mathrm{min}} = \pi\alpha$ to the loss, summed over all S5 layers and multiplied by that weight; it is the variant `s5-h2`
 # of the study, whose eigenvalues are clipped because the norm of a mode that grows is infinite.
 #
 # ## What was learnt

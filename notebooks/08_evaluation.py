@@ -22,7 +22,7 @@
 # - break a score down by class, size and time at rest, and score a detector at the moment when its boxes are known;
 # - evaluate a released checkpoint and know which figure to expect.
 #
-# It evaluates what [](07_training.ipynb) has trained. For a checkpoint of yours, or a released one, two lines do the
+# It evaluates what [chapter 7](07_training.ipynb) has trained. For a checkpoint of yours, or a released one, two lines do the
 # same:
 #
 # ```
@@ -306,9 +306,9 @@ print(
 # ## The detectors of this profile
 #
 # A model is evaluated with both carries: `exact` hands the state from chunk to chunk, `published` starts each from zero
-# ([](13_released_code.ipynb)). The tables are written with their provenance. Scores of the smoke profile, whose networks
+# ([chapter 13](13_released_code.ipynb)). The tables are written with their provenance. Scores of the smoke profile, whose networks
 # have seen a dozen batches, are not shown, since they are not results; the committed pages show those of the study
-# instead, whose simulated streets are described in [](10_memory.ipynb).
+# instead, whose simulated streets are described in [chapter 10](10_memory.ipynb).
 
 # %%
 files = (
@@ -339,7 +339,7 @@ drawings.shown(table, answers.at_training_rate(read_arms(study)), profile)
 # The head gives an objectness and a score for each class, and YOLOX [@ge2021yolox] ranks by their product; the
 # released evaluation of S5-ViT ranks by the class score alone. `score` chooses: `product` is the default for this
 # book's networks, `class` for released ones, whose published figures rank so. What it can cost is shown in
-# [](13_released_code.ipynb).
+# [chapter 13](13_released_code.ipynb).
 #
 # ## What lower precision costs
 #
@@ -443,7 +443,7 @@ pd.Series(bootstrap, name="made detector").round(1).to_frame()
 # %% [markdown]
 # The error falls with the square root of the number of units. Before two detectors are said to differ, their
 # difference should be set against its own error, from draws of the same recordings for both, and against the range
-# over seeds ([](07_training.ipynb)); few papers print either.
+# over seeds ([chapter 7](07_training.ipynb)); few papers print either.
 #
 # Two more things are worth remembering when a table is read. The mean is over classes and not over boxes, so that the
 # pedestrians of Gen1, a ninth of its boxes (228,123 cars and 27,658 pedestrians, **quoted** [@detournemire2020]), make
@@ -519,7 +519,7 @@ print(
 
 # %% [markdown]
 # This is what a higher rate is good for, and the only measure of this chapter in which it can win: AP at the labels is
-# the same for a perfect detector at every rate. [](11_live.ipynb) says which latency a machine has, and [](09_rates.ipynb) scores
+# the same for a perfect detector at every rate. [Chapter 11](11_live.ipynb) says which latency a machine has, and [chapter 9](09_rates.ipynb) scores
 # trained detectors so.
 #
 # ## Released checkpoints, and what to expect
@@ -537,7 +537,7 @@ print(
 #
 # For S5-ViT the row `published` of your output should come near these and the row `exact` need not: the network was
 # trained and selected with chunks that start from zero. Before you compare, look at the line that `ssmbook evaluate`
-# prints about the set: windows every 125 ms are another test than windows every 50 ms ([](13_released_code.ipynb)).
+# prints about the set: windows every 125 ms are another test than windows every 50 ms ([chapter 13](13_released_code.ipynb)).
 #
 # ## What was learnt
 #

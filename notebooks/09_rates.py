@@ -13,7 +13,7 @@
 # An event camera has no frame rate. The rate of a detector is a choice of whoever runs it: a parked car needs no more than a
 # look now and then, a child that runs into the street needs every one of the next fifty milliseconds. **Can one set of
 # weights, trained at 20 Hz, serve all of these rates?** The paper that this book follows asked the question first
-# [@zubic2024]. In the code released with it no state goes from one chunk to the next ([](13_released_code.ipynb)); here the
+# [@zubic2024]. In the code released with it no state goes from one chunk to the next ([chapter 13](13_released_code.ipynb)); here the
 # state is carried, and the answer is measured on scenes in which carrying it matters.
 #
 # After this chapter you will be able to
@@ -24,8 +24,8 @@
 # - name the paths by which a rate reaches the output, and tell by experiment what the input and what the state lose,
 # - read the study's tables, and repeat any of their rows.
 #
-# It needs the layer of [](03_state_space_layers.ipynb), the step scale of [](05_time_scale.ipynb), and average precision as in
-# [](08_evaluation.ipynb).
+# It needs the layer of [chapter 3](03_state_space_layers.ipynb), the step scale of [chapter 5](05_time_scale.ipynb), and average precision as in
+# [chapter 8](08_evaluation.ipynb).
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
@@ -72,7 +72,7 @@ sliding = carried[carried["mode"] == "sliding"]
 # ## The answer
 #
 # The study trains every model at 20 Hz on simulated streets in which all objects stop for one to three seconds while nothing
-# else moves (the *memory set* of [](10_memory.ipynb)). Each is trained with several seeds and then run at other rates.
+# else moves (the *memory set* of [chapter 10](10_memory.ipynb)). Each is trained with several seeds and then run at other rates.
 
 # %% tags=["hide-input"]
 #| label: fig-answer
@@ -102,8 +102,8 @@ answers.printed(answers.changes(main))
 # Two things are shown here, and two are not. A state-space layer whose step follows the rate detects at ten times the rate
 # of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses a quarter to
 # half of its AP, so that the step is the cause. At 1,000 Hz, where that was run, none loses a whole AP. *Not* shown is that this holds at 5 Hz
-# ([](#sec-slower)) or on real recordings: the scenes are simulated, the network is small, three
-# seeds are few. Trained for longer, selective S5 has 60 AP and keeps it as well ([](#sec-longer)).
+# ({numref}`sec-slower`) or on real recordings: the scenes are simulated, the network is small, three
+# seeds are few. Trained for longer, selective S5 has 60 AP and keeps it as well ({numref}`sec-longer`).
 #
 # The input counts as the layer does. Traces raise S5 by three to five AP at every rate; selective S5 gains by them below 20 Hz alone.
 # A ConvLSTM gains nothing; one of its three seeds hardly learnt. Without a recurrence AP is the same at every rate, for a frame looks the
@@ -434,7 +434,7 @@ pd.concat([by_length["20"].rename("20 Hz"), changes], axis=1).round(1).rename_ax
 # (sec-trained-rates)=
 # ## Trained for many rates
 #
-# Can the mode *true* be learnt, and do many rates in training help at 5 Hz? On the mixed grid of [](07_training.ipynb) the network meets steps
+# Can the mode *true* be learnt, and do many rates in training help at 5 Hz? On the mixed grid of [chapter 7](07_training.ipynb) the network meets steps
 # of 5 to 200 Hz, and its time scale follows each.
 
 # %%
@@ -515,7 +515,7 @@ delays
 # (sec-other-arms)=
 # ## Other layers, masks and norms
 #
-# The study also runs, at fewer rates, the layers of [](04_scans.ipynb) and the two remedies of [](05_time_scale.ipynb) against aliasing: the mask
+# The study also runs, at fewer rates, the layers of [chapter 4](04_scans.ipynb) and the two remedies of [chapter 5](05_time_scale.ipynb) against aliasing: the mask
 # that is *held* in training and follows the rate, {eq}`eq-mask`, and the H2 norm in the loss, {eq}`eq-h2`.
 
 # %%
@@ -533,7 +533,7 @@ answers.printed(others) if len(others) else print("not computed yet: ssmbook rep
 # ## What others measured
 #
 # The first rows are **quoted, not ours**: the paper's figures [@zubic2024] as others quote them, and those of an independent replication with the
-# released checkpoint [@replication2026], on Gen1. There every chunk starts from zero ([](13_released_code.ipynb)): those figures measure what
+# released checkpoint [@replication2026], on Gen1. There every chunk starts from zero ([chapter 13](13_released_code.ipynb)): those figures measure what
 # the present chunk of 21 frames holds, and ours, below them, a state that has seen the whole recording.
 
 # %%
@@ -628,4 +628,4 @@ answers.printed(compared)
 # ## Further reading
 #
 # The question and its first answer are [@zubic2024]; S5, whose step can be scaled after training, is [@smith2023s5]; the replication is
-# [@replication2026]. Inputs that scale with time are the subject of [@pedersen2024], perception while the world moves on that of [@li2020]. What the state holds that makes the difference is the subject of [](10_memory.ipynb).
+# [@replication2026]. Inputs that scale with time are the subject of [@pedersen2024], perception while the world moves on that of [@li2020]. What the state holds that makes the difference is the subject of [chapter 10](10_memory.ipynb).

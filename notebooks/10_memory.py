@@ -23,7 +23,7 @@
 # - say which memories a chunk of half a second can teach, and what burn-in adds,
 # - train a layer to remember, and tell how far back it looks.
 #
-# It needs the modes of [](03_state_space_layers.ipynb), the truncation of [](07_training.ipynb) and the rates of [](09_rates.ipynb).
+# It needs the modes of [chapter 3](03_state_space_layers.ipynb), the truncation of [chapter 7](07_training.ipynb) and the rates of [chapter 9](09_rates.ipynb).
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
@@ -58,7 +58,7 @@ colours = {"S5": plots.BLUE, "LSTM": plots.ORANGE}
 # ## What a state holds
 #
 # A frame is a picture of the last 50 ms. What the detector knows beyond them stands in its states and nowhere else: each stage keeps, at each of
-# its positions, $P$ complex numbers $x$ that [](#ch-layers) has derived, and hands them from frame to frame by {eq}`eq-recurrence`. In
+# its positions, $P$ complex numbers $x$ that [chapter 3](#ch-layers) has derived, and hands them from frame to frame by {eq}`eq-recurrence`. In
 # all that is
 #
 # $$ N_{\mathrm{state}} = \sum_{i=1}^{4} h_i\, w_i \cdot 2 P_i , \qquad (h_i, w_i) = \frac{(H, W)}{2^{i+1}} , \quad P_i = C_i , $$ (eq-state-size)
@@ -153,7 +153,7 @@ answers.printed(answers.by_time_at_rest(rest[~rest["model"].isin(LONGER)]), 0)
 
 # %% [markdown]
 # From zero, every model is blind to what has rested for longer than its ten windows, for in half a second without events there is nothing to see.
-# That is what the released code does with its state ([](13_released_code.ipynb)), and what its published figures measure. Note what it does
+# That is what the released code does with its state ([chapter 13](13_released_code.ipynb)), and what its published figures measure. Note what it does
 # *not* cost: on moving objects the two carries of the state-space models hardly differ, and on a set without long stops nobody would miss the state.
 # With the state carried the models differ most on objects that rest for half a second to two; beyond two seconds all lose most of their AP.
 #
@@ -323,7 +323,7 @@ answers.printed(answers.by_time_at_rest(answers.trained_longer(rest), metric="AP
 
 # %% [markdown]
 # With 2,000 steps selective S5 gains eleven AP, and more on what rests: where an object has stood for one to two seconds AP is
-# 41 and not 22, beyond two seconds 21 and not 6. The short memory of {numref}`tbl-rest` is one of short training. The answer of [](09_rates.ipynb) holds: at
+# 41 and not 22, beyond two seconds 21 and not 6. The short memory of {numref}`tbl-rest` is one of short training. The answer of [chapter 9](09_rates.ipynb) holds: at
 # 200 Hz S5 and selective S5 stay within an AP where their step follows, and lose 19 to 38 where it does not. Of three ConvLSTMs one got
 # stuck (AP 1), and the best remembers as selective S5 does; both others lose 12 and 17 at 200 Hz. At 5 Hz all lose
 # more, for they have learnt windows that touch. After 8,000 steps what rests is detected worse again: 72 short drives are few.
@@ -524,7 +524,7 @@ pd.Series(equal, name="equals one pass").rename_axis("steps in a chunk").to_fram
 #
 # which at the start of training, with $f \approx \tfrac12$, is $2^{-d}$: there is nothing to learn from. A linear state-space layer starts with modes that last for twenty
 # to two thousand steps, {eq}`eq-memory` and {eq}`eq-step-start`, so that its gradient reaches back from the first step of training on. That it cannot decide *what* to
-# keep is no loss on this task, where everything must be kept. On the street it is one: that is what the gate is for ([](#sec-gate)), and it fits that the ConvLSTM, whose
+# keep is no loss on this task, where everything must be kept. On the street it is one: that is what the gate is for ({numref}`sec-gate`), and it fits that the ConvLSTM, whose
 # gates can hold a car, beats plain S5 on what has rested for more than half a second at 20 Hz ({numref}`tbl-rest`).
 
 # %%
@@ -653,4 +653,4 @@ pd.DataFrame({name: part.mean() for name, part in parts.items()}).round(3)
 #
 # HiPPO, where the memory of these layers comes from, is [@gu2020hippo]; selection is [@gu2023mamba]; what linear recurrences need in order to remember is
 # [@orvieto2023]; the LSTM is [@hochreiter1997], its forget gate [@gers2000]; burn-in is [@kapturowski2019]. How the state is carried live, one window at a time, is shown in
-# [](11_live.ipynb).
+# [chapter 11](11_live.ipynb).

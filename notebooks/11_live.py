@@ -21,8 +21,8 @@
 # - say how old the information in a box is, and which rate a given machine can keep up with;
 # - export one step with its state as `torch.export` or ONNX.
 #
-# It needs a trained detector ([](07_training.ipynb)), a released checkpoint or the network that comes along
-# ([](#sec-real)), and the representation that it was trained on ([](02_tensors.ipynb)). On the command line the whole
+# It needs a trained detector ([chapter 7](07_training.ipynb)), a released checkpoint or the network that comes along
+# ({numref}`sec-real`), and the representation that it was trained on ([chapter 2](02_tensors.ipynb)). On the command line the whole
 # chapter is
 #
 # ```
@@ -74,7 +74,7 @@ print(f"{len(events):,} events in {(events.t[-1] - events.t[0]) / 1e6:.2f} s")
 #
 # $$ (y_j,\; x_j) = F(\text{frame}_j,\; x_{j-1}; \; s), $$ (eq-live-step)
 #
-# with the state $x$ as argument and result, and `step_scale` $s$ ([](05_time_scale.ipynb)) as a further argument.
+# with the state $x$ as argument and result, and `step_scale` $s$ ([chapter 5](05_time_scale.ipynb)) as a further argument.
 # Everything that the network knows of the past is in $x$.
 
 # %% tags=["hide-input"]
@@ -144,12 +144,12 @@ print(f"at most {max(held_events)} of {len(events):,} events are held at a time"
 #
 # The rate is an argument: `StreamingDetector(model, sensor, rate_hz=100)`. Windows then overlap and the time scale follows,
 # unless `mode` and `follow` say otherwise, for the class as for `ssmbook detect`. What fits together was derived in
-# [](05_time_scale.ipynb), and for a stream it comes down to three cases. A detector on **traces** can be run at any rate, with the time scale following. One on **histograms**
+# [chapter 5](05_time_scale.ipynb), and for a stream it comes down to three cases. A detector on **traces** can be run at any rate, with the time scale following. One on **histograms**
 # should be given sliding windows, as long as in training and overlapping, with the time scale following; each event is
 # then held for as long as a window lasts and counted in several. A recurrence **without a time scale**, such as a
 # ConvLSTM, has only the choice of the input, and at a higher rate it forgets faster in seconds. What suggests itself
 # first, shorter windows one after another, gives the network frames unlike those of its training
-# ([](#sec-rate-modes)).
+# ({numref}`sec-rate-modes`).
 #
 # Apart from the step scale the network knows nothing of time. If the camera pauses, it is right to step through the gap
 # with empty windows, as the stream does by itself when it is given the time; one long step over the gap is not the same
@@ -159,7 +159,7 @@ print(f"at most {max(held_events)} of {len(events):,} events are held at a time"
 # ## One step at a time loses nothing
 #
 # Training runs whole chunks through the network. Live, it gets one frame after another. For an exact carry
-# ([](03_state_space_layers.ipynb)) these are two ways to compute the same numbers, which is worth checking in float64
+# ([chapter 3](03_state_space_layers.ipynb)) these are two ways to compute the same numbers, which is worth checking in float64
 # on the network as it will run.
 
 # %%
@@ -176,7 +176,7 @@ print(f"{len(frames)} frames, chunk against step by step: equal within 1e-9: {di
 
 # %% [markdown]
 # With the released code's carry the same test fails, and a detector that runs one frame at a time has no memory at all
-# ([](13_released_code.ipynb)).
+# ([chapter 13](13_released_code.ipynb)).
 #
 # ## What is kept
 #
@@ -245,7 +245,7 @@ print(f"folded against plain, in parts of each column's range: below 1e-4: {apar
 #
 # which for $c > \delta$ falls behind by $c - \delta$ at every step. @li2020 measure detectors by what is known at
 # any moment, latency included;
-# {eq}`eq-ready` is their setting for one machine. [](08_evaluation.ipynb) does the same for average precision.
+# {eq}`eq-ready` is their setting for one machine. [Chapter 8](08_evaluation.ipynb) does the same for average precision.
 
 
 # %%
@@ -449,8 +449,8 @@ print(
 # the ground and the sparks are called cars, while in 9 ms of a drive and on the cut-out car no box reaches the minimum
 # score. Resolution, noise, thresholds and motion were varied in
 # training; what things look like was not, since simulated cars and people are all drawn by one rule
-# ([](01_events.ipynb)). For a use beyond a first look, fine-tune on labels of the camera's own ([](07_training.ipynb)) or
-# take a released checkpoint ([](08_evaluation.ipynb)). Nine labelled people are a sanity check and no measure.
+# ([chapter 1](01_events.ipynb)). For a use beyond a first look, fine-tune on labels of the camera's own ([chapter 7](07_training.ipynb)) or
+# take a released checkpoint ([chapter 8](08_evaluation.ipynb)). Nine labelled people are a sanity check and no measure.
 #
 # A network says nothing of what it does not know: its scores are as high on sparks as on people. What can be said
 # beforehand is whether the events look like those of training at all. `Familiar` compares three statistics of each
@@ -480,9 +480,9 @@ print(seen)
 # %% [markdown]
 # ## A camera of your own
 #
-# Your own camera needs two things: a YAML file with `width`, `height` and `classes` ([](02_tensors.ipynb)), and a
+# Your own camera needs two things: a YAML file with `width`, `height` and `classes` ([chapter 2](02_tensors.ipynb)), and a
 # checkpoint trained or fine-tuned for it
-# ([](07_training.ipynb)). In a program of yours the loop is
+# ([chapter 7](07_training.ipynb)). In a program of yours the loop is
 #
 # ```python
 # model = load_checkpoint("model.ckpt").cuda()
@@ -500,7 +500,7 @@ print(seen)
 # change the density of events by factors; record with the settings that you will use. *Polarity and orientation*: a
 # sensor that is mounted upside down, or a driver that swaps ON and OFF, gives frames that look plausible and
 # detections that do not. *Clocks*: two devices, or one that was restarted, do not share a zero. The first thing to do
-# with a new camera is therefore to look: `ssmbook info` and the pictures of [](01_events.ipynb) on a minute of its
+# with a new camera is therefore to look: `ssmbook info` and the pictures of [chapter 1](01_events.ipynb) on a minute of its
 # recording, and only then the detector.
 #
 # ## Export

@@ -22,8 +22,8 @@
 # - submit a job under SLURM that goes on where it was stopped, and choose how often it saves;
 # - estimate node-hours before you ask for them.
 #
-# Everything here is a matter of the pipeline and not of the model: whatever recurrence of [](06_detector.ipynb) is
-# trained, by the rules of [](07_training.ipynb), the same counts apply.
+# Everything here is a matter of the pipeline and not of the model: whatever recurrence of [chapter 6](06_detector.ipynb) is
+# trained, by the rules of [chapter 7](07_training.ipynb), the same counts apply.
 
 # %% tags=["parameters"]
 profile: str = "smoke"  # smoke, demo, study, gen1-small, gen1-base, gen4-small, gen4-base
@@ -194,7 +194,7 @@ print(f"{len(one.done)} sequences by one process, {len(two.done)} by the cluster
 # In data-parallel training each of $W$ processes has the same weights and a share of the batch; gradients are
 # averaged, and all take the same step. That gives the step of a single process with the whole batch only if the loss
 # is a mean over the batch in which every share weighs alike. The detector's is not: it is a sum over foreground
-# anchors, divided by their number ([](06_detector.ipynb)), and that number differs from process to process. What must
+# anchors, divided by their number ([chapter 6](06_detector.ipynb)), and that number differs from process to process. What must
 # be computed is $\sum_r s_r / n$, with $s_r$ the sum of process $r$ and $n = \sum_r n_r$ all foreground anchors.
 # Averaging the gradients of $s_r / n_r$ gives something else. Averaging those of $W s_r / n$ gives the right thing:
 #
@@ -220,7 +220,7 @@ pd.Series(
 # %% [markdown]
 # The same care is due wherever something is counted over a batch: a mean over labelled frames, a batch normalisation
 # (whose means and variances are taken over all processes on GPUs), or average precision, which is not a mean over
-# processes at all: the boxes of all processes are gathered and scored once ([](08_evaluation.ipynb)).
+# processes at all: the boxes of all processes are gathered and scored once ([chapter 8](08_evaluation.ipynb)).
 #
 # The test `tests/training/test_distributed.py` holds the whole detector to this: two processes end with the weights of
 # one.
@@ -344,7 +344,7 @@ feeding.round(0).astype(int).rename("windows a second").to_frame()
 # published batch, the published learning rate, and no exchange of gradients. By {eq}`eq-step-time` this is also the only
 # arrangement that loses nothing: sharing a run buys time to the first result, not results per GPU-hour. Share one when
 # the first result is urgent, or when a chunk does not fit into one GPU; otherwise run seeds side by side, which a
-# comparison needs in any case ([](07_training.ipynb)).
+# comparison needs in any case ([chapter 7](07_training.ipynb)).
 #
 # `ssmbook sweep` shares a profile's models out, one at a time, each with all of its evaluations:
 #
@@ -397,7 +397,7 @@ table[["unit", "state", "step", "steps", "cells", "of"]].set_index("unit")
 
 # %% [markdown]
 # Then by papermill, as a notebook whose parameters cell names the file. Any chapter is run so
-# (`ssmbook reproduce 09 --profile mine.yaml` does it for [](09_rates.ipynb)); here it is a notebook of two cells.
+# (`ssmbook reproduce 09 --profile mine.yaml` does it for [chapter 9](09_rates.ipynb)); here it is a notebook of two cells.
 
 # %%
 cell = nbformat.v4.new_code_cell

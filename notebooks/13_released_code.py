@@ -23,7 +23,7 @@
 # - choose the options of this library that reproduce a published figure, and those that improve on it.
 #
 # None of this is an accusation. The authors published code, weights and preprocessed data, which is why the
-# differences can be found at all; and [](09_rates.ipynb) shows, on simulated streets, that the idea of the paper holds
+# differences can be found at all; and [chapter 9](09_rates.ipynb) shows, on simulated streets, that the idea of the paper holds
 # once the state is carried and the step follows.
 #
 # ## How it is known
@@ -220,7 +220,7 @@ print(
 
 # %% [markdown]
 # An object that has been at rest in the picture for longer than that has left no event in the past of its chunk, and no
-# network can know of it. The time at rest of objects is measured in [](08_evaluation.ipynb).
+# network can know of it. The time at rest of objects is measured in [chapter 8](08_evaluation.ipynb).
 #
 # ## The time scale cannot follow the rate
 #
@@ -237,7 +237,7 @@ pd.Series(
 ).round(3).to_frame()
 
 # %% [markdown]
-# What the argument should be for each kind of input is derived in [](05_time_scale.ipynb).
+# What the argument should be for each kind of input is derived in [chapter 5](05_time_scale.ipynb).
 #
 # ## Windows at a higher "frequency"
 #
@@ -331,7 +331,7 @@ pd.DataFrame(
 #
 # $$ c_{\mathrm{released}} = \min(c \bmod 256,\ 10), \qquad c_{\mathrm{here}} = \min(c,\ 10) . $$ (eq-wrap)
 #
-# A pixel with 256 events in a bin of 5 ms comes out as 0. That is a faulty pixel, hardly a lamp ([](#ex-wrap)); with windows
+# A pixel with 256 events in a bin of 5 ms comes out as 0. That is a faulty pixel, hardly a lamp ({numref}`ex-wrap`); with windows
 # of seconds, as those of a fixed number of events can be, a lamp does it, too. This is the one rule of preprocessing that
 # the library does not copy. {numref}`fig-wrap` shows both.
 
@@ -369,7 +369,7 @@ print(
 # ## The mask acts once
 #
 # The released detector applies its band limit with $\alpha = 0.5$ when it is built, by setting columns of $C$ to zero,
-# and trains $C$ freely afterwards ([](05_time_scale.ipynb)). In a checkpoint one can therefore count how many modes
+# and trains $C$ freely afterwards ([chapter 5](05_time_scale.ipynb)). In a checkpoint one can therefore count how many modes
 # lie above the limit and still reach the output.
 
 # %%
@@ -497,7 +497,7 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 #
 # | finding | figures that it concerns | direction |
 # |---|---|---|
-# | state without effect | all of S5-ViT | lower than the method can reach where objects rest; about equal where they move, on the streets of [](10_memory.ipynb) |
+# | state without effect | all of S5-ViT | lower than the method can reach where objects rest; about equal where they move, on the streets of [chapter 10](10_memory.ipynb) |
 # | one window at a time | timing at batch 1 | measured without a memory |
 # | `step_scale` not reachable | all rates above 20 Hz | lower for inputs that look as in training; for held windows it should not follow anyway |
 # | held stride | all rates above 20 Hz | a test of sparser frames, not of a higher rate |
@@ -511,7 +511,7 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 # Figures **quoted**: @zubic2024 gives 47.7 mAP on Gen1 for S5-ViT-B, and someone else's evaluation of the released
 # checkpoint 47.72, so that the released code reproduces the published number at 20 Hz. An independent replication
 # [@replication2026] of the higher rates did not reach the published ones. How a detector without these faults does at
-# other rates and on objects at rest is the subject of [](09_rates.ipynb) and [](10_memory.ipynb).
+# other rates and on objects at rest is the subject of [chapter 9](09_rates.ipynb) and [chapter 10](10_memory.ipynb).
 #
 # ## What was learnt
 #

@@ -100,6 +100,21 @@ def test_every_text_is_paired():
     assert [path.stem for path in CHAPTERS] == sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
 
 
+def test_links_have_words_and_chapters_their_numbers():
+    """JupyterLab and GitHub show nothing for a link without words."""
+    texts = {path: path.read_text() for path in [*ROOT.glob("notebooks/*.py"), *ROOT.glob("pages/*.md")]}
+    labels = {
+        label: path.name[:2]
+        for path, text in texts.items()
+        for label in re.findall(r"^# \((ch-.*)\)=$", text, re.M)
+    }
+    assert len(labels) == len(CHAPTERS)
+    for path, text in texts.items():
+        assert "[](" not in text, path
+        for number, target in re.findall(r"\[[Cc]hapter (\d+)\]\((.*?)\)", text):
+            assert int(number) == int(labels.get(target[1:]) or Path(target).name[:2]), (path, target)
+
+
 def test_readme_gives_the_two_commands():
     readme = (ROOT / "README.md").read_text()
     assert "\npython -m pip install -c constraints.txt -e . && ssmbook reproduce\n" in readme
