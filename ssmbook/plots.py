@@ -39,7 +39,7 @@ def style() -> None:
     plt.rcParams.update(
         {
             "figure.figsize": (WIDTH_IN, 3.2),
-            "figure.dpi": 110,
+            "figure.dpi": 150,
             "figure.constrained_layout.use": True,
             "font.size": 9,
             "axes.spines.top": False,
