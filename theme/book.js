@@ -12,7 +12,9 @@ $("#menu").onclick = () => {
   const open = $("#toc").classList.toggle("open");
   $("#menu").setAttribute("aria-expanded", open);
 };
-$("#toc [aria-current]")?.scrollIntoView({ block: "nearest" });
+// Not scrollIntoView, from which the keyboard would start then, and not from the top of the page.
+const bottomOf = (selector) => $(selector)?.getBoundingClientRect().bottom ?? 0;
+$("#toc").scrollTop += Math.max(0, bottomOf("#toc [aria-current]") - bottomOf("#toc"));
 
 for (const block of document.querySelectorAll(".code")) {
   const button = Object.assign(document.createElement("button"), { className: "copy", textContent: "Copy" });
