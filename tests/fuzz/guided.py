@@ -6,6 +6,7 @@ process of its own, which the library is imported into with its branches counted
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,8 @@ def fuzz_guided(format, inputs, seed=0):
         )
         faults = Path(folder) / "faults"
         found.faults = faults.read_text().splitlines() if faults.exists() else []
+        for path in Path(folder).glob("*-*"):  # what ended it: crash-…, oom-…, timeout-…
+            found.faults.append(f"the bytes of {shutil.copy(path, Path.cwd())}")
     reached = [int(count) for count in re.findall(r"\b(?:INITED|DONE) +cov: (\d+)", run.stdout)]
     done = re.search(r"Done (\d+) runs in (\d+) second", run.stdout)
     if done is None or run.returncode:
