@@ -114,7 +114,7 @@ def changes(rates: pd.DataFrame, metric: str = "AP_common") -> pd.DataFrame:
         A row for each model, mode and step_scale; columns "20 Hz", "Δ 5 Hz", …, and "seeds".
     """
     keys = ["model", "mode", "step_scale"]
-    network = [name for name in ("seed", "weights") if name in rates]
+    network = ["seed", *({"weights"} & set(rates))]
     wide = 100 * rates.pivot_table(index=[*keys, *network], columns="rate_hz", values=metric, sort=False)
     if BASE_HZ not in wide:
         return pd.DataFrame()
@@ -124,7 +124,7 @@ def changes(rates: pd.DataFrame, metric: str = "AP_common") -> pd.DataFrame:
     found.insert(0, f"{BASE_HZ:g} Hz", wide[BASE_HZ])
     grouped = found.groupby(level=keys, sort=False)
     out = grouped.mean().dropna(axis="columns", how="all")
-    out["seeds"] = grouped.size()
+    out["seeds"] = found.reset_index("seed").groupby(level=keys, sort=False)["seed"].nunique()
     return _named(out.rename_axis(columns=None))
 
 

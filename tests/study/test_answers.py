@@ -51,6 +51,8 @@ def test_a_change_is_one_of_a_network_with_itself():
     other = rates[rates["rate_hz"] == 200.0].assign(rate_hz=80.0, weights="second", AP_common=0.9)
     table = answers.changes(pd.concat([rates, other]))
     pd.testing.assert_frame_equal(table, answers.changes(rates))
+    again = answers.changes(pd.concat([rates, rates.assign(weights="second")]))
+    pd.testing.assert_frame_equal(again, table)  # a seed that was trained twice is one
 
 
 def test_a_rate_of_fewer_seeds_is_left_out_of_means():
