@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import glob
-import io
 import json
 import os
 import platform
@@ -153,39 +152,6 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         raise unwritable(folder, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-class DiskUnderHdf5(io.FileIO):
-    """The file for an ``h5py.File`` to write, which records the first OSError of a write; ``check`` raises it again.
-
-    HDF5 that meets a full disk cannot close its file, and takes the process with it.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path, "w+")
-        self._refusal: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        try:
-            while self._refusal is None and len(rest):
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self._refusal = error
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self._refusal = self._refusal or error
-            return size or 0
-
-    def check(self) -> None:
-        """Raise the first refusal."""
-        if self._refusal is not None:
-            raise self._refusal
 
 
 def _left_by_the_dead(path: Path) -> list[Path]:

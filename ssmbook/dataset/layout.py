@@ -33,7 +33,8 @@ from ssmbook.dataset.labels import LabelPlan, crop_boxes
 from ssmbook.errors import InputError, one_line
 from ssmbook.events.arrays import load_arrays
 from ssmbook.events.boxes import BOX_DTYPE, boxes_of
-from ssmbook.files import DiskUnderHdf5, existing_folder
+from ssmbook.files import existing_folder
+from ssmbook.hdf5 import DiskUnderHdf5, Hdf5File
 
 LABELS = "labels_v2"
 REPRESENTATIONS = "event_representations_v2"
@@ -248,7 +249,7 @@ class Sequence:
         if self._frames is not None and self._process == os.getpid():  # a forked worker needs its own handle
             return self._frames
         try:
-            self._file = h5py.File(self.path, "r")
+            self._file = Hdf5File(self.path)
         except OSError as error:
             raise InputError(f"{self.path}: cannot be opened ({error}); make or fetch it again") from error
         try:

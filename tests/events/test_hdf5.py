@@ -1,13 +1,16 @@
 """HDF5 as people and tools write it is read; what is forged or lies elsewhere is refused by name."""
 
 import os
+import resource
 import struct
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import h5py
 import hdf5plugin
 import numpy as np
+import psutil
 import pytest
 
 from ssmbook.errors import InputError
@@ -269,6 +272,43 @@ def test_a_file_that_another_process_writes(tmp_path):
         assert process.stdout.readline() == b"open\n"
         refused(path, "another process is writing it")
         process.communicate()
+
+
+@pytest.mark.parametrize("word", [4, 8], ids="{} bytes".format)
+def test_a_heap_whose_free_blocks_go_round_takes_no_memory(word, tmp_path):
+    """HDF5 2.0 follows the list of them without counting."""
+    path = tmp_path / "a.h5"
+    new, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    new.set_sizes(word, word)
+    access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
+    with h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, new, access)) as file:
+        for name, values in columns().items():
+            file[f"events/{name}"] = values
+    assert_read(path)
+    content = path.read_bytes()
+    heaps = [i for i in range(len(content)) if content.startswith(b"HEAP", i)]
+    assert len(heaps) == 2  # the file's, and the group's
+    for heap in heaps:
+        places = range(heap + 8, heap + 8 + 3 * word, word)
+        size, free, at = (int.from_bytes(content[i : i + word], "little") for i in places)
+        for following in (free, size, size - word, 1 << (8 * word - 1)):
+            damaged = bytearray(content)
+            damaged[at + free : at + free + word] = following.to_bytes(word, "little")
+            path.write_bytes(damaged)
+            with limited_memory():
+                refused(path, "bad local heap signature")
+
+
+@contextmanager
+def limited_memory():
+    """At most 500 MB more than now, so that what fails here fails alone."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = psutil.Process().memory_info().vms + 500_000_000
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_lzf_agrees_with_the_library(tmp_path):

@@ -17,6 +17,7 @@ from ssmbook.errors import InputError
 from ssmbook.events import Events, open_events
 
 SECONDS, MEMORY = 10, 1 << 30  # for an input
+MUCH = 600 << 20  # bytes that no input may fill, since a library can report that there were no more and go on
 # The rosbags package reserves, but does not fill, up to the 4 GiB that a forged length can say.
 RESERVED = {"rosbag1": 5 << 30}
 _BATCH = 2000
@@ -119,10 +120,18 @@ def _child(format, folder, seed, number, stop, left, pipe):
         # Their default action ends the process, also inside of C; on a loaded machine only its own time counts.
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         signal.alarm(20 * SECONDS)
+        before = _most_used()
         words = outcome(path, data, format)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
+        if not words.startswith("fault") and _most_used() - before > MUCH:
+            words = f"fault {(_most_used() - before) >> 20} MB for {len(data)} bytes"
         os.write(pipe, (words.replace("\n", " | ")[:2000] + "\n").encode())
+
+
+def _most_used():
+    """Bytes of memory, the most that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def outcome(path, data, format):

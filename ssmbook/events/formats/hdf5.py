@@ -19,6 +19,7 @@ from ssmbook.events.formats.columns import Table, as_events, find_columns, find_
 from ssmbook.events.formats.hdf5_columns import Column, find
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 from ssmbook.files import as_input_error
+from ssmbook.hdf5 import Hdf5File
 
 #: Where events may lie: ours and DSEC's, Metavision's, MVSEC's, M3ED's, and loose in the file.
 _PLACES = (
@@ -149,9 +150,9 @@ class Hdf5Recording(Recording):
 
 def _opened(path: Path) -> h5py.File:
     try:
-        return h5py.File(path, "r")
+        return Hdf5File(path)
     except OSError as error:
-        if "lock file" in str(error) or "already open for write" in str(error):
+        if isinstance(error, BlockingIOError) or "already open for write" in str(error):
             raise InputError(
                 f"{path}: another process is writing it; read it once that one has closed it (after a crash of it: "
                 "h5clear -s FILE)"

@@ -16,7 +16,8 @@ from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
 from ssmbook.events.formats.dat import DatWriter
-from ssmbook.files import DiskUnderHdf5, atomic_write
+from ssmbook.files import atomic_write
+from ssmbook.hdf5 import DiskUnderHdf5
 
 _FIELDS = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
 _CHUNK = 1 << 17  # events in a chunk of HDF5

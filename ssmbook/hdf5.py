@@ -1,0 +1,136 @@
+"""What lies under ``h5py``: a file that HDF5 writes, and one whose heaps are looked at before HDF5 believes them."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import h5py
+
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None  # type: ignore[assignment]
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_NO_MORE = 1  # where the list of free blocks ends
+
+
+class Hdf5File(h5py.File):
+    """A file to read, which may be anyone's.
+
+    Raises:
+        OSError: it is not there, is no HDF5 file or damaged; BlockingIOError where another process is writing it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._disk = _DiskToRead(path)
+        try:
+            super().__init__(self._disk, "r")
+        except BaseException:
+            self._disk.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._disk.close()
+
+
+class _DiskToRead(io.FileIO):
+    """In what it reads, a damaged local heap is no heap.
+
+    A local heap holds the names in a group (HDF5 File Format Specification, III.D). HDF5 follows the list of its free
+    blocks without counting them, so that one that leads round in a circle takes all memory.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path, "r")
+        self._base, self._offset_bytes, self._length_bytes = 0, 8, 8
+        try:
+            _lock(self)
+        except BlockingIOError:
+            self.close()
+            raise
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        at, n = self.tell(), 0
+        while n < len(view) and (more := super().readinto(view[n:])):
+            n += more
+        if n < len(view):  # HDF5 takes no notice of where a file ends
+            view[n:] = bytes(len(view) - n)
+        start = bytes(view[:32])
+        if start.startswith(_SIGNATURE) and len(start) > 14:
+            self._base = at
+            self._offset_bytes, self._length_bytes = start[13:15] if start[8] < 2 else start[9:11]
+        elif start.startswith(b"HEAP") and not self._is_heap(start):
+            view[:4] = b"\0\0\0\0"
+        return len(view)
+
+    def _is_heap(self, start: bytes) -> bool:
+        """Whether the free blocks of a heap lie inside of it, and their list has an end."""
+        words = io.BytesIO(start[8:])
+        size, free = (int.from_bytes(words.read(self._length_bytes), "little") for _ in range(2))
+        at = self._base + int.from_bytes(words.read(self._offset_bytes), "little")
+        if at + size > os.fstat(self.fileno()).st_size:
+            return False
+        self.seek(at)
+        data = self.read(size)
+        followed = 0
+        while free != _NO_MORE:
+            block = data[free : free + 2 * self._length_bytes]  # the next one's offset, and its own size
+            followed += len(block)
+            if len(block) < 2 * self._length_bytes or followed > size:
+                return False
+            free = int.from_bytes(block[: self._length_bytes], "little")
+        return True
+
+
+def _lock(file: io.FileIO) -> None:
+    """Let nobody write what is being read, as HDF5 does with its own files.
+
+    Raises:
+        BlockingIOError: someone is writing it.
+    """
+    if fcntl is None or os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() in ("FALSE", "0"):
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a disk without locks
+        return
+
+
+class DiskUnderHdf5(io.FileIO):
+    """The file for an ``h5py.File`` to write, which records the first OSError of a write; ``check`` raises it again.
+
+    HDF5 that meets a full disk cannot close its file, and takes the process with it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path, "w+")
+        self._refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self._refusal is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._refusal = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._refusal = self._refusal or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first refusal."""
+        if self._refusal is not None:
+            raise self._refusal
