@@ -46,6 +46,7 @@ class _DiskToRead(io.FileIO):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path, "r")
+        self._size = os.fstat(self.fileno()).st_size
         self._base, self._offset_bytes, self._length_bytes = 0, 8, 8
         try:
             _lock(self)
@@ -53,13 +54,17 @@ class _DiskToRead(io.FileIO):
             self.close()
             raise
 
+    def seek(self, at: int, whence: int = os.SEEK_SET) -> int:
+        return super().seek(min(at, self._size), whence)  # a forged address may be of any size
+
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         at, n = self.tell(), 0
-        while n < len(view) and (more := super().readinto(view[n:])):
+        while n < len(view):
+            more = super().readinto(view[n:])
+            if not more:  # HDF5 itself takes no notice of where a file ends
+                raise OSError(f"it ends before byte {at + len(view):,}, of which it tells")
             n += more
-        if n < len(view):  # HDF5 takes no notice of where a file ends
-            view[n:] = bytes(len(view) - n)
         start = bytes(view[:32])
         if start.startswith(_SIGNATURE) and len(start) > 14:
             self._base = at
@@ -73,7 +78,7 @@ class _DiskToRead(io.FileIO):
         words = io.BytesIO(start[8:])
         size, free = (int.from_bytes(words.read(self._length_bytes), "little") for _ in range(2))
         at = self._base + int.from_bytes(words.read(self._offset_bytes), "little")
-        if at + size > os.fstat(self.fileno()).st_size:
+        if at + size > self._size:
             return False
         self.seek(at)
         data = self.read(size)

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What each part may import, besides itself: data goes one way through the house.
 ORDER = [
-    *("errors", "lazy", "progress", "files", "processes", "compiled", "allocation", "colours"),  # the ground
+    *("errors", "lazy", "progress", "files", "hdf5", "processes"),  # the ground
+    *("compiled", "allocation", "colours"),
     *("events", "dataset", "ssm", "detector", "evaluation", "training", "live", "study"),
 ]
 MAY_IMPORT = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)} | {
