@@ -54,7 +54,8 @@ class LabelCounts:
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    intervals_us: list[int] = field(default_factory=list)  # median time between box times, of each recording
+    #: Median time between box times, of each recording that has boxes off the grid.
+    intervals_us: list[int] = field(default_factory=list)
 
     def add(self, other: LabelCounts) -> None:
         """Count the boxes of another recording too."""
@@ -181,9 +182,7 @@ def plan_labels(
         of the boxes.
     """
     counts = LabelCounts(read=len(boxes))
-    times = np.unique(boxes["t"])
-    if len(times) > 1:
-        counts.intervals_us.append(int(np.median(np.diff(times))))
+    between = np.diff(np.unique(boxes["t"]))
     boxes = filter_boxes(boxes, sensor, training, counts.dropped)
     boxes = boxes[np.argsort(boxes["t"], kind="stable")]
     origin = start_us if start_us >= LATE_START_US else 0
@@ -216,6 +215,8 @@ def plan_labels(
     counts.dropped[NO_EVENTS] += int((boxes["t"] > last).sum())
     counts.dropped[SKIPPED] += skipped
     counts.dropped[OFF_GRID] += int(((boxes["t"] >= first) & (boxes["t"] <= last)).sum())
+    if counts.dropped[OFF_GRID] and len(between):
+        counts.intervals_us.append(int(np.median(between)))
     return plan, counts
 
 

@@ -214,6 +214,13 @@ def test_counts_in_words_and_the_warning():
     _, counts = plan_labels(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in hand]), MINE, 50_000)
     assert "16 of 18 boxes are off the grid of 50 ms" in counts.warning(MINE)
     assert "label_times: own" in counts.warning(MINE)
+    _, dense = plan_labels(
+        make_boxes(*[(t, 10, 10, 30, 40, 0) for t in range(100_000, 200_000, 5000)]), MINE, 50_000
+    )
+    _, fitting = plan_labels(make_boxes(*[(t, 10, 10, 30, 40, 0) for t in times]), MINE, 50_000)
+    for _ in range(9):  # what fits says nothing of what does not
+        dense.add(fitting)
+    assert "about 5 ms apart" in dense.warning(MINE)
     assert counts.warning(GEN4) == "", (
         "of 1 Mpx's labels, 2 of 3 or 5 of 6 are between label frames by design"
     )
