@@ -544,7 +544,7 @@ print(f"exported against plain, eight steps: below 1e-4: {largest < 1e-4}")
 # %% [markdown]
 # `ssmbook export model.ckpt step.onnx` writes the same step as ONNX (it needs the extra `export`). Its runtime then
 # has to do three things that are not in the file: make frames, keep the planes from one call to the next, and suppress
-# overlapping boxes.
+# overlapping boxes. With `--batch any` the number of cameras is left open, and `--layer 3` writes the layer of stage 3 alone.
 #
 # ## What was learnt
 #

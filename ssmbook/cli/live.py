@@ -47,14 +47,22 @@ def _add_export(commands: Any) -> None:
         "export",
         help="write a detector as an ONNX file for other runtimes",
         description=_export.__doc__,
-        epilog="Example: ssmbook export model.ckpt step.onnx --step-scale input",
+        epilog="examples:\n  ssmbook export model.ckpt step.onnx --step-scale input\n"
+        "  ssmbook export model.ckpt layer.onnx --layer 3",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_checkpoint(command)
     command.add_argument("out", help="the file, step.onnx")
     command.add_argument(
         "--sensor", default="", help="whose frames: gen1, gen4 or a YAML file (default: the checkpoint's)"
     )
-    command.add_argument("--batch", type=int, default=1, help="cameras side by side (default: 1)")
+    command.add_argument("--batch", default="1", help="cameras side by side, or 'any' (default: 1)")
+    command.add_argument(
+        "--layer",
+        type=int,
+        choices=(1, 2, 3, 4),
+        help="the state-space layer of this stage alone: u [N, H], state and step_scale → y and new_state, for any N",
+    )
     command.add_argument(
         "--step-scale",
         default="1.0",
@@ -119,14 +127,30 @@ def _export(options: argparse.Namespace) -> None:
     check_paths(options.checkpoint)
     from ssmbook.detector import load_checkpoint
     from ssmbook.live.export import export_onnx
+    from ssmbook.ssm import export_layer
 
     scale = None if options.step_scale == "input" else literal(options.step_scale)
     if scale is not None and not isinstance(scale, int | float):
         raise InputError(f"--step-scale is {options.step_scale!r}; give a number or 'input'")
+    batch = None if options.batch == "any" else literal(options.batch)
+    if batch is not None and not isinstance(batch, int):
+        raise InputError(f"--batch is {options.batch!r}; give a number or 'any'")
     model = load_checkpoint(options.checkpoint, options.preset)
+    if options.layer:
+        path = export_layer(_layer(model, options.layer), options.out)
+        print_facts(options.json, {"written": str(path), "stage": options.layer}, str(path))
+        return
     frame_hw = _sensor(options).frame_size
-    path = export_onnx(model, options.out, frame_hw, batch=options.batch, step_scale=scale)
+    path = export_onnx(model, options.out, frame_hw, batch=batch, step_scale=scale)
     print_facts(options.json, {"written": str(path), "frame_hw": list(frame_hw)}, str(path))
+
+
+def _layer(model: Any, stage: int) -> Any:
+    """The state-space layer of a stage, counted from 1."""
+    recurrence = model.backbone.stages[stage - 1].recurrence
+    if not hasattr(recurrence, "layer"):
+        raise InputError(f"stage {stage} has a {type(recurrence).__name__}, which holds no state-space layer")
+    return recurrence.layer
 
 
 def _sensor(options: argparse.Namespace) -> Any:

@@ -8,10 +8,6 @@ The start is zeros, as in `ExportedStep.start`; what a step returns goes into th
 """
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +23,7 @@ from ssmbook.errors import InputError
 from ssmbook.events import get_representation
 from ssmbook.files import atomic_write
 from ssmbook.live.folding import fold
-from ssmbook.ssm.export import onnx_file
+from ssmbook.ssm.export import onnx_file, quiet
 
 
 class ExportedStep(nn.Module):
@@ -89,7 +85,7 @@ def export_onnx(
     path: str | Path,
     frame_hw: tuple[int, int],
     *,
-    batch: int = 1,
+    batch: int | None = 1,
     step_scale: float | None = 1.0,
 ) -> Path:
     """Write the step as one ONNX file, which appears whole or not at all.
@@ -102,22 +98,26 @@ def export_onnx(
         model: the detector.
         path: the file.
         frame_hw: (height, width) of the frames, no larger than the model's input.
-        batch: cameras side by side.
+        batch: cameras side by side; None leaves B free.
         step_scale: a constant, or None for an input, see `ExportedStep`.
 
     Raises:
         InputError: a package is missing, a size does not fit, or the recurrence cannot be exported.
     """
     path = onnx_file(path)
-    step, arguments = step_and_arguments(model, frame_hw, batch, step_scale)
+    # Of the example; 1 would be taken for a constant.
+    step, arguments = step_and_arguments(model, frame_hw, 2 if batch is None else batch, step_scale)
+    free = torch.export.Dim("B", min=1)
+    shapes = tuple({0: free} if argument.ndim else None for argument in arguments)
     names = step.names()
     inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         program = torch.onnx.export(
             step,
             arguments,
             input_names=inputs,
             output_names=["predictions", *(f"new_{name}" for name in names)],
+            dynamic_shapes=(shapes[0], shapes[1:]) if batch is None else None,
             dynamo=True,
             verbose=False,
         )
@@ -125,22 +125,6 @@ def export_onnx(
     with atomic_write(path) as file:
         file.write(program.model_proto.SerializeToString())
     return path
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter's parts say of themselves: that torchvision is not there, what they do not fold."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def step_and_arguments(

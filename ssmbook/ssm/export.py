@@ -1,6 +1,10 @@
 """A layer alone as an ONNX file: one step, its state an input and an output, for any number of sequences."""
 
 import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -42,6 +46,23 @@ def onnx_file(path: str | Path) -> Path:
     return path
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the exporter's parts say of themselves: that torchvision is not there, what they do not fold."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", "# The axis name: . will not be used")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def export_layer(layer: StateSpaceLayer, path: str | Path) -> Path:
     """Write one step of a layer as an ONNX file, in float32 and real arithmetic; it appears whole or not at all.
 
@@ -60,7 +81,7 @@ def export_layer(layer: StateSpaceLayer, path: str | Path) -> Path:
     N = 2  # of the example; 1 would be taken for a constant
     arguments = torch.zeros(N, layer.width), torch.zeros(N, *step.state_shape), torch.ones(())
     batch = torch.export.Dim("N", min=1)
-    with torch.no_grad():
+    with torch.no_grad(), quiet():
         program = torch.onnx.export(
             _Step(step).eval(),
             arguments,

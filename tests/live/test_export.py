@@ -10,8 +10,9 @@ import torch
 
 from ssmbook.detector.recurrences import make_recurrence, map_states
 from ssmbook.errors import InputError
-from ssmbook.live.export import ExportedStep, _quiet, export_onnx, step_and_arguments
+from ssmbook.live.export import ExportedStep, export_onnx, step_and_arguments
 from ssmbook.ssm import S4, S4D, S5, S6, SelectiveS5
+from ssmbook.ssm.export import quiet
 from tests.detector.test_model import counts, make
 
 HW = (60, 56)  # smaller than the input, so that the step pads
@@ -128,10 +129,12 @@ def test_a_detector_without_memory_has_no_states():
     assert len(step(torch.zeros(1, 20, *HW, dtype=torch.uint8))) == 1
 
 
-def test_onnx_equals_the_detector_over_100_carried_steps(tmp_path, exported_once):
+@pytest.mark.parametrize("batch", [1, 3])
+def test_onnx_equals_the_detector_over_100_carried_steps(tmp_path, exported_once, batch):
+    """One file for any number of cameras; those for a number are run by the other tests."""
     model = mixed()
-    frames = counts(100, 1, *HW)
-    path = exported_once(model, tmp_path / "step.onnx", HW, step_scale=None)
+    frames = counts(100, batch, *HW)
+    path = exported_once(model, tmp_path / "step.onnx", HW, batch=None, step_scale=None)
     assert [p.name for p in tmp_path.iterdir()] == ["step.onnx"]
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     inputs = [i.name for i in session.get_inputs()]
@@ -143,7 +146,7 @@ def test_onnx_equals_the_detector_over_100_carried_steps(tmp_path, exported_once
         values = [frame.numpy(), np.array(0.25, np.float32), *map(np.asarray, states)]
         return session.run(None, dict(zip(inputs, values, strict=True)))
 
-    assert_carried(run, ExportedStep(model).start(), *expected_of(model, frames, 0.25), frames)
+    assert_carried(run, ExportedStep(model).start(batch), *expected_of(model, frames, 0.25), frames)
 
 
 def test_mistakes_are_named(tmp_path):
@@ -164,7 +167,7 @@ def test_mistakes_are_named(tmp_path):
 def test_the_exporter_s_own_words_are_kept_back_while_it_runs(caplog):
     loggers = [logging.getLogger(name) for name in ("onnxscript.optimizer", "torch.onnx._internal.exporter")]
     with warnings.catch_warnings(record=True) as warned:
-        with _quiet():
+        with quiet():
             for logger in loggers:
                 logger.warning("not folded")
             warnings.warn("of older names", FutureWarning, stacklevel=1)
