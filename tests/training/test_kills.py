@@ -12,9 +12,10 @@ from ssmbook.training.run_folder import BEST, LAST, MODEL
 from tests.kills import train_again
 
 
-def test_kills_at_random_moments():
+@pytest.mark.parametrize(("works", "moments"), [(("preprocess", "download"), 20), (("train",), 8)])
+def test_kills_at_random_moments(works, moments):
     """In a process of its own: children are forked from it, which only one without threads may do."""
-    command = [sys.executable, "-m", "tests.kills", "preprocess", "train", "download", "--moments", "2"]
+    command = [sys.executable, "-m", "tests.kills", *works, "--moments", str(moments)]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
 
