@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print("ssmbook: interrupted; the same command goes on from here", file=sys.stderr)
+        rest = "; the same command goes on from here" if getattr(options, "goes_on", False) else ""
+        print(f"ssmbook: interrupted{rest}", file=sys.stderr)
         return 130
 
 

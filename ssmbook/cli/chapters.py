@@ -54,7 +54,7 @@ def _add_reproduce(commands: Any) -> None:
         help="of the chapters' training runs, beside metrics.csv: tensorboard or wandb",
     )
     command.add_argument("--json", action="store_true", help="print the chapters, tables and figures as JSON")
-    command.set_defaults(run=_reproduce)
+    command.set_defaults(run=_reproduce, goes_on=True)
 
 
 def _add_refresh(commands: Any) -> None:

@@ -38,7 +38,7 @@ def _add_download(commands: Any) -> None:
         "--to", default=None, help="folder (default: data/gen1, data/gen4, data/checkpoints)"
     )
     command.add_argument("--json", action="store_true", help="print the folders as JSON")
-    command.set_defaults(run=_download)
+    command.set_defaults(run=_download, goes_on=True)
 
 
 def _add_preprocess(commands: Any) -> None:
@@ -102,7 +102,7 @@ def _add_preprocess(commands: Any) -> None:
         "--dry-run", action="store_true", help="say what it would read and write, and do nothing"
     )
     command.add_argument("--json", action="store_true", help="print counts, labels and failures as JSON")
-    command.set_defaults(run=_preprocess)
+    command.set_defaults(run=_preprocess, goes_on=True)
 
 
 def _download(options: argparse.Namespace) -> None:

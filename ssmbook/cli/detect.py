@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ssmbook.cli.detection import (
@@ -23,8 +25,6 @@ from ssmbook.cli.values import add_part, address, check_paths, print_facts, stam
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
-    from ssmbook.live import StreamingDetector
-    from ssmbook.live.page import LivePage
     from ssmbook.live.realtime import LiveStats
 
 _EPILOG = """examples:
@@ -235,6 +235,7 @@ def _print_detected(
 def _detect_live(options: argparse.Namespace) -> int:
     """As ``_detect_recording``, in events as they come."""
     from ssmbook.live import Tracker
+    from ssmbook.live.page import LivePage
     from ssmbook.live.realtime import LiveStats, detect_live
     from ssmbook.live.transport import open_source
 
@@ -245,37 +246,42 @@ def _detect_live(options: argparse.Namespace) -> int:
         if page is not None:
             page.note(line)
 
-    with open_source(options.recording, tell) as messages:
+    with ExitStack() as stack:
+        if options.page:  # first, so that a browser can wait for the events
+            host, port = options.page
+            page = LivePage(host, port, options.palette)
+            stack.callback(page.close)
+            print(f"page: {page.url}", file=sys.stderr, flush=True)
+        with _told_late(tell, options.recording):  # a pipe opens when its sender does
+            messages = stack.enter_context(open_source(options.recording, tell))
         # With a size the network is ready before the first event; else that one says the size.
         stream = make_stream(options, of_size(sensor_of(options), *options.size)) if options.size else None
-        first = next(messages, None)
+        with _told_late(tell, options.recording):
+            first = next(messages, None)
         if first is None:
             raise InputError(f"{options.recording}: ended before the first event; start the sender again")
         if stream is None:
             stream = make_stream(options, of_size(sensor_of(options), *(first.size or (None, None))))
         zero = int(first.events.t[0]) if len(first.events) else 0
-        with ExitStack() as stack:
-            shows = stack.enter_context(open_outputs(options, stream, zero))
-            seen = familiar(options, stream)
-            shows += [seen] if seen is not None else []
-            if options.page:
-                page = _page(options, stream, zero)
-                stack.callback(page.close)
-                print(f"page: {page.url}", file=sys.stderr, flush=True)
-            try:
-                for frame, found, latency_s in detect_live(
-                    stream, itertools.chain([first], messages), stats, tell, tracker
-                ):
-                    for show in shows:
-                        show(frame, *found)
-                    if page is not None:
-                        page.show(frame, found, _figures(stats, latency_s))
-            except KeyboardInterrupt:
-                interrupted = True
-            if stats.windows == 0 and not interrupted:
-                raise InputError(
-                    f"{options.recording}: ended before the first window; {stats.events} events came"
-                )
+        shows = stack.enter_context(open_outputs(options, stream, zero))
+        seen = familiar(options, stream)
+        shows += [seen] if seen is not None else []
+        if page is not None:
+            page.begin(stream.sensor.classes, stream.represent, zero)
+        try:
+            for frame, found, latency_s in detect_live(
+                stream, itertools.chain([first], messages), stats, tell, tracker
+            ):
+                for show in shows:
+                    show(frame, *found)
+                if page is not None:
+                    page.show(frame, found, _figures(stats, latency_s))
+        except KeyboardInterrupt:
+            interrupted = True
+        if stats.windows == 0 and not interrupted:
+            raise InputError(
+                f"{options.recording}: ended before the first window; {stats.events} events came"
+            )
         if seen is not None and str(seen):
             tell(str(seen))
     print_facts(
@@ -286,11 +292,19 @@ def _detect_live(options: argparse.Namespace) -> int:
     return 130 if interrupted else 0
 
 
-def _page(options: argparse.Namespace, stream: StreamingDetector, zero_us: int) -> LivePage:
-    from ssmbook.live.page import LivePage
+@contextmanager
+def _told_late(tell: Callable[[str], None], source: str) -> Iterator[None]:
+    """Tell that the sender is waited for, if that takes seconds."""
+    from ssmbook.live.realtime import SILENCE_S
 
-    host, port = options.page
-    return LivePage(host, port, stream.sensor.classes, stream.represent, options.palette, zero_us)
+    line = f"{source}: no events yet; start the sender, a camera's or ssmbook play"
+    timer = threading.Timer(SILENCE_S, tell, (line,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _figures(stats: LiveStats, latency_s: float) -> dict[str, float]:

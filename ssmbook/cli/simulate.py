@@ -118,6 +118,7 @@ def _set(options: argparse.Namespace) -> None:
     simulation = replace(simulation, pixel=_pixel(options, simulation.pixel))
     if options.seed is not None:
         simulation = replace(simulation, seed=options.seed)
+    options.goes_on = True
     simulate_set(options.out, simulation, options.workers)
     counts = ", ".join(f"{count} {split}" for split, count in simulation.sequences.items())
     size, gen1 = (simulation.scene.width, simulation.scene.height), get_sensor("gen1")

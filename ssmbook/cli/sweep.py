@@ -74,7 +74,7 @@ def add(commands: Any) -> None:
     )
     add("--watch", action="store_true", help=f"with --status: again every {WATCH_S} s, until nothing runs")
     add("--json", action="store_true", help="print the result as JSON")
-    command.set_defaults(run=_sweep)
+    command.set_defaults(run=_sweep, goes_on=True)
 
     command = commands.add_parser(
         "runs",

@@ -105,7 +105,7 @@ def _add_train(commands: Any) -> None:
     for name, kind, words in _SETTINGS:
         add(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"{words} (default: the profile's)")
     add("--json", action="store_true", help="print the checkpoint, the steps and AP as JSON")
-    command.set_defaults(run=_train)
+    command.set_defaults(run=_train, goes_on=True)
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -36,15 +36,12 @@ NOTES = 20  # lines that the page shows
 
 
 class LivePage:
-    """Serves the page from a thread of its own, until ``close``.
+    """Serves the page from a thread of its own, until ``close``. It waits for events until ``begin``.
 
     Args:
         host: to listen at; "127.0.0.1" is for browsers on this machine alone. There is no password.
         port: 0: any that is free.
-        classes: names by class id.
-        represent: what makes the frames.
         palette: one of ``colours.PALETTES``.
-        zero_us: the time that the page shows as 0.
 
     Attributes:
         url: of the page.
@@ -53,20 +50,12 @@ class LivePage:
         InputError: the address cannot be listened at.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        classes: tuple[str, ...],
-        represent: Representation,
-        palette: str = "light",
-        zero_us: int = 0,
-    ) -> None:
+    def __init__(self, host: str, port: int, palette: str = "light") -> None:
         try:
             sockets = bind_sockets(port, host, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
             raise InputError(f"--page {host}:{port}: {error.strerror or error}; give another port") from None
-        self.classes, self.represent, self.palette, self.zero_us = classes, represent, palette, zero_us
+        self.palette = palette
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}/"
         self.notes: deque[str] = deque(maxlen=NOTES)
         self._drawn_at, self._watchers = 0.0, 0
@@ -76,6 +65,16 @@ class LivePage:
         self._thread = threading.Thread(target=self._serve, args=(sockets, ready), daemon=True, name="page")
         self._thread.start()
         ready.wait()
+
+    def begin(self, classes: tuple[str, ...], represent: Representation, zero_us: int = 0) -> None:
+        """Say what windows are shown.
+
+        Args:
+            classes: names by class id.
+            represent: what makes the frames.
+            zero_us: the time that the page shows as 0.
+        """
+        self.classes, self.represent, self.zero_us = classes, represent, zero_us
 
     def note(self, line: str) -> None:
         """Show a line, such as a warning; the last 20 are kept."""
@@ -88,7 +87,7 @@ class LivePage:
         Args:
             frame: [C, H, W] of the representation.
             found: its boxes.
-            figures: plain numbers to show by name.
+            figures: plain numbers to show by name; those of the window itself come before them.
         """
         now = time.monotonic()
         if not self._watchers or now - self._drawn_at < 1 / MAX_FPS:
@@ -103,7 +102,7 @@ class LivePage:
             "image": png_url(picture),
             "boxes": [self._box(box) for box in found.boxes],
         }
-        self._send(content | figures | {"notes": list(self.notes)})
+        self._send(figures | content | {"notes": list(self.notes)})
 
     def close(self) -> None:
         """Stop serving."""

@@ -168,6 +168,20 @@ def test_exit_codes(files, capsys):
         assert playing.wait(120) == 130
 
 
+def test_an_interruption_says_whether_the_command_goes_on(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssmbook.cli.recordings._info", interrupt)
+    monkeypatch.setattr("ssmbook.cli.data._preprocess", interrupt)
+    for command, rest in (
+        (["info", "a.raw"], ""),
+        (["preprocess", "a", "b"], "; the same command goes on from here"),
+    ):
+        assert main(command) == 130
+        assert capsys.readouterr().err == f"ssmbook: interrupted{rest}\n"
+
+
 def test_wrong_names_are_refused_before_torch_is_imported(files):
     wrong = [
         ["detect", "drive.raw", "missing.ckpt", "--out", "a.csv"],

@@ -39,6 +39,7 @@ def files(tmp_path_factory):
 @pytest.mark.parametrize("way", ["pipe", "udp"])
 def test_live_finds_what_detect_finds(files, way, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(realtime, "BACKLOG", 100)
+    monkeypatch.setattr(realtime, "SILENCE_S", 0.5)
     name = f"udp://127.0.0.1:{free_port()}" if way == "udp" else str(tmp_path / "events")
     if way == "pipe":
         os.mkfifo(name)
@@ -53,7 +54,8 @@ def test_live_finds_what_detect_finds(files, way, tmp_path, capfd, monkeypatch):
     printed, told = capfd.readouterr()
     facts = json.loads(printed)
     assert (facts["events"], facts["windows"], facts["lost"], facts["dropped"]) == (6000, 7, 0, 0)
-    assert "page: http://127.0.0.1:" in told
+    assert told.startswith("page: http://127.0.0.1:"), "before any event"
+    assert f"{name}: no events yet; start the sender" in told
     assert "6,000 events in" in told
     np.testing.assert_array_equal(read_boxes(out), read_boxes(files / "a_bbox.npy"))
 

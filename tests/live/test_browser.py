@@ -92,13 +92,15 @@ def test_the_view_is_drawn_and_scrubbed(page, tmp_path):
 
 def test_the_live_page_shows_each_window(page):
     represent = StackedHistogram.for_sensor(SENSOR)
-    live = LivePage("127.0.0.1", 0, SENSOR.classes, represent)
+    live = LivePage("127.0.0.1", 0)
     try:
         page.goto(live.url)
+        assert page.inner_text("#state") == "waiting for events"
+        live.begin(SENSOR.classes, represent)
         for k, boxes in enumerate((boxes_at(50_000), boxes_at()), 1):
             frame = np.full(represent.shape, k, np.uint8)
             for _ in range(100):  # until the browser listens and has drawn it
-                live.show(frame, Found(50_000 * k, boxes), {"windows": k, "latency_ms": 2.5})
+                live.show(frame, Found(50_000 * k, boxes), {"windows": k, "boxes": 17, "latency_ms": 2.5})
                 time.sleep(0.05)
                 if page.inner_text("#windows") == str(k) and page.inner_text("#boxes") == str(len(boxes)):
                     break

@@ -293,7 +293,7 @@ def get(url, path, headers=None):
 
 
 def test_the_page_shows_windows_as_they_come(stream):
-    page = LivePage("127.0.0.1", 0, SENSOR.classes, stream.represent)
+    page = LivePage("127.0.0.1", 0)
     try:
         home = get(page.url, "/")
         assert home.status == 200
@@ -303,9 +303,14 @@ def test_the_page_shows_windows_as_they_come(stream):
         assert response.getheader("Content-Type") == "text/event-stream"
         response.readline(), response.readline()  # what there was before
         page.note("no events for 2 s")
+        page.begin(SENSOR.classes, stream.represent)
         found = stream.push_frame(np.zeros((20, SIZE, SIZE), np.uint8), 50_000)
         for _ in range(3):
-            page.show(np.zeros((20, SIZE, SIZE), np.uint8), found, {"windows": 1, "latency_ms": 2.5})
+            page.show(
+                np.zeros((20, SIZE, SIZE), np.uint8),
+                found,
+                {**LiveStats(windows=1).facts(), "latency_ms": 2.5},
+            )
             time.sleep(0.05)
         shown = {}
         while "image" not in shown:  # the line alone may come first
@@ -316,6 +321,6 @@ def test_the_page_shows_windows_as_they_come(stream):
         assert shown["image"].startswith("data:image/png;base64,")
         assert shown["notes"][0].endswith("no events for 2 s")
         with pytest.raises(InputError, match="give another port"):
-            LivePage("127.0.0.1", int(page.url.split(":")[2].strip("/")), SENSOR.classes, stream.represent)
+            LivePage("127.0.0.1", int(page.url.split(":")[2].strip("/")))
     finally:
         page.close()
