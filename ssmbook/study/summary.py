@@ -33,12 +33,21 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
         if follows:
             words += " with its time scale following the rate"
             words += "" if without is None else f" ({without:.1f} without)"
+            words += _fastest(own, rate, metric)
         sentences.append(words)
     if not sentences:
         return ""
     text = f"Trained at {BASE_HZ:g} Hz ({_seeds(sliding)}), " + "; ".join(sentences) + "."
     traces = _traces(rates[rates["mode"] == "traces"], metric)
     return text + traces + _carry(sliding, rest, metric) + _longer(sliding, metric)
+
+
+def _fastest(own: pd.DataFrame, than_hz: float, metric: str) -> str:
+    """AP at the fastest rate that was run with all seeds, where that is faster; its time scale follows."""
+    following = own[(own["step_scale"] == "1/k") & (own["carry"] == "exact")]
+    seeds = following.groupby("rate_hz")["seed"].nunique()
+    rate = seeds[seeds == seeds.max()].index.max()
+    return f", {_mean(own, '1/k', 'exact', rate, metric):.1f} at {rate:,g} Hz" if rate > than_hz else ""
 
 
 def _seeds(table: pd.DataFrame) -> str:

@@ -62,6 +62,22 @@ def test_each_thing_that_a_table_can_say():
     )
 
 
+def test_the_fastest_rate_is_told_where_all_seeds_were_run_at_it():
+    rows = [
+        row("s5", "1/k", "exact", rate, ap, seed)
+        for seed in (0, 1)
+        for rate, ap in ((20.0, 0.5), (200.0, 0.4))
+    ]
+    rows += [row("s5", "1", "exact", 1000.0, 0.1), row("s5", "1/k", "exact", 1000.0, 0.51)]
+    assert "Hz" in summary(pd.DataFrame(rows))
+    assert "1,000" not in summary(pd.DataFrame(rows))
+    rows += [row("s5", "1/k", "exact", 1000.0, 0.53, seed=1)]
+    assert summary(pd.DataFrame(rows)) == (
+        "Trained at 20 Hz (means of 2 seeds), S5 has AP 50.0 at 20 Hz and 40.0 at 200 Hz with its time scale following "
+        "the rate, 52.0 at 1,000 Hz."
+    )
+
+
 def test_a_table_that_says_nothing():
     assert summary(pd.DataFrame([row("s5", "1/k", "exact", 20.0, 0.5)])) == ""
 
