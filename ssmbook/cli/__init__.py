@@ -25,7 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         argcomplete.autocomplete(parser)
     options = parser.parse_args(arguments)
     try:
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads, such as head, has enough
+        return 0
     except (InputError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"ssmbook: {error}", file=sys.stderr)
         return 1

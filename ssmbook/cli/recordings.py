@@ -74,13 +74,14 @@ def _info(options: argparse.Namespace) -> int:
         try:
             with open_events(path, *(options.size or (None, None))) as recording:
                 found = summarize(recording, progress=True)
-                if options.json:
-                    facts.append(_facts(path, found))
-                else:
-                    print("\n".join(_lines(path, found)))
         except (InputError, OSError) as error:
             failed += 1
             print(f"ssmbook: {error}", file=sys.stderr)
+            continue
+        if options.json:
+            facts.append(_facts(path, found))
+        else:
+            print("\n".join(_lines(path, found)))
     if options.json:
         print_facts(True, facts)
     if failed and len(options.recordings) > 1:

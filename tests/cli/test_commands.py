@@ -168,6 +168,20 @@ def test_exit_codes(files, capsys):
         assert playing.wait(120) == 130
 
 
+def test_who_reads_the_output_may_have_enough(files):
+    for command in (["info", "drive.raw"], ["info", "drive.raw", "--json"]):
+        with subprocess.Popen(
+            [sys.executable, "-m", "ssmbook", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as run:
+            run.stdout.close()
+            told = run.stderr.read()
+        assert run.returncode == 0, command
+        assert "roken" not in told
+
+
 def test_an_interruption_says_whether_the_command_goes_on(monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
