@@ -261,7 +261,12 @@ def _detect_live(options: argparse.Namespace) -> int:
         if first is None:
             raise InputError(f"{options.recording}: ended before the first event; start the sender again")
         if stream is None:
-            stream = make_stream(options, of_size(sensor_of(options), *(first.size or (None, None))))
+            sensor = of_size(sensor_of(options), *(first.size or (None, None)))
+            if first.size is None:
+                tell(
+                    f"{options.recording}: does not state its size; {sensor.width}x{sensor.height}, or give --size"
+                )
+            stream = make_stream(options, sensor)
         zero = int(first.events.t[0]) if len(first.events) else 0
         shows = stack.enter_context(open_outputs(options, stream, zero))
         seen = familiar(options, stream)

@@ -115,6 +115,7 @@ class _Feed(threading.Thread):
         self.idle_since: float | None = None  # since when the next message is waited for
         self.clock, self.life, self.told_still = -1, 0, False
         self.number: int | None = None
+        self.odd = 0, 0  # where the last event outside the sensor was
 
     def run(self) -> None:
         try:
@@ -129,6 +130,7 @@ class _Feed(threading.Thread):
                 self.idle_since = time.monotonic()
             if self.clock >= 0:
                 self._frames(Events.empty(), self.clock)
+            self._check_size(0)
         except BaseException as error:
             self.error = error
         with self.changed:
@@ -178,18 +180,24 @@ class _Feed(threading.Thread):
         Raises:
             InputError: they are many.
         """
-        sensor, stats = self.stream.camera, self.stats
+        sensor = self.stream.camera
         inside = (events.x < sensor.width) & (events.y < sensor.height)
         if inside.all():
             return events
-        stats.outside += int((~inside).sum())
-        if stats.events > FEW and stats.outside > OUTSIDE_SHARE * stats.events:
-            i = int(np.argmin(inside))
+        i = int(np.argmin(inside))
+        self.odd = int(events.x[i]), int(events.y[i])
+        self.stats.outside += int((~inside).sum())
+        self._check_size(FEW)
+        return events[inside]
+
+    def _check_size(self, few: int) -> None:
+        """Refuse a stream of more events than few, many of which lie outside the sensor."""
+        sensor, stats = self.stream.camera, self.stats
+        if stats.events > few and stats.outside > OUTSIDE_SHARE * stats.events:
             raise InputError(
                 f"{stats.outside:,} of {stats.events:,} events lie outside {sensor.width} × {sensor.height} px, as x = "
-                f"{events.x[i]}, y = {events.y[i]}; give the camera's --size"
+                f"{self.odd[0]}, y = {self.odd[1]}; give the camera's --size"
             )
-        return events[inside]
 
     def _frames(self, events: Events, now_us: int | None) -> None:
         for end, frame in self.stream.frames(events, now_us):

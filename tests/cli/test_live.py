@@ -70,6 +70,7 @@ def test_through_the_shells_pipe(files, text, tmp_path):
         command += ["--runtime", "torch"]
         found = subprocess.run(command, stdin=sender.stdout, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+    assert ("does not state its size" in found.stderr) == bool(text)
     facts = json.loads(found.stdout)
     assert facts["events"] == 6000
     assert facts["windows"] + facts["dropped"] == 7

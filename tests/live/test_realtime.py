@@ -173,11 +173,12 @@ def test_lost_messages_and_events_outside_are_counted(stream, monkeypatch):
     messages = [Message(good[:50], None, 2**32 - 2), Message(good[50:], None, 1), Message(bad, None, 5)]
     _, stats, _ = run(stream, messages)
     assert (stats.lost, stats.outside) == (2 + 3, 1)
-    monkeypatch.setattr(realtime, "FEW", 0)
-    with pytest.raises(
-        InputError, match=r"lie outside 64 × 64 px, as x = 99, y = 0; give the camera's --size"
-    ):
-        run(stream, [Message(bad)])
+    for few in (realtime.FEW, 0):  # when the stream has ended; at once
+        monkeypatch.setattr(realtime, "FEW", few)
+        with pytest.raises(
+            InputError, match=r"1 of 1 events lie outside 64 × 64 px, as x = 99, y = 0; give the camera's --size"
+        ):
+            run(stream, [Message(bad)])
 
 
 def test_play_sends_every_event_at_its_time(recording):
