@@ -95,19 +95,19 @@ print("seeds:", ", ".join(f"{answers.MODEL_NAMES[name]} {count}" for name, count
 #| label: tbl-answer
 #| tbl-cap: >-
 #|   AP_common × 100 at 20 Hz, and the difference to it at other rates; means over the seeds that were run at both, state
-#|   carried. `step_scale` 1/k follows the rate, 1 does not. 80 and 1,000 Hz: the first seed alone.
+#|   carried. `step_scale` 1/k follows the rate, 1 does not. 80 and 1,000 Hz on traces: the first seed alone.
 answers.printed(answers.changes(main))
 
 # %% [markdown]
 # Two things are shown here, and two are not. A state-space layer whose step follows the rate detects at ten times the rate
-# of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses a quarter to
-# half of its AP, so that the step is the cause. At 1,000 Hz, where that was run, none loses a whole AP. *Not* shown is that this holds at 5 Hz
+# of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses three tenths to
+# half of its AP, so that the step is the cause. At 1,000 Hz, fifty times that rate, none loses a whole AP. *Not* shown is that this holds at 5 Hz
 # ({numref}`sec-slower`) or on real recordings: the scenes are simulated, the network is small, three
 # seeds are few. Trained for longer, selective S5 has 60 AP and keeps it as well ({numref}`sec-longer`).
 #
-# The input counts as the layer does. Traces raise S5 by three to five AP at every rate; selective S5 gains by them below 20 Hz alone.
+# The input counts as the layer does. Traces raise S5 by two to three AP at every rate; selective S5 gains by them at 5 Hz alone.
 # A ConvLSTM gains nothing; one of its three seeds hardly learnt. Without a recurrence AP is the same at every rate, for a frame looks the
-# same; on windows it is no less than S5's mean, but all on what moves ({numref}`fig-rest-fast`), and on traces eight AP less.
+# same; it is five AP below S5's on windows and seven on traces, and all on what moves ({numref}`tbl-rest`).
 #
 # ### How to read AP_common
 #
@@ -269,8 +269,8 @@ effect.join(predicted, on="mode")
 
 # %% [markdown]
 # A detector has hundreds of modes, and nonlinearities between them: the prediction is of a sign, not of a size. In sliding and traces
-# it holds throughout. In held and true S5 and selective S5 have AP 1 to 6 either way, of 40 and 52: the frame is lost there before any clock
-# counts, and the signs prove nothing.
+# it holds throughout. In held and true S5 and selective S5 have AP 4 to 12 either way, of 40 and 50: most of the frame is lost there before any clock
+# counts. Of what is left following takes from moving objects, as predicted; of resting ones nothing is left to tell.
 #
 # (sec-runs)=
 # ## The arms of this profile
@@ -378,7 +378,7 @@ answers.printed(replaced) if len(replaced) else print(
 )
 
 # %% [markdown]
-# Frames that are repeated for 50 ms cost five AP, a
+# Frames that are repeated for 50 ms cost three AP, a
 # state that advances every 50 ms less than one: what the higher rate adds comes in by the input. Without events the state alone
 # detects nothing, and under the state of another sequence hardly a box is right: each is read in the light of the other.
 #
@@ -449,9 +449,9 @@ exact = rates[
 answers.printed(answers.changes(answers.following(exact)))
 
 # %% [markdown]
-# In windows of 5 ms selective S5 falls from 52 to 3 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30, selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: learning beats
+# In windows of 5 ms selective S5 falls from 50 to 4 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30, selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: learning beats
 # following. With skip and $D$ behind a low-pass, S5 gains at 5 Hz and keeps three tenths at 200: what fails is convolution and attention
-# before the layer, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 7 to 21 AP.
+# before the layer, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 6 to 19 AP.
 #
 # (sec-trained-there)=
 # ## Trained there
@@ -464,7 +464,7 @@ answers.printed(answers.changes(answers.following(exact)))
 answers.printed(answers.one_for_all(rates))
 
 # %% [markdown]
-# At 5 Hz it is worth two AP of the seven that are lost; the rest is in what is not seen. At 10 Hz it is worth three, all that is lost, at 40 Hz
+# At 5 Hz it is worth three AP of the nine that are lost; the rest is in what is not seen. At 10 Hz it is worth one of two, at 40 Hz
 # nothing: upwards one set of weights serves.
 #
 # (sec-higher)=
@@ -494,7 +494,7 @@ if len(streaming):
 answers.printed(streaming)
 
 # %% [markdown]
-# From 20 to 200 Hz all boxes gain nearly four AP, most of it by 40 Hz; fast objects more than five, objects at rest less than three, whatever the latency.
+# From 20 to 200 Hz all boxes gain three AP, most of it by 40 Hz; fast objects four to five, objects at rest two and a half, whatever the latency.
 #
 # The same in milliseconds: how long after an object enters the frame, or starts again after a rest, does its first right box come?
 
@@ -502,7 +502,7 @@ answers.printed(streaming)
 #| label: tbl-delays
 #| tbl-cap: >-
 #|   Mean time in ms until an object has its first right box (IoU 0.5, at the score of highest F1 on the validation split), from its entry and from its
-#|   start after rest, by latency and rate. Selective S5, mean over the seeds; all were detected, `onsets` says of how many.
+#|   start after rest, by latency and rate. Selective S5, mean over the seeds; nearly all were detected, `onsets` says of how many.
 delays = answers.read_if_there(study, "delays.csv")
 if len(delays):
     several = delays[delays["kind"] != "return"].astype({"onsets": int})  # one object alone comes back
@@ -511,7 +511,7 @@ delays
 
 # %% [markdown]
 # An entry takes long at every rate, since at first only a sliver is in view; a start after rest does not: the state
-# still holds the box. At 200 Hz means are some 20 ms lower, of few objects.
+# still holds the box. At 200 Hz means are 10 to 20 ms lower, of few objects.
 #
 # (sec-other-arms)=
 # ## Other layers, masks and norms

@@ -213,8 +213,8 @@ answers.printed(answers.replaced(answers.read_if_there(study, "causes.csv"), sta
 
 # %% [markdown]
 # A stage whose cut changes nothing remembers nothing that is needed; one whose cut costs the resting objects, and these alone, is where stopped cars are
-# kept. Here that is stage 2: its cut costs what cutting all four costs, the cut of another next to nothing. A position of stage 2 sees
-# 8 × 8 pixels, fine enough to say where an object is. Other seeds may keep it elsewhere.
+# kept. Here that is stage 2, with each seed: its cut costs what cutting all four costs; stage 1 holds what rests for long. A position of stage 2 sees
+# 8 × 8 pixels, fine enough to say where an object is.
 #
 # (sec-gate)=
 # ## A state that holds
@@ -322,9 +322,9 @@ answers.printed(answers.changes(answers.trained_longer(read_arms(study))))
 answers.printed(answers.by_time_at_rest(answers.trained_longer(rest), metric="AP"))
 
 # %% [markdown]
-# With 2,000 steps selective S5 gains eleven AP, and more on what rests: where an object has stood for one to two seconds AP is
-# 41 and not 22, beyond two seconds 21 and not 6. The short memory of {numref}`tbl-rest` is one of short training.
-# S5 gains fourteen AP and next to none on what has rested for two seconds: that takes a gate. The answer of [chapter 9](09_rates.ipynb) holds: at
+# With 2,000 steps selective S5 gains ten AP, and more on what rests: where an object has stood for one to two seconds AP is
+# 41 and not 23, beyond two seconds 21 and not 7. The short memory of {numref}`tbl-rest` is one of short training.
+# S5 gains twelve AP and next to none on what has rested for two seconds: that takes a gate. The answer of [chapter 9](09_rates.ipynb) holds: at
 # 200 Hz S5 and selective S5 stay within an AP where their step follows, and lose 19 to 38 where it does not. Of three ConvLSTMs one got
 # stuck (AP 1), and the best remembers as selective S5 does; both others lose 12 and 17 at 200 Hz. At 5 Hz all lose
 # more, for they have learnt windows that touch. After 8,000 steps what rests is detected worse again: 72 short drives are few.
