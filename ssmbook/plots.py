@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -128,11 +128,22 @@ def show_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
         )
         line.set_markerfacecolor(line.get_color() if scale == "1/k" else "white")
         ax.vlines(over_seeds.index, over_seeds["min"], over_seeds["max"], color=line.get_color(), lw=1)
-    rates = sorted(table["rate_hz"].unique())
+    rate_axis(ax, table["rate_hz"])
+    ax.set(ylabel=f"{metric} × 100", ylim=(0, None))
+
+
+def rate_axis(ax: Axes, rates_hz: Iterable[float]) -> None:
+    """A logarithmic axis with a tick at each rate, and its number where the number before leaves room."""
+    ticks = sorted(set(rates_hz))
+    labels, last = [], 0.0
+    for rate in ticks:
+        room = rate >= 1.5 * last
+        labels.append(f"{rate:g}" if room else "")
+        last = rate if room else last
     ax.set_xscale("log")
-    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.set_xticks(ticks, labels)
     ax.minorticks_off()
-    ax.set(xlabel="rate (Hz)", ylabel=f"{metric} × 100", ylim=(0, None))
+    ax.set_xlabel("rate (Hz)")
 
 
 def rate_panels(table: pd.DataFrame, metric: str = "AP") -> Figure:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ssmbook.events import BOX_DTYPE
-from ssmbook.plots import show_boxes, show_image
+from ssmbook.plots import rate_axis, show_boxes, show_image
 
 
 @pytest.mark.parametrize("y", [0, 2, 20])
@@ -20,3 +20,16 @@ def test_the_label_of_a_box_stays_within_the_picture(y):
     assert frame.x0 <= label.x0
     assert frame.y0 <= label.y0
     assert label.y1 <= frame.y1
+
+
+def test_a_rate_axis_has_numbers_where_there_is_room():
+    ax = plt.figure().add_subplot()
+    rate_axis(ax, [200.0, 80.0, 100.0, 20.0, 100.0])
+    assert [
+        (tick, label.get_text()) for tick, label in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+    ] == [
+        (20.0, "20"),
+        (80.0, "80"),
+        (100.0, ""),
+        (200.0, "200"),
+    ]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ssmbook.drawings.diagrams import DATA, FIXED, TIME, arrow, box, canvas, note, operator
-from ssmbook.plots import GREY, MODEL_COLOURS, WIDTH_IN, show_boxes, show_image
+from ssmbook.plots import GREY, MODEL_COLOURS, WIDTH_IN, rate_axis, show_boxes, show_image
 from ssmbook.study.answers import MODEL_NAMES
 from ssmbook.study.rates import of_all_seeds
 
@@ -73,12 +73,9 @@ def over_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP_common") -> None
                 label=label,
             )
             line.set_markerfacecolor(colour if follows or alone else "white")
-    rates = sorted(exact["rate_hz"].unique())
-    ax.set_xscale("log")
-    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    ax.minorticks_off()
+    rate_axis(ax, exact["rate_hz"])
     ax.axvline(20, color=GREY, lw=0.7, ls=":")
-    ax.set(xlabel="rate (Hz)", ylabel="AP × 100", ylim=(0, None))
+    ax.set(ylabel="AP × 100", ylim=(0, None))
 
 
 def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:

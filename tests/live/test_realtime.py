@@ -176,7 +176,8 @@ def test_lost_messages_and_events_outside_are_counted(stream, monkeypatch):
     for few in (realtime.FEW, 0):  # when the stream has ended; at once
         monkeypatch.setattr(realtime, "FEW", few)
         with pytest.raises(
-            InputError, match=r"1 of 1 events lie outside 64 × 64 px, as x = 99, y = 0; give the camera's --size"
+            InputError,
+            match=r"1 of 1 events lie outside 64 × 64 px, as x = 99, y = 0; give the camera's --size",
         ):
             run(stream, [Message(bad)])
 
