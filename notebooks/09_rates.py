@@ -451,7 +451,7 @@ answers.printed(answers.changes(answers.following(exact)))
 # %% [markdown]
 # In windows of 5 ms selective S5 falls from 50 to 4 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30, selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: learning beats
 # following. With skip and $D$ behind a low-pass, S5 gains at 5 Hz and keeps three tenths at 200: what fails is convolution and attention
-# before the layer, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 6 to 19 AP.
+# before the layer, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 6 to 18 AP.
 #
 # (sec-trained-there)=
 # ## Trained there
