@@ -78,7 +78,7 @@ sliding = carried[carried["mode"] == "sliding"]
 #| label: fig-answer
 #| caption: >-
 #|   Left and middle: AP_common over the rate, inputs *sliding* and *traces*, state carried. Where the time scale follows
-#|   (solid), selective S5 and S5 keep their AP from 20 to 200 Hz; where it does not (dashed), they lose it. A ConvLSTM has no time
+#|   (solid), selective S5 and S5 keep their AP from 20 to 1,000 Hz; where it does not (dashed), they lose it. A ConvLSTM has no time
 #|   scale that could follow. Right: AP by the time for which an object has been at rest, at 20 Hz.
 #|   Lines are means over the seeds, bands and bars their range.
 #| alt: >-
@@ -569,7 +569,7 @@ answers.printed(compared)
 #
 # - A rate is a choice. What must not change with it is what a frame means and how fast the state decays *in seconds*.
 # - Following the rate keeps the second, {eq}`eq-rates-follow`; sliding windows and traces keep the first.
-# - On the simulated streets, sliding windows with the step following keep AP from 20 to 200 Hz, {numref}`tbl-answer`.
+# - On the simulated streets, sliding windows with the step following keep AP from 20 to 1,000 Hz, {numref}`tbl-answer`.
 # - Whether following helps is a matter of the input: {eq}`eq-worked` predicts the sign for each mode.
 # - Below the rate of training windows no longer touch, {eq}`eq-share-seen`, and no time scale brings back what was not seen.
 # - A recurrence without a time scale forgets $k$ times faster at $k$ times the rate, {eq}`eq-rates-lstm`.
