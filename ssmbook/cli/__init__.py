@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -28,10 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = options.run(options) or 0
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads, such as head, has enough
-        return 0
     except (InputError, OSError) as error:  # OSError: a full disk, a folder without permission
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 0
         print(f"ssmbook: {error}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
@@ -47,6 +47,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rest = "; the same command goes on from here" if getattr(options, "goes_on", False) else ""
         print(f"ssmbook: interrupted{rest}", file=sys.stderr)
         return 130
+
+
+def _nobody_reads() -> bool:
+    """Whether who read the output, such as ``head``, has had enough; the rest of it then goes nowhere."""
+    if not hasattr(select, "poll"):  # not a Unix
+        return False
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # not a file
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    ended = any(event & select.POLLERR for _, event in poll.poll(0))
+    if ended:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return ended
 
 
 def make_parser() -> argparse.ArgumentParser:

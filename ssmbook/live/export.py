@@ -108,7 +108,7 @@ def export_onnx(
     # Of the example; 1 would be taken for a constant.
     step, arguments = step_and_arguments(model, frame_hw, 2 if batch is None else batch, step_scale)
     free = torch.export.Dim("B", min=1)
-    shapes = tuple({0: free} if argument.ndim else None for argument in arguments)
+    frame, *rest = ({0: free} if argument.ndim else None for argument in arguments)
     names = step.names()
     inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]
     with torch.no_grad(), quiet():
@@ -117,7 +117,7 @@ def export_onnx(
             arguments,
             input_names=inputs,
             output_names=["predictions", *(f"new_{name}" for name in names)],
-            dynamic_shapes=(shapes[0], shapes[1:]) if batch is None else None,
+            dynamic_shapes=((frame, tuple(rest)) if rest else (frame,)) if batch is None else None,
             dynamo=True,
             verbose=False,
         )

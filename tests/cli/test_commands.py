@@ -182,6 +182,15 @@ def test_who_reads_the_output_may_have_enough(files):
         assert "roken" not in told
 
 
+def test_a_pipe_that_breaks_elsewhere_is_told(monkeypatch, capsys):
+    def broken(*_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("ssmbook.cli.recordings._info", broken)
+    assert main(["info", "a.raw"]) == 1
+    assert "Broken pipe" in capsys.readouterr().err
+
+
 def test_an_interruption_says_whether_the_command_goes_on(monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
