@@ -465,7 +465,7 @@ answers.printed(answers.one_for_all(rates))
 
 # %% [markdown]
 # At 5 Hz it is worth three AP of the nine that are lost; the rest is in what is not seen. At 10 Hz it is worth one of two, at 40 Hz
-# nothing: upwards one set of weights serves.
+# nothing, at 200 Hz, with ten times as many windows, half an AP: upwards one set of weights serves.
 #
 # (sec-higher)=
 # ## What a higher rate is for
