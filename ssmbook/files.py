@@ -195,10 +195,7 @@ def lock(
             f"{folder}: a worker process runs the whole script again to begin; put what the script does under "
             'if __name__ == "__main__":'
         )
-    path = Path(folder) / ".lock"
-    if beside:
-        whole = Path(folder).resolve()
-        path = whole.with_name(f".{whole.name}.lock")
+    path = _lock_file(folder, beside)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(path, poll_interval=0.2)
@@ -223,6 +220,20 @@ def lock(
         ):  # who waits for the removed file tries again; some systems refuse to remove it
             path.unlink()
         held.release()
+
+
+def remove_dead_lock(folder: str | os.PathLike[str], beside: bool = False) -> None:
+    """Remove the file of a lock whose process was killed when all was done but that; one that is held stays."""
+    if _lock_file(folder, beside).exists():
+        with suppress(InputError), lock(folder, "looks whether it is held", wait=False, beside=beside):
+            pass
+
+
+def _lock_file(folder: str | os.PathLike[str], beside: bool) -> Path:
+    if not beside:
+        return Path(folder) / ".lock"
+    whole = Path(folder).resolve()
+    return whole.with_name(f".{whole.name}.lock")
 
 
 def unwritable(path: str | os.PathLike[str], error: OSError) -> InputError:

@@ -37,7 +37,7 @@ from ssmbook.dataset.sensor import Sensor, get_sensor
 from ssmbook.dataset.windows import FrameSink, Read, write_frames
 from ssmbook.errors import InputError
 from ssmbook.events import Recording, get_representation, open_events
-from ssmbook.files import lock
+from ssmbook.files import lock, remove_dead_lock
 from ssmbook.processes import run_calls
 from ssmbook.progress import progress_bar
 
@@ -180,6 +180,8 @@ def preprocess_sets(
         for out in sorted(targets):  # in one order, so that two runs do not wait for each other
             if not _is_complete(out, targets[out], jobs):
                 locks.enter_context(lock(out, "preprocesses into it"))
+            else:
+                remove_dead_lock(out)
         summary, failures = _make_missing(jobs, targets, workers, client, progress)
     summary.without_labels = sorted([*summary.without_labels, *unlabelled])
     for warning in summary.warnings(sensor):

@@ -18,7 +18,7 @@ from ssmbook.dataset.schedule import check_burn_in
 from ssmbook.detector import Detector, TrainedOn, save_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
 from ssmbook.errors import InputError, shown
-from ssmbook.files import lock
+from ssmbook.files import lock, remove_dead_lock
 from ssmbook.training.loggers import check_logger
 from ssmbook.training.loop import Fit
 from ssmbook.training.run_folder import MODEL, Older, begin, check_older, is_same_run
@@ -82,6 +82,7 @@ def train(
         return (folder / MODEL).exists() and is_same_run(folder, settings)
 
     if is_finished():
+        remove_dead_lock(folder, beside=True)
         return folder / MODEL
     check_older(folder, settings, older)
     if training.precision == "fp32":
