@@ -58,6 +58,9 @@ def _add_export(commands: Any) -> None:
     )
     command.add_argument("--batch", default="1", help="cameras side by side, or 'any' (default: 1)")
     command.add_argument(
+        "--size", choices=("any",), help="frames of any size up to the network's (default: the sensor's)"
+    )
+    command.add_argument(
         "--layer",
         type=int,
         choices=(1, 2, 3, 4),
@@ -140,9 +143,10 @@ def _export(options: argparse.Namespace) -> None:
         path = export_layer(_layer(model, options.layer), options.out)
         print_facts(options.json, {"written": str(path), "stage": options.layer}, str(path))
         return
-    frame_hw = _sensor(options).frame_size
+    frame_hw = None if options.size == "any" else _sensor(options).frame_size
     path = export_onnx(model, options.out, frame_hw, batch=batch, step_scale=scale)
-    print_facts(options.json, {"written": str(path), "frame_hw": list(frame_hw)}, str(path))
+    facts = {"written": str(path), "frame_hw": "any" if frame_hw is None else list(frame_hw)}
+    print_facts(options.json, facts, str(path))
 
 
 def _layer(model: Any, stage: int) -> Any:

@@ -83,7 +83,7 @@ class ExportedStep(nn.Module):
 def export_onnx(
     model: Detector,
     path: str | Path,
-    frame_hw: tuple[int, int],
+    frame_hw: tuple[int, int] | None,
     *,
     batch: int | None = 1,
     step_scale: float | None = 1.0,
@@ -97,7 +97,7 @@ def export_onnx(
     Args:
         model: the detector.
         path: the file.
-        frame_hw: (height, width) of the frames, no larger than the model's input.
+        frame_hw: (height, width) of the frames, no larger than the model's input; None leaves them free up to that.
         batch: cameras side by side; None leaves B free.
         step_scale: a constant, or None for an input, see `ExportedStep`.
 
@@ -105,10 +105,17 @@ def export_onnx(
         InputError: a package is missing, a size does not fit, or the recurrence cannot be exported.
     """
     path = onnx_file(path)
-    # Of the example; 1 would be taken for a constant.
-    step, arguments = step_and_arguments(model, frame_hw, 2 if batch is None else batch, step_scale)
-    free = torch.export.Dim("B", min=1)
-    frame, *rest = ({0: free} if argument.ndim else None for argument in arguments)
+    H, W = model.input_hw
+    # What is free must be neither 1 nor the largest in the example, which would be taken for constants.
+    step, arguments = step_and_arguments(
+        model, frame_hw or (H - 1, W - 1), 2 if batch is None else batch, step_scale
+    )
+    axes = {0: torch.export.Dim("B", min=1)} if batch is None else {}
+    sizes = (
+        {} if frame_hw else {2: torch.export.Dim("h", min=1, max=H), 3: torch.export.Dim("w", min=1, max=W)}
+    )
+    rest = tuple(axes if argument.ndim else None for argument in arguments[1:])
+    shapes = ({**axes, **sizes}, rest) if rest else ({**axes, **sizes},)
     names = step.names()
     inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]
     with torch.no_grad(), quiet():
@@ -117,7 +124,7 @@ def export_onnx(
             arguments,
             input_names=inputs,
             output_names=["predictions", *(f"new_{name}" for name in names)],
-            dynamic_shapes=((frame, tuple(rest)) if rest else (frame,)) if batch is None else None,
+            dynamic_shapes=shapes if axes or sizes else None,
             dynamo=True,
             verbose=False,
         )

@@ -148,7 +148,7 @@ def test_onnx_equals_the_detector_over_100_carried_steps(tmp_path, exported_once
 
 
 @pytest.mark.parametrize("recurrences", ["mixed", "none"])
-def test_one_program_takes_any_number_of_cameras(tmp_path, monkeypatch, recurrences):
+def test_one_program_takes_any_number_of_cameras_of_any_size(tmp_path, monkeypatch, recurrences):
     """As far as PyTorch's own program, which takes a tenth of the time of a file."""
     programs = []
 
@@ -159,9 +159,9 @@ def test_one_program_takes_any_number_of_cameras(tmp_path, monkeypatch, recurren
     monkeypatch.setattr(torch.onnx, "export", export)
     model = mixed() if recurrences == "mixed" else trained(recurrence="none")
     with pytest.raises(InterruptedError):
-        export_onnx(model, tmp_path / "a.onnx", HW, batch=None)
-    for batch in (1, 3):
-        frames = counts(3, batch, *HW)
+        export_onnx(model, tmp_path / "a.onnx", None, batch=None)
+    for batch, size in ((1, HW), (3, (64, 64)), (2, (1, 9))):
+        frames = counts(3, batch, *size)
         expected, last = expected_of(model, frames, 1.0)
         start = ExportedStep(model).start(batch)
         assert_carried(lambda f, s: programs[0](f, *s), start, expected, last, frames)
