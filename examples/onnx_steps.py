@@ -20,7 +20,7 @@ def run(step: str, frames: np.ndarray) -> np.ndarray:
     states = {
         name: np.zeros(shape, np.float32) for name, shape in inputs.items() if name.startswith("state_")
     }
-    scale = {"step_scale": np.float32(1.0)} if "step_scale" in inputs else {}
+    scale = {"step_scale": np.array(1.0, np.float32)} if "step_scale" in inputs else {}
     predictions = []
     for frame in frames:
         found, *new = session.run(None, {"frame": frame[None], **scale, **states})
