@@ -24,7 +24,11 @@ def step(tmp_path_factory, exported_once):
     model, frames = model_of().float(), counts(100, 1, SIZE, SIZE)
     with torch.no_grad():
         wanted = model.eval().predict(model.features(frames)[0])[:, 0].numpy()
-    return exported_once(model, folder / "step.onnx", (SIZE, SIZE), step_scale=None), frames[:, 0].numpy(), wanted
+    return (
+        exported_once(model, folder / "step.onnx", (SIZE, SIZE), step_scale=None),
+        frames[:, 0].numpy(),
+        wanted,
+    )
 
 
 def test_onnxruntime_without_ssmbook(step, tmp_path):
