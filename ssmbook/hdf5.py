@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from typing import Any
 
 import h5py
@@ -45,12 +46,15 @@ class _DiskToRead(io.FileIO):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path, "r")
-        self._size = os.fstat(self.fileno()).st_size
+        super().__init__(path, "r", opener=_without_waiting)
         self._base, self._offset_bytes, self._length_bytes = 0, 8, 8
+        about = os.fstat(self.fileno())
+        self._size = about.st_size
         try:
+            if not stat.S_ISREG(about.st_mode):
+                raise OSError("no ordinary file")
             _lock(self)
-        except BlockingIOError:
+        except OSError:
             self.close()
             raise
 
@@ -90,6 +94,11 @@ class _DiskToRead(io.FileIO):
                 return False
             free = int.from_bytes(block[: self._length_bytes], "little")
         return True
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A descriptor, also of a pipe that nobody writes."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _lock(file: io.FileIO) -> None:

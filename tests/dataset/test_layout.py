@@ -283,6 +283,14 @@ def test_other_things_in_the_place_of_frames_are_refused(folder, kind):
         Sequence(folder, NAME).frames(0, 5)
 
 
+def test_a_pipe_in_the_place_of_frames_is_not_waited_for(folder):
+    path = folder / "event_representations_v2" / NAME / "event_representations.h5"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"representations\.h5: cannot be opened \(no ordinary file\)"):
+        Sequence(folder, NAME).frames(0, 5)
+
+
 def test_find_sequences_names_what_is_wrong(tmp_path, folder):
     with pytest.raises(InputError, match="no such folder"):
         find_sequences(tmp_path / "train")
