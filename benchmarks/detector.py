@@ -197,7 +197,7 @@ class _Record(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        name = func._schema.name.removeprefix("aten::").lstrip("_")
+        name = func._schema.name.split("::")[1].lstrip("_")  # aten's, or those of a library by name
         if name.startswith(HEAVY) and "meta" not in name:
             self.calls.append((func, args, kwargs))
         return func(*args, **kwargs)

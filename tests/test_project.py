@@ -21,7 +21,7 @@ CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What each part may import, besides itself: data goes one way through the house.
 ORDER = [
     *("errors", "lazy", "progress", "files", "hdf5", "processes"),  # the ground
-    *("compiled", "allocation", "colours"),
+    *("compiled", "allocation", "products", "colours"),
     *("events", "dataset", "ssm", "detector", "evaluation", "training", "live", "study"),
 ]
 MAY_IMPORT = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)} | {

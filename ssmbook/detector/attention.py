@@ -17,6 +17,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ssmbook.products import Linear, linear
+
 GAMMA = 1e-5  # γ at the start: a block begins near the identity
 
 
@@ -54,8 +56,8 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, dim_head: int) -> None:
         super().__init__()
         self.dim_head = dim_head
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = nn.Linear(channels, channels)
+        self.qkv = Linear(channels, 3 * channels)
+        self.out = Linear(channels, channels)
 
     def forward(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
         """x [groups, T, C] → [groups, T, C], times gamma [C] where it is given."""
@@ -71,7 +73,7 @@ class SelfAttention(nn.Module):
         weight, bias = (
             p.unflatten(0, (-1, 3, d)).transpose(0, 1).flatten(0, 2) for p in (self.qkv.weight, self.qkv.bias)
         )
-        qkv = F.linear(x, weight, bias).unflatten(-1, (3, -1, d))  # [groups, T, 3, heads, d]
+        qkv = linear(x, weight, bias).unflatten(-1, (3, -1, d))  # [groups, T, 3, heads, d]
         return tuple(part.transpose(1, 2) for part in qkv.unbind(2))
 
 
@@ -79,7 +81,7 @@ def scaled_linear(layer: nn.Linear, x: Tensor, gamma: Tensor | None) -> Tensor:
     """γ ∘ layer(x) as (γ ∘ W) x + γ ∘ b: the scale costs a pass over the weights, not one over the tokens."""
     if gamma is None:
         return layer(x)
-    return F.linear(x, gamma[:, None] * layer.weight, gamma * layer.bias)
+    return linear(x, gamma[:, None] * layer.weight, gamma * layer.bias)
 
 
 def add_to(change: Tensor, x: Tensor) -> Tensor:
@@ -111,9 +113,7 @@ class AttentionBlock(nn.Module):
         self.attention = SelfAttention(channels, dim_head)
         self.gamma1: nn.Parameter | None = nn.Parameter(torch.full((channels,), GAMMA))
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
-        )
+        self.mlp = nn.Sequential(Linear(channels, 4 * channels), nn.GELU(), Linear(4 * channels, channels))
         self.gamma2: nn.Parameter | None = nn.Parameter(torch.full((channels,), GAMMA))
 
     def forward(self, x: Tensor) -> Tensor:

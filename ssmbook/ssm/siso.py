@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssmbook.products import linear
 from ssmbook.ssm.kernels.planes import complex_of, from_planes, to_planes
 from ssmbook.ssm.layer import StateSpaceLayer
 
@@ -124,4 +125,4 @@ class SISOLayer(StateSpaceLayer):
         return 14 * H * M + 2 * H + 4 * H * H
 
     def _output(self, y: Tensor) -> Tensor:
-        return F.glu(F.linear(F.gelu(y), self.linear.weight.flatten(1), self.linear.bias), -1)
+        return F.glu(linear(F.gelu(y), self.linear.weight.flatten(1), self.linear.bias), -1)

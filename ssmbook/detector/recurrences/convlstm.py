@@ -1,11 +1,11 @@
 """The ConvLSTM of RVT."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmbook.detector.recurrences.base import Recurrence, Scale, State
 from ssmbook.errors import InputError
+from ssmbook.products import linear
 
 
 class ConvLSTM(Recurrence):
@@ -26,7 +26,7 @@ class ConvLSTM(Recurrence):
         """x [L, N, C] → h [L, N, C]; state the pair (h, c), each [N, C]."""
         _, N, C = x.shape
         w_x, w_h = self.gates.weight.split(C, dim=1)  # [4C, C] each
-        m = F.linear(x, w_x, self.gates.bias)  # [L, N, 4C], the input's share of all steps
+        m = linear(x, w_x, self.gates.bias)  # [L, N, 4C], the input's share of all steps
         if state is not None and not isinstance(state, tuple):
             raise InputError(f"the state of a ConvLSTM is a pair (h, c), not a {type(state).__name__}")
         h, c = state or (x.new_zeros(N, C), x.new_zeros(N, C))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssmbook.detector.attention import add_to
 from ssmbook.detector.recurrences.base import Recurrence, Scale, State
+from ssmbook.products import Linear, linear
 
 
 class StateSpaceBlock(Recurrence):
@@ -32,15 +33,15 @@ class StateSpaceBlock(Recurrence):
         self.norm1 = nn.LayerNorm(channels)
         self.layer = layer
         self.norm2 = nn.LayerNorm(channels)
-        self.encode = nn.Linear(channels, 2 * channels, bias=False)
-        self.decode = nn.Linear(channels, channels, bias=False)
+        self.encode = Linear(channels, 2 * channels, bias=False)
+        self.decode = Linear(channels, channels, bias=False)
 
     def forward(self, x: Tensor, state: State = None, step_scale: Scale = 1.0) -> tuple[Tensor, State]:
         """x [L, N, C] → [L, N, C]; state the layer's, flat: [N, ·]; step_scale a number, [N, 1] or [N, L]."""
         y, direct, state = self.over_time(self.norm1(x), state, step_scale)
         b = self.norm2(add_to(F.gelu(y), direct))  # [L, N, C]
         # Two products in place of one and its halves: the gradients need not be joined.
-        value, gate = (F.linear(b, half) for half in self.encode.weight.chunk(2))
+        value, gate = (linear(b, half) for half in self.encode.weight.chunk(2))
         return add_to(self.decode(value * F.gelu(gate)), b), state
 
     def over_time(self, a: Tensor, state: State, step_scale: Scale) -> tuple[Tensor, Tensor, State]:
