@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 
 T = TypeVar("T")
+
+#: Environment variable: Python files of one's own that register something, separated as in PATH.
+PLUGINS = "SSMBOOK_PLUGINS"
+_loaded: set[Path] = set()
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -23,8 +30,40 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     return get
 
 
+def load_plugins() -> None:
+    """Import the files that ``SSMBOOK_PLUGINS`` names, each once. Processes that are started inherit them.
+
+    Raises:
+        InputError: no such file, or its name is that of another module. What its own code raises goes through.
+    """
+    for name in filter(None, os.environ.get(PLUGINS, "").split(os.pathsep)):
+        path = Path(name).expanduser().resolve()
+        if path in _loaded:
+            continue
+        if path.suffix != ".py" or not path.is_file():
+            raise InputError(
+                f"{PLUGINS} names {shown(name)}, which is no Python file; give whole paths of such files"
+            )
+        _loaded.add(path)  # before it is imported: it may ask for names itself
+        if str(path.parent) not in sys.path:
+            sys.path.append(
+                str(path.parent)
+            )  # by its name, so that what it defines can go to another process
+        try:
+            found = getattr(import_module(path.stem), "__file__", None)
+        except BaseException:
+            _loaded.discard(path)
+            raise
+        if found is None or Path(found).resolve() != path:
+            _loaded.discard(path)
+            raise InputError(
+                f"{PLUGINS} names {path}, but {path.stem} is a module of Python here; rename the file"
+            )
+
+
 class Registry(MutableMapping[str, T]):
-    """Things of one kind by name. The library's own are imported when they are first asked for.
+    """Things of one kind by name. The library's own are imported when they are first asked for, and plugins when a name
+    is asked for that is not known yet.
 
     Args:
         kind: what they are, for messages.
@@ -45,6 +84,8 @@ class Registry(MutableMapping[str, T]):
         return entry
 
     def __contains__(self, name: object) -> bool:
+        if name not in self._entries:
+            load_plugins()
         return name in self._entries
 
     def __setitem__(self, name: str, entry: T) -> None:

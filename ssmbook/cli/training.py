@@ -65,7 +65,7 @@ def _add_train(commands: Any) -> None:
         "--recurrence",
         default="s5",
         help=f"{listed(RECURRENCES)}; s5-held and s5-h2 are S5 with a held mask and with the "
-        "H2 norm (default: s5)",
+        "H2 norm; one of your own where SSMBOOK_PLUGINS names its file (default: s5)",
     )
     add(
         "--init",

@@ -28,6 +28,7 @@ from ssmbook.detector.recurrences import REGISTRY, options_of
 from ssmbook.detector.trained_on import TrainedOn
 from ssmbook.errors import InputError, one_line, shown
 from ssmbook.files import atomic_write
+from ssmbook.lazy import PLUGINS
 
 __all__ = [
     "find_preset",
@@ -231,7 +232,7 @@ def _own_config(config: Any, path: str | Path) -> dict[str, Any]:
     if not isinstance(recurrence, str) or recurrence not in REGISTRY:
         raise InputError(
             f"{path}: its recurrence is {shown(recurrence)}, which this version does not have (it has "
-            f"{', '.join(REGISTRY)}); install the version that wrote it"
+            f"{', '.join(REGISTRY)}); install the version that wrote it, or name in {PLUGINS} its file"
         )
     options = options_of(recurrence).keys()
     if names >= S5_OPTIONS and not options >= S5_OPTIONS:

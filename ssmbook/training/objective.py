@@ -15,7 +15,8 @@ from ssmbook.detector import Detector, detach_states
 from ssmbook.detector.config import STRIDES
 from ssmbook.detector.precision import autocast
 from ssmbook.detector.recurrences import Recurrence
-from ssmbook.errors import InputError, shown
+from ssmbook.errors import InputError
+from ssmbook.lazy import Registry
 from ssmbook.training.settings import Training
 
 
@@ -48,8 +49,7 @@ class TrainingStep(nn.Module):
         if "h2_norm" in self.terms:
             check_h2(model, self.terms["h2_norm"])
         for name in self.terms:
-            if name not in TERMS:
-                raise InputError(f"there is no loss term {shown(name)}; the terms are {', '.join(TERMS)}")
+            TERMS.find(name)
 
     def train(self, mode: bool = True) -> TrainingStep:
         """Frozen parts stay in eval mode, so that no BatchNorm in them moves its statistics."""
@@ -125,7 +125,9 @@ def h2_norm(model: Detector, features: dict[int, Tensor], targets: Tensor) -> Te
 #: Terms that a run may add to the detector's loss, by name: functions of the model, the labelled frames' features
 #: {stage: [M, C, h, w]} and the targets [M, G, 5]. ``Training.terms`` gives their weights, ``h2_weight`` that of the
 #: first.
-TERMS: dict[str, Callable[[Detector, dict[int, Tensor], Tensor], Tensor]] = {"h2_norm": h2_norm}
+TERMS: Registry[Callable[[Detector, dict[int, Tensor], Tensor], Tensor]] = Registry(
+    "loss term", "ssmbook.training", {"h2_norm": "objective:h2_norm"}
+)
 
 
 def learning_rate_for(batch_size: int, base: float = 2e-4) -> float:

@@ -199,7 +199,9 @@ def test_a_term_of_the_loss_is_a_function_and_a_variant_that_names_it(write, mon
     assert with_term["size"] > 0
     torch.testing.assert_close(with_term["loss"], plain["loss"] + 0.5 * with_term["size"])
     with_term["loss"].backward()
-    with pytest.raises(InputError, match="no loss term 'sise'; the terms are h2_norm, size"):
+    with pytest.raises(
+        InputError, match="loss term is 'sise'; it must be one of h2_norm, size; did you mean 'size'"
+    ):
         TrainingStep(model, Training(terms={"sise": 1.0}))
     with pytest.raises(InputError, match="training: terms: size is 'much'; it must be of type float"):
         get_profile(write("training: {terms: {size: much}}"))

@@ -1,7 +1,7 @@
 """The recurrences by name. A module is imported when its name is first asked for, so that names cost no PyTorch.
 
-A recurrence of one's own is a subclass of ``Recurrence`` in a file of its own, with ``@register("its-name")`` above it;
-one of the library is a line of ``REGISTRY``.
+A recurrence of one's own is a subclass of ``Recurrence`` in a file of its own, with ``@register("its-name")`` above it
+(commands import the files that ``SSMBOOK_PLUGINS`` names); one of the library is a line of ``REGISTRY``.
 """
 
 from __future__ import annotations

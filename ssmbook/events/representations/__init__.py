@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ssmbook.errors import InputError, shown
 from ssmbook.lazy import Registry, lazily
 
 if TYPE_CHECKING:
@@ -24,8 +25,16 @@ REPRESENTATIONS: Registry[type[Representation]] = Registry(
 
 
 def get_representation(name: str) -> type[Representation]:
-    """The representation of that name; an InputError that lists the names if there is none."""
-    return REPRESENTATIONS.find(name)
+    """The representation of that name; an InputError that lists the names if there is none, or where the class has
+    another one, under which its frames would be mistaken for those of another."""
+    kind = REPRESENTATIONS.find(name)
+    own = getattr(kind, "name", None)
+    if own != name:
+        raise InputError(
+            f"representation {name!r} is the class {kind.__name__}, whose name is {shown(own)}; "
+            f"its folders begin with that: give the class name = {name!r}"
+        )
+    return kind
 
 
 _HOMES = {
