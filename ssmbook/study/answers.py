@@ -26,6 +26,8 @@ from ssmbook.study.workspace import Workspace
 MODEL_NAMES = {
     "s5": "S5",
     "s5-selective": "selective S5",
+    "s5-gain-10": "S5, state × 10",
+    "s5-selective-gain-1": "selective S5, state × 1",
     "s5-held": "S5, held mask",
     "s5-held-0.25": "S5, held mask, α = 0.25",
     "s5-held-1": "S5, held mask, α = 1",

@@ -47,6 +47,9 @@ VARIANTS = {
     "s5-selective": Variant("s5-selective", {"state_gain": 10.0}),
     "convlstm": Variant("convlstm", has_time_scale=False),
     "none": Variant("none", has_time_scale=False),
+    # What the gate and the louder state do alone: each without the other.
+    "s5-gain-10": Variant("s5", {"state_gain": 10.0}),
+    "s5-selective-gain-1": Variant("s5-selective"),
     "s5-held": Variant("s5", {"bandlimit_mode": "held"}),
     "s5-held-0.25": Variant("s5", {"bandlimit_mode": "held", "bandlimit": 0.25}),
     "s5-held-1": Variant("s5", {"bandlimit_mode": "held", "bandlimit": 1.0}),
