@@ -50,14 +50,15 @@ def spaced(formula: str) -> str:
     )
 
 
-def code_block(source: str, language: str, folded: bool = False) -> str:
-    """Coloured code with a button that copies it."""
+def code_block(source: str, language: str, folded: bool = False, filename: str | None = None) -> str:
+    """Coloured code with a button that copies it, below the name of its file where it has one."""
     try:
         lexer = get_lexer_by_name({"ipython3": "python", None: "text"}.get(language, language))
     except ClassNotFound:
         lexer = get_lexer_by_name("text")
     inside = highlight(source, lexer, HtmlFormatter(nowrap=True)).rstrip("\n")
-    block = f'<div class="code"><pre tabindex="0"><code>{inside}</code></pre></div>'
+    name = f'<div class="filename">{html.escape(filename)}</div>' if filename else ""
+    block = f'<div class="code">{name}<pre tabindex="0"><code>{inside}</code></pre></div>'
     return f"<details class=fold><summary>Code</summary>{block}</details>" if folded else block
 
 
@@ -142,7 +143,9 @@ class Page:
     def on_code(self, node: dict) -> str:
         if node.get("visibility") == "remove":
             return ""
-        return code_block(node["value"], node.get("lang"), node.get("visibility") == "hide")
+        return code_block(
+            node["value"], node.get("lang"), node.get("visibility") == "hide", node.get("filename")
+        )
 
     def on_inlineMath(self, node: dict) -> str:
         found = re.search(r"<math.*</math>", node["html"], re.DOTALL)

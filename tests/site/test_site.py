@@ -278,6 +278,14 @@ class TestTheBook:
         assert links["ssmbook.ssm.S5"] == "api-ssm.html#ssmbook-ssm-s5"
         assert links["the scan"] == "api-ssm.html#ssmbook-ssm-diagonal-scan"
 
+    def test_code_of_a_file_has_its_name(self, site):
+        page = bs4.BeautifulSoup((site / "experiments.html").read_text(), "html.parser")
+        names = {
+            block.find(class_="filename").text: block.pre.text for block in page(class_="code") if block.div
+        }
+        assert names.keys() == {"low_gain.yaml", "gru.py"}
+        assert "low-gain:" in names["low_gain.yaml"]
+
     def test_lists_every_figure_and_table_by_chapter(self, site):
         listed = bs4.BeautifulSoup((site / "figures.html").read_text(), "html.parser").find(
             class_="all-figures"
