@@ -25,6 +25,13 @@ def is_first() -> bool:
     return next((number for number in numbers if number is not None), "0") == "0"
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than the machine has under a scheduler or in a container."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 _preloaded: set[str] = set()
 
 

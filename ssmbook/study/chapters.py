@@ -19,6 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from ssmbook.errors import InputError
 from ssmbook.files import existing_folder, write_json
+from ssmbook.processes import usable_cores
 from ssmbook.study.profiles import PROFILES, get_profile
 from ssmbook.study.workspace import Workspace, book_root
 from ssmbook.training.provenance import provenance
@@ -85,7 +86,7 @@ def reproduce(
     out = workspace.folder / "book"
     out.mkdir(parents=True, exist_ok=True)
     if described.simulation is not None and described.name != "smoke":  # real sets have workers of their own
-        parameters = {"workers": len(os.sched_getaffinity(0)), **parameters}
+        parameters = {"workers": usable_cores(), **parameters}
     given = {
         "profile": _absolute(profile),
         "data_dir": str(Path(data_dir).resolve()) if data_dir else "",

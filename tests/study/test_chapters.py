@@ -1,5 +1,7 @@
 """Refreshing a chapter: run as it is, or left as it is."""
 
+import os
+
 import nbformat
 import pytest
 
@@ -46,3 +48,18 @@ def test_one_that_fails_or_is_older_than_its_text_stays_as_it_was(chapter, sourc
     with pytest.raises(InputError, match=words):
         chapters.refresh()
     assert (path.read_bytes(), path.with_suffix(".py").read_bytes()) == before
+
+
+@pytest.mark.parametrize("system", ["Linux", "another"])
+def test_a_profile_of_results_is_run_on_all_cores(tmp_path, monkeypatch, system):
+    """Outside Linux Python does not tell which cores a process may use."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    if system == "Linux":
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 4, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.setattr(chapters, "select", lambda chosen: [tmp_path / "09_rates.ipynb"])
+    monkeypatch.setattr(chapters, "parameters_of", lambda chapter: {"profile": {}, "workers": {}})
+    given = []
+    monkeypatch.setattr(chapters, "_execute", lambda chapter, copy, parameters: given.append(parameters))
+    chapters.reproduce("demo", data_dir=str(tmp_path))
+    assert given == [{"profile": "demo", "workers": 3 if system == "Linux" else 7}]
