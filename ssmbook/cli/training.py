@@ -234,7 +234,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     chunks that each start from zero and detections ranked by class score alone: expect it in the row "published",
     "class". Our own checkpoints are ranked by objectness times class score, "product", which stands beside it. In the
     row "exact" the state is carried through each recording. The set's grid (windows of 50 ms, one every 50 ms, 125 ms,
-    …) is found and shown; with --follow, a state-space model's time scale follows it."""
+    …) is found and shown; with --follow, the time scale follows it."""
     check_paths(options.checkpoint, options.data)
     from ssmbook.evaluation.box_files import save_boxes
     from ssmbook.study.checkpoints import describe_steps, evaluate_checkpoint, score_table

@@ -102,7 +102,8 @@ class Detector(nn.Module):
             x: frames [L, B, in_channels, H, W], uint8, int8 or float, no larger than ``input_hw``.
             states: what the previous chunk returned; None starts from zero.
             step_scale: time between frames in units of that in training, a number, [B] or [L, B]; a state-space
-                layer multiplies its Δ by it. Where B = L, [1, B] or [L, 1] say which axis is meant.
+                layer multiplies its Δ by it, a ConvLSTM raises its forget gates to it. Where B = L, [1, B] or [L, 1]
+                say which axis is meant.
             token_mask: bool [L, B, h/4, w/4], (h, w) = ``input_hw``, true where the learnt vector takes the
                 place of the stem's output.
             frames: [M, 2] of (l, b); only these frames' features are returned.

@@ -154,13 +154,15 @@ def s5_block(u: Tensor, p: Parameters, x0: Tensor | None, step_scale: Any) -> tu
     return linear(value * F.gelu(gate), p["decode"]) + b, x
 
 
-def convlstm(u: Tensor, p: Parameters, state: Any, _: float) -> tuple[Tensor, Any]:
-    """RVT's LSTM, f, i, o = σ(W [u; h] + b), c ← f c + i tanh(W_c [u; h] + b_c), h ← o tanh c; it has no time scale."""
+def convlstm(u: Tensor, p: Parameters, state: Any, step_scale: float) -> tuple[Tensor, Any]:
+    """RVT's LSTM, f, i, o = σ(W [u; h] + b), c ← f^s c + (1 − f^s) / (1 − f) · i tanh(W_c [u; h] + b_c), h ← o tanh c,
+    as published at the step s = 1."""
     h, c = state or (torch.zeros_like(u[:, 0]), torch.zeros_like(u[:, 0]))  # [N, C] each
     outputs = []
     for u_t in u.unbind(1):
         f, i, o, g = linear(torch.cat([u_t, h], -1), p["gates"]).chunk(4, -1)  # [N, C] each
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        f = f.sigmoid()
+        c = f**step_scale * c + (1 - f**step_scale) / (1 - f) * i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
         outputs.append(h)
     return torch.stack(outputs, 1), (h, c)

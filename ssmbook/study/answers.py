@@ -61,9 +61,11 @@ def read_if_there(workspace: Workspace, name: str) -> pd.DataFrame:
 
 
 def following(table: pd.DataFrame) -> pd.DataFrame:
-    """Each model at its best: the rows whose time scale follows the rate, and all rows of models without one."""
-    scaled = table.loc[table["step_scale"] == "1/k", "model"].unique()
-    return table[(table["step_scale"] == "1/k") | ~table["model"].isin(scaled)]
+    """Each model at its best: the rows whose time scale follows the rate, and all rows of a model's mode and carry that
+    have none which follows."""
+    arms = pd.MultiIndex.from_frame(table[["model", "mode", "carry"]])
+    follows = (table["step_scale"] == "1/k").to_numpy()
+    return table[follows | ~arms.isin(arms[follows])]
 
 
 def by_rate(rates: pd.DataFrame, statistic: str = "mean") -> pd.DataFrame:

@@ -45,7 +45,7 @@ class Variant:
 VARIANTS = {
     "s5": Variant("s5"),
     "s5-selective": Variant("s5-selective", {"state_gain": 10.0}),
-    "convlstm": Variant("convlstm", has_time_scale=False),
+    "convlstm": Variant("convlstm"),
     "none": Variant("none", has_time_scale=False),
     # What the gate and the louder state do alone: each without the other.
     "s5-gain-10": Variant("s5", {"state_gain": 10.0}),
@@ -64,7 +64,7 @@ VARIANTS = {
     # Trained on steps of 5 to 200 Hz, each with a window of its own length: what the paper's "true" rate asks for.
     "s5-mixed": Variant("s5", training={"mixed_rates": "true"}),
     "s5-selective-mixed": Variant("s5-selective", {"state_gain": 10.0}, {"mixed_rates": "true"}),
-    "convlstm-mixed": Variant("convlstm", training={"mixed_rates": "true"}, has_time_scale=False),
+    "convlstm-mixed": Variant("convlstm", training={"mixed_rates": "true"}),
     # Ten such windows have five labels on the average, thirty have twelve; ten windows of 50 ms have ten.
     "s5-mixed-30": Variant("s5", training={"mixed_rates": "true", "sequence_length": 30}),
     # All that a frame tells passes through what the time scale reaches.
@@ -74,9 +74,7 @@ VARIANTS = {
         "s5-selective", {"state_gain": 10.0}, {"steps": 2000, "validate_every": 1000}
     ),
     "s5-2000": Variant("s5", training={"steps": 2000, "validate_every": 1000}),
-    "convlstm-2000": Variant(
-        "convlstm", training={"steps": 2000, "validate_every": 1000}, has_time_scale=False
-    ),
+    "convlstm-2000": Variant("convlstm", training={"steps": 2000, "validate_every": 1000}),
     "s5-selective-8000": Variant(
         "s5-selective", {"state_gain": 10.0}, {"steps": 8000, "validate_every": 2000}
     ),

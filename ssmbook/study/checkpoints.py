@@ -12,7 +12,7 @@ from ssmbook.detector import Detector, TrainedOn, find_preset, load_checkpoint
 from ssmbook.detector.checkpoint import is_ours, is_released, read_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32, usable_device
 from ssmbook.detector.presets import preset_sensor
-from ssmbook.detector.recurrences import REGISTRY
+from ssmbook.detector.recurrences import REGISTRY, StateSpaceBlock
 from ssmbook.errors import InputError
 from ssmbook.evaluation.protocol import METRICS, prophesee_filter
 from ssmbook.evaluation.streaming import Evaluation, evaluate
@@ -21,7 +21,9 @@ from ssmbook.study.profiles import published_training
 from ssmbook.training.settings import Training
 
 #: The published mAP of state-space models was measured with chunks that each start from zero.
-CARRIES = {name: ("published", "exact") for name, kind in REGISTRY.items() if kind.has_time_scale}
+CARRIES = {
+    name: ("published", "exact") for name, kind in REGISTRY.items() if issubclass(kind, StateSpaceBlock)
+}
 
 
 def evaluate_checkpoint(
@@ -55,7 +57,7 @@ def evaluate_checkpoint(
         sequence_length: windows of a chunk, which matters where chunks start from zero; if not given, as in
             training: 21 on Gen1 and 10 on 1 Mpx for the released ones.
         batch_size: sequences that run side by side.
-        follow: the time scale of a state-space model follows the time between the set's windows, also over gaps,
+        follow: the time scale follows the time between the set's windows, also over gaps,
             relative to that in training: true: as the checkpoint states it; a number: in ms. Else every
             step is as long as in training, which is how published figures were measured. One very long step is
             not many short ones: by the bilinear rule fast modes hardly fade over a gap of seconds.

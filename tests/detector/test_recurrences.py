@@ -101,6 +101,7 @@ def test_the_registry_has_the_library_s_recurrences():
         "s4d",
         "s4",
         "mamba",
+        "convlstm",
     ]
 
 

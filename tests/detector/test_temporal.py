@@ -14,6 +14,7 @@ from ssmbook.detector.recurrences import (
     over_pixels,
     reset_states,
 )
+from ssmbook.detector.recurrences.convlstm import advance
 from ssmbook.errors import InputError
 from ssmbook.ssm import S5
 from ssmbook.study.arms import VARIANTS
@@ -54,6 +55,59 @@ def test_convlstm_equals_a_loop_of_1x1_convolutions():
         torch.testing.assert_close(y[t].permute(0, 3, 1, 2), h, rtol=0, atol=1e-12)
     torch.testing.assert_close(h_last, h, rtol=0, atol=1e-12)
     torch.testing.assert_close(c_last, c, rtol=0, atol=1e-12)
+
+
+def held(c, f, new, seconds, parts=10_000):
+    """ċ = (c − new / (1 − f)) ln f over some steps of training, by the midpoint rule: what f c + new solves in one."""
+    for _ in range(parts):
+        half = c + seconds / parts / 2 * f.log() * (c - new / (1 - f))
+        c = c + seconds / parts * f.log() * (half - new / (1 - f))
+    return c
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.1, 0.5, 1.0, 4.0])
+def test_a_convlstms_cell_solves_its_equation_over_a_step_of_any_length(scale):
+    torch.manual_seed(0)
+    c, logits, new = (torch.randn(6, 3, dtype=torch.float64) for _ in range(3))
+    f = logits.sigmoid()
+    assert (held(c, f, new, 1.0) - (f * c + new)).abs().max() < 1e-7
+    ours = advance(c, logits, new, scale)
+    torch.testing.assert_close(ours, held(c, f, new, scale), rtol=0, atol=1e-7)
+    parts = c
+    for part in (0.2, 0.5, 0.3):
+        parts = advance(parts, logits, new, part * scale)
+    torch.testing.assert_close(parts, ours, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("logit", [-200.0, -20.0, 20.0, 200.0])
+def test_gates_that_are_shut_or_open_stay_finite(logit):
+    """An open gate keeps the cell and adds that part of the input; a shut one takes the input at once."""
+    values = [torch.ones(1, 1), torch.full((1, 1), logit), torch.ones(1, 1)]
+    for value in values:
+        value.requires_grad_()
+    out = advance(*values, 0.1)
+    assert float(out) == pytest.approx(1.1 if logit > 0 else 1.0)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(out, values))
+
+
+def test_a_step_scale_of_each_step_and_pixel_reaches_a_convlstms_cell():
+    block, x = make("convlstm"), torch.randn(3, 5, 4, dtype=torch.float64)
+    scales = torch.rand(5, 3, dtype=torch.float64) + 0.1
+    whole, state = block(x, None, scales)
+    for n in range(5):
+        own = None
+        for k in range(3):
+            y, own = block(x[k : k + 1, n : n + 1], own, float(scales[n, k]))
+            torch.testing.assert_close(y[0], whole[k, n : n + 1], rtol=0, atol=1e-12)
+        torch.testing.assert_close(own[1], state[1][n : n + 1], rtol=0, atol=1e-12)
+    same, _ = block(x, None, torch.ones(5, 1, dtype=torch.float64))
+    torch.testing.assert_close(same, block(x)[0], rtol=0, atol=1e-14)
+
+
+def test_gradients_of_a_following_convlstm():
+    block, x = make("convlstm", 2), torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
+    scales = torch.rand(3, 2, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda u: block(u, None, scales)[0], x)
 
 
 @pytest.mark.parametrize("name", RECURRENCES)

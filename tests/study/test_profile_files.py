@@ -133,7 +133,7 @@ def test_a_file_overrides_what_it_names(write):
         ),
         ("arms: [{variant: s5, mode: slidng}]", "arms: 1: mode is 'slidng'; is it sliding?"),
         ("arms: [{variant: s55, mode: held}]", "arms: 1: variant is 's55'; is it s5?"),
-        ("arms: [{variant: convlstm, mode: held, follow: true}]", "convlstm has no time scale"),
+        ("arms: [{variant: none, mode: held, follow: true}]", "none has no time scale"),
         ("arms: [{variant: s5, mode: held, rates_hz: [0]}]", "must lie between"),
         ("arms: []", "at least one entry"),
         ("arms: [{variant: s5, mode: held, seeds: [1.5]}]", "arms: 1: seeds is 1.5; it must be of type int"),

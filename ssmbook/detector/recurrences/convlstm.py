@@ -1,11 +1,14 @@
-"""The ConvLSTM of RVT."""
+"""The ConvLSTM of RVT, and how its cell follows a rate."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmbook.detector.recurrences.base import Recurrence, Scale, State
 from ssmbook.errors import InputError
 from ssmbook.products import linear
+
+_HELD = -1e-20  # log f of a gate that float32 rounds to 1
 
 
 class ConvLSTM(Recurrence):
@@ -14,8 +17,16 @@ class ConvLSTM(Recurrence):
         m = W [x; h] + bias;   f, i, o = σ of m's first three quarters,  g = tanh of the last;
         c ← f c + i g,   h ← o tanh c;   output h.
 
-    It has no time scale; ``step_scale`` is taken and has no effect.
+    As published it has no time scale. But a forget gate is a decay over one step, as after a time of which a step may
+    be any part (arXiv 1804.11188 derives gates so): with the step s times as long as in training (``step_scale``), the
+    cell is the exact solution, under the same gates, of the equation that it solves in training,
+
+        c ← f^s c + (1 − f^s) / (1 − f) · i g,
+
+    so that steps whose s add up to 1 do what one step of training does. The gates still read h of the step before.
     """
+
+    has_time_scale = True
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -24,20 +35,37 @@ class ConvLSTM(Recurrence):
 
     def forward(self, x: Tensor, state: State = None, step_scale: Scale = 1.0) -> tuple[Tensor, State]:
         """x [L, N, C] → h [L, N, C]; state the pair (h, c), each [N, C]."""
-        _, N, C = x.shape
+        L, N, C = x.shape
         w_x, w_h = self.gates.weight.split(C, dim=1)  # [4C, C] each
         m = linear(x, w_x, self.gates.bias)  # [L, N, 4C], the input's share of all steps
         if state is not None and not isinstance(state, tuple):
             raise InputError(f"the state of a ConvLSTM is a pair (h, c), not a {type(state).__name__}")
         h, c = state or (x.new_zeros(N, C), x.new_zeros(N, C))
+        scales: list[float | Tensor] = [step_scale] * L
+        if isinstance(step_scale, Tensor):
+            step_scale = step_scale.to(x.dtype)
+            every = step_scale.ndim == 2 and step_scale.shape[1] > 1
+            scales = (
+                list(step_scale[..., None].unbind(1)) if every else [step_scale] * L
+            )  # [N, 1] each, or a number
         outputs = []
-        for m_t in m.unbind(0):
+        for m_t, scale in zip(m.unbind(0), scales, strict=True):
             gates, candidate = torch.addmm(m_t, h, w_h.T).split([3 * C, C], -1)
-            forget, enter, leave = gates.sigmoid().chunk(3, -1)  # [N, C] each
-            c = forget * c + enter * candidate.tanh()
+            enter, leave = gates[:, C:].sigmoid().chunk(2, -1)  # [N, C] each
+            new = enter * candidate.tanh()
+            c = advance(c, gates[:, :C], new, scale)
             h = leave * c.tanh()
             outputs.append(h)
         return torch.stack(outputs), (h, c)
 
     def state_widths(self) -> dict[str, int]:
         return {"_h": self.channels, "_c": self.channels}
+
+
+def advance(c: Tensor, forget: Tensor, new: Tensor, scale: float | Tensor) -> Tensor:
+    """f^s c + (1 − f^s) / (1 − f) · new for f = σ(forget); all [N, C], s a number or [N, 1]."""
+    if not isinstance(scale, Tensor) and scale == 1:
+        return forget.sigmoid() * c + new
+    log_f = F.logsigmoid(forget).clamp(max=_HELD)
+    passed = scale * log_f
+    return passed.exp() * c + torch.expm1(passed) / torch.expm1(log_f) * new
