@@ -487,9 +487,9 @@ _ = plots.save(drawings.gates(), workspace.figures / "gates.png")
 # | S4, S4D, S5 | nothing | yes | yes | yes | yes |
 # | S5 with a `step_scale` for each step | the step | yes | yes | no | yes |
 # | Mamba, selective S5 | the input | yes | yes | no | yes, as a factor on $\Delta_k$ |
-# | LSTM, ConvLSTM | input and state | yes | no | no | no: there is no $\Delta$ |
+# | LSTM, ConvLSTM | input and state | yes | no | no | as a power of the forget gate, {eq}`eq-rates-lstm-step` |
 #
-# The last column is the one that this book is about, and [chapter 5](05_time_scale.ipynb) takes it up. Note that speed and the last column have the same cause: a step that is affine in its state, and known in closed form.
+# The last column is the one that this book is about, and [chapter 5](05_time_scale.ipynb) takes it up. Speed and the last column have causes that are akin: a scan needs a step that is affine in its state, and a step of another length one that is the solution of an equation in time.
 #
 # ## What was learnt
 #

@@ -19,7 +19,7 @@
 # After this chapter you will be able to
 #
 # - say what changes for a network when its rate changes, and tell four modes of running faster apart,
-# - derive why a state-space layer can follow the rate and a ConvLSTM cannot,
+# - derive how a state-space layer follows the rate, and how an LSTM can be made to,
 # - predict for a given input whether `step_scale` helps or harms, and check the prediction,
 # - name the paths by which a rate reaches the output, and tell by experiment what the input and what the state lose,
 # - read the study's tables, and repeat any of their rows.
@@ -78,8 +78,8 @@ sliding = carried[carried["mode"] == "sliding"]
 #| label: fig-answer
 #| caption: >-
 #|   Left and middle: AP_common over the rate, inputs *sliding* and *traces*, state carried. Where the time scale follows
-#|   (solid), selective S5 and S5 keep their AP from 20 to 1,000 Hz; where it does not (dashed), they lose it. A ConvLSTM has no time
-#|   scale that could follow. Right: AP by the time for which an object has been at rest, at 20 Hz.
+#|   (solid), selective S5 and S5 keep their AP from 20 to 1,000 Hz, and a ConvLSTM most of it; where it does not (dashed), they lose it. Right: AP by the
+#|   time for which an object has been at rest, at 20 Hz.
 #|   Lines are means over the seeds, bands and bars their range.
 #| alt: >-
 #|   Three panels. Left and middle, average precision over the rate from 5 to 200 Hz on a logarithmic axis, one colour a model. Right, average
@@ -101,7 +101,9 @@ answers.printed(answers.changes(main))
 # %% [markdown]
 # Two things are shown here, and two are not. A state-space layer whose step follows the rate detects at ten times the rate
 # of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses three tenths to
-# half of its AP, so that the step is the cause. At 1,000 Hz, fifty times that rate, none loses a whole AP. *Not* shown is that this holds at 5 Hz
+# half of its AP, so that the step is the cause. At 1,000 Hz, fifty times that rate, neither loses a whole AP. So it is the clock that must
+# follow, whatever the layer: a ConvLSTM as published has none and loses ten AP; with forget gates that follow ({numref}`sec-rate-modes`) it keeps what rests,
+# loses two AP, on what moves, and none if trained for longer ({numref}`tbl-longer`). *Not* shown is that this holds at 5 Hz
 # ({numref}`sec-slower`) or on real recordings: the scenes are simulated, the network is small, three
 # seeds are few. Trained for longer, selective S5 has 60 AP and keeps it as well ({numref}`sec-longer`).
 #
@@ -153,7 +155,13 @@ answers.printed(answers.changes(main))
 #
 # $$ \tau_k = -\frac{50\ \text{ms}}{k \ln f} , $$ (eq-rates-lstm)
 #
-# and forgets $k$ times faster in seconds. {numref}`fig-answer` shows what that costs, and {numref}`fig-rest-fast` on which objects.
+# and forgets $k$ times faster in seconds. But $f$ is a decay over *one* step [@tallec2018], and over a $k$-th of it the cell decays by $f^{1/k}$.
+# Under the same gates, what one step of training does is done in $k$ steps of
+#
+# $$ c_j = f^{1/k}\, c_{j-1} + \frac{1 - f^{1/k}}{1 - f}\; i \tanh g , $$ (eq-rates-lstm-step)
+#
+# the solution over $50/k$ ms of a linear equation whose solution over 50 ms is {eq}`eq-convlstm`. In the book's ConvLSTM `step_scale` does this; its
+# weights stay as they are. {numref}`fig-answer` shows what it is worth, and {numref}`fig-rest-fast` on which objects.
 #
 # (sec-worked)=
 # ## A worked example: when does following help?
@@ -572,7 +580,7 @@ answers.printed(compared)
 # - On the simulated streets, sliding windows with the step following keep AP from 20 to 1,000 Hz, {numref}`tbl-answer`.
 # - Whether following helps is a matter of the input: {eq}`eq-worked` predicts the sign for each mode.
 # - Below the rate of training windows no longer touch, {eq}`eq-share-seen`, and no time scale brings back what was not seen.
-# - A recurrence without a time scale forgets $k$ times faster at $k$ times the rate, {eq}`eq-rates-lstm`.
+# - An LSTM forgets $k$ times faster at $k$ times the rate, {eq}`eq-rates-lstm`, unless its forget gates follow, {eq}`eq-rates-lstm-step`.
 #
 # ## Exercises
 #

@@ -146,9 +146,9 @@ print(f"at most {max(held_events)} of {len(events):,} events are held at a time"
 # unless `mode` and `follow` say otherwise, for the class as for `ssmbook detect`. What fits together was derived in
 # [chapter 5](05_time_scale.ipynb), and for a stream it comes down to three cases. A detector on **traces** can be run at any rate, with the time scale following. One on **histograms**
 # should be given sliding windows, as long as in training and overlapping, with the time scale following; each event is
-# then held for as long as a window lasts and counted in several. A recurrence **without a time scale**, such as a
-# ConvLSTM, has only the choice of the input, and at a higher rate it forgets faster in seconds. What suggests itself
-# first, shorter windows one after another, gives the network frames unlike those of its training
+# then held for as long as a window lasts and counted in several. That goes for a ConvLSTM, too: its
+# forget gates follow {eq}`eq-rates-lstm-step`, and without that it forgets faster in seconds. The third case is the one that suggests itself
+# first, shorter windows one after another, which give the network frames unlike those of its training
 # ({numref}`sec-rate-modes`).
 #
 # Apart from the step scale the network knows nothing of time. If the camera pauses, it is right to step through the gap

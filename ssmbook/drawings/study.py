@@ -78,25 +78,30 @@ def over_rates(ax: Axes, table: pd.DataFrame, metric: str = "AP_common") -> None
     ax.set(ylabel="AP × 100", ylim=(0, None))
 
 
-def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP") -> None:
-    """AP × 100 over the time for which an object has been at rest: solid with the state carried, dotted without."""
+def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP", unscaled: bool = False) -> None:
+    """AP × 100 over the time for which an object has been at rest: solid with the state carried, dotted without; with
+    ``unscaled`` also dashed where the time scale does not follow the rate."""
     bins = table[["from", "to"]].drop_duplicates().sort_values("from")
     words = [
         f"> {low:g}" if high >= 60 else f"{low:g}–{high:g}" for low, high in bins.itertuples(index=False)
     ]
     for model in (name for name in ANSWER if name in set(table["model"])):
-        for carry, arm in table[table["model"] == model].groupby("carry"):
-            best = "1/k" if (arm["step_scale"] == "1/k").any() else "1"
-            values = 100 * arm[arm["step_scale"] == best].groupby("from")[metric].agg(["mean", "min", "max"])
+        for (carry, scale), arm in table[table["model"] == model].groupby(["carry", "step_scale"]):
+            same = table[(table["model"] == model) & (table["carry"] == carry)]
+            best = scale == "1/k" or not (same["step_scale"] == "1/k").any()
+            if not (best or unscaled):
+                continue
+            values = 100 * arm.groupby("from")[metric].agg(["mean", "min", "max"])
             colour, exact = MODEL_COLOURS.get(model, GREY), carry == "exact"
             ax.plot(
                 range(len(values)),
                 values["mean"],
-                "-" if exact else ":",
+                ("-" if exact else ":") if best else "--",
                 color=colour,
                 marker="o",
                 markersize=4,
-                label=MODEL_NAMES.get(model, model) if exact else None,
+                markerfacecolor=colour if best else "white",
+                label=MODEL_NAMES.get(model, model) if exact and best else None,
             )
             ax.vlines(range(len(values)), values["min"], values["max"], color=colour, lw=1)
     ax.set_xticks(range(len(words)), ["moving", *words[1:]], fontsize=7)

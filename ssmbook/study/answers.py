@@ -6,6 +6,7 @@ is not finished, or one with further arms, gives shorter or longer tables and no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,23 @@ def by_time_at_rest(rest: pd.DataFrame, rate_hz: float = BASE_HZ, metric: str = 
     }
     wide = own.pivot_table(index=["model", "mode", "carry"], columns="from", values=metric, sort=False)
     return _named(100 * wide.sort_index(axis=1).rename(columns=words).rename_axis(columns=None))
+
+
+def side_by_side(
+    rates: pd.DataFrame, rest: pd.DataFrame, models: Sequence[str], metric: str = "AP"
+) -> pd.DataFrame:
+    """Some models at the rate of training, in windows and with the state carried: a metric of all boxes ("all") and by
+    seconds at rest, means over the seeds that all of them have, and the number of those ("seeds")."""
+    rates, rest = (
+        following(t[(t["rate_hz"] == BASE_HZ) & (t["mode"] == "sliding") & (t["carry"] == "exact")])
+        for t in (rates, rest)
+    )
+    seeds = [set(rates.loc[rates["model"] == model, "seed"]) for model in models]
+    common = set.intersection(*seeds)
+    rates, rest = (t[t["model"].isin(models) & t["seed"].isin(common)] for t in (rates, rest))
+    out = 100 * rates.groupby("model")[[metric]].mean().rename(columns={metric: "all"}).reindex(models)
+    out = _named(out).join(by_time_at_rest(rest, metric=metric).droplevel(["mode", "carry"]))
+    return out.assign(seeds=len(common))
 
 
 def replaced(causes: pd.DataFrame, stages: bool = False) -> pd.DataFrame:

@@ -9,6 +9,8 @@ from ssmbook.study.arms import LONGER, VARIANTS
 
 # The models that the sentences are about.
 NAMES = {"s5-selective": "selective S5", "s5": "S5", "convlstm": "a ConvLSTM"}
+# What follows the rate in them.
+FOLLOWING = {"convlstm": "its forget gates following"}
 
 
 def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str = "AP") -> str:
@@ -31,7 +33,7 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
         without = _mean(own, "1", "exact", rate, metric) if follows else None
         words = f"{NAMES[model]} has AP {base:.1f} at {BASE_HZ:g} Hz and {there:.1f} at {rate:g} Hz"
         if follows:
-            words += " with its time scale following the rate"
+            words += f" with {FOLLOWING.get(model, 'its time scale following the rate')}"
             words += "" if without is None else f" ({without:.1f} without)"
             words += _fastest(own, rate, metric)
         sentences.append(words)

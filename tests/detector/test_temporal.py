@@ -79,6 +79,16 @@ def test_a_convlstms_cell_solves_its_equation_over_a_step_of_any_length(scale):
     torch.testing.assert_close(parts, ours, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("scale", [0.02, 0.1, 0.5, 4.0])
+def test_gates_of_any_openness_are_right_in_float32(scale):
+    logits = torch.linspace(-40, 60, 1001)
+    ones, nothing = torch.ones_like(logits), torch.zeros_like(logits)
+    passed = scale * F.logsigmoid(logits.double())
+    kept, entered = passed.exp(), passed.expm1() / F.logsigmoid(logits.double()).expm1()
+    torch.testing.assert_close(advance(ones, logits, nothing, scale).double(), kept, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(advance(nothing, logits, ones, scale).double(), entered, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("logit", [-200.0, -20.0, 20.0, 200.0])
 def test_gates_that_are_shut_or_open_stay_finite(logit):
     """An open gate keeps the cell and adds that part of the input; a shut one takes the input at once."""

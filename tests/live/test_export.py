@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ssmbook.detector.recurrences import make_recurrence, map_states
+from ssmbook.detector.recurrences.convlstm import advance
 from ssmbook.errors import InputError
 from ssmbook.live.export import ExportedStep, export_onnx, step_and_arguments
 from ssmbook.ssm import S4, S4D, S5, S6, SelectiveS5
@@ -145,6 +146,22 @@ def test_onnx_equals_the_detector_over_100_carried_steps(tmp_path, exported_once
         return session.run(None, dict(zip(inputs, values, strict=True)))
 
     assert_carried(run, ExportedStep(model).start(), *expected_of(model, frames, 0.25), frames)
+
+
+class Cell(torch.nn.Module):
+    def forward(self, c, forget, new):
+        return advance(c, forget, new, 0.1)
+
+
+def test_the_gates_of_a_convlstm_at_another_step_are_right_elsewhere(tmp_path):
+    """Runtimes have no expm1 or log1p, and sigmoids that are 0 where they are small."""
+    logits = torch.linspace(-40, 60, 1001)[None]
+    values = torch.ones_like(logits), logits, torch.full_like(logits, 0.5)
+    with quiet():
+        torch.onnx.export(Cell().eval(), values, tmp_path / "cell.onnx", dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "cell.onnx")
+    given = {i.name: value.numpy() for i, value in zip(session.get_inputs(), values, strict=True)}
+    np.testing.assert_allclose(session.run(None, given)[0], advance(*values, 0.1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("recurrences", ["mixed", "none"])

@@ -131,6 +131,19 @@ def test_by_time_at_rest_names_the_bins():
     assert table.loc[("S5", "sliding", "exact"), "> 0.5"] == pytest.approx(40)
 
 
+def test_side_by_side_takes_the_seeds_that_all_have():
+    more = pd.DataFrame(
+        [row("s5-gain-10", "1/k", 20.0, 0.5), row("s5-gain-10", "1/k", 20.0, 0.9, carry="published")]
+    )
+    rest = REST.replace({"model": {"s5": "s5-gain-10"}})
+    table = answers.side_by_side(pd.concat([RATES, more]), pd.concat([REST, rest]), ("s5", "s5-gain-10"))
+    assert list(table.index) == ["S5", "S5, state × 10"]
+    assert list(table.columns) == ["all", "moving", "> 0.5", "seeds"]
+    assert table.loc["S5", "all"] == pytest.approx(40)  # its second seed is left out
+    assert table.loc["S5, state × 10"].tolist() == pytest.approx([50, 40, 40, 1])
+    assert answers.side_by_side(RATES, REST, ("s5",)).loc["S5", "all"] == pytest.approx(50)
+
+
 def test_replaced_splits_stages_from_the_rest():
     causes = pd.DataFrame(
         [

@@ -1,14 +1,13 @@
 """The ConvLSTM of RVT, and how its cell follows a rate."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssmbook.detector.recurrences.base import Recurrence, Scale, State
 from ssmbook.errors import InputError
 from ssmbook.products import linear
 
-_HELD = -1e-20  # log f of a gate that float32 rounds to 1
+_OPEN = 40.0  # beyond it a gate forgets less than float32 can count
 
 
 class ConvLSTM(Recurrence):
@@ -63,9 +62,16 @@ class ConvLSTM(Recurrence):
 
 
 def advance(c: Tensor, forget: Tensor, new: Tensor, scale: float | Tensor) -> Tensor:
-    """f^s c + (1 − f^s) / (1 − f) · new for f = σ(forget); all [N, C], s a number or [N, 1]."""
+    """f^s c + (1 − f^s) / (1 − f) · new for f = σ(forget); all [N, C], s a number or [N, 1].
+
+    Without a difference of nearly equal numbers, for gates from shut to open, and by functions that every runtime has:
+    log(1 + e) = 2 artanh(e / (2 + e)),  1 − exp(−2a) = 2 tanh a / (1 + tanh a).
+    """
     if not isinstance(scale, Tensor) and scale == 1:
         return forget.sigmoid() * c + new
-    log_f = F.logsigmoid(forget).clamp(max=_HELD)
-    passed = scale * log_f
-    return passed.exp() * c + torch.expm1(passed) / torch.expm1(log_f) * new
+    forget = forget.clamp(max=_OPEN)
+    e = (-forget.abs()).exp()
+    log_f = forget.clamp(max=0) - 2 * torch.atanh(e / (2 + e))
+    shut = (-forget).clamp(max=0).exp() / (1 + e)  # 1 − f
+    t = torch.tanh(-0.5 * scale * log_f)
+    return (scale * log_f).exp() * c + 2 * t / ((1 + t) * shut) * new
