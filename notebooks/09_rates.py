@@ -21,8 +21,7 @@
 # - say what changes for a network when its rate changes, and tell four modes of running faster apart,
 # - derive how a state-space layer follows the rate, and how an LSTM can be made to,
 # - predict for a given input whether `step_scale` helps or harms, and check the prediction,
-# - name the paths by which a rate reaches the output, and tell by experiment what the input and what the state lose,
-# - read the study's tables, and repeat any of their rows.
+# - name the paths by which a rate reaches the output, and tell by experiment what the input and what the state lose.
 #
 # It needs the layer of [chapter 3](03_state_space_layers.ipynb), the step scale of [chapter 5](05_time_scale.ipynb), and average precision as in
 # [chapter 8](08_evaluation.ipynb).
@@ -89,7 +88,7 @@ seeds = main.groupby("model")["seed"].nunique()
 print("seeds:", ", ".join(f"{answers.MODEL_NAMES[name]} {count}" for name, count in seeds.items()))
 
 # %% [markdown]
-# In numbers, seed by seed:
+# In numbers:
 
 # %%
 #| label: tbl-answer
@@ -99,7 +98,7 @@ print("seeds:", ", ".join(f"{answers.MODEL_NAMES[name]} {count}" for name, count
 answers.printed(answers.changes(main))
 
 # %% [markdown]
-# Two things are shown here, and two are not. A state-space layer whose step follows the rate detects at ten times the rate
+# A state-space layer whose step follows the rate detects at ten times the rate
 # of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses three tenths to
 # half of its AP, so that the step is the cause. At 1,000 Hz, fifty times that rate, neither loses a whole AP. So it is the clock that must
 # follow, whatever the layer: a ConvLSTM as published has none and loses ten AP; with forget gates that follow ({numref}`sec-rate-modes`) it keeps what rests,
@@ -109,7 +108,7 @@ answers.printed(answers.changes(main))
 #
 # The input counts as the layer does. Traces raise S5 by two to three AP at every rate; selective S5 gains by them at 5 Hz alone.
 # A ConvLSTM gains nothing; one of its three seeds hardly learnt. Without a recurrence AP is the same at every rate, for a frame looks the
-# same; it is five AP below S5's on windows and seven on traces, and all on what moves ({numref}`tbl-rest`).
+# same.
 #
 # ### How to read AP_common
 #
@@ -150,7 +149,7 @@ answers.printed(answers.changes(main))
 #
 # which is the argument `step_scale` $= 1/k$ of [the layer](#ssmbook.ssm.S5). After the $k$ short steps that make up one step of
 # training, a state that is left alone has decayed by $\bar\Lambda_k^{\,k} = \bar\Lambda$: as much as it did in training. Without following, it has
-# decayed by $\bar\Lambda^k$, so that a half-life of one second becomes one of a hundred milliseconds at 200 Hz. (With the detector's bilinear rule, if the mode is slow.) A ConvLSTM has no $\Delta$. Its forget gate multiplies the cell by some $f \in (0, 1)$ at every step, whatever a step
+# decayed by $\bar\Lambda^k$, so that a half-life of one second becomes one of a hundred milliseconds at 200 Hz. A ConvLSTM has no $\Delta$. Its forget gate multiplies the cell by some $f \in (0, 1)$ at every step, whatever a step
 # means. If the gate stays as it was in training, the cell has the time constant
 #
 # $$ \tau_k = -\frac{50\ \text{ms}}{k \ln f} , $$ (eq-rates-lstm)
@@ -160,8 +159,8 @@ answers.printed(answers.changes(main))
 #
 # $$ c_j = f^{1/k}\, c_{j-1} + \frac{1 - f^{1/k}}{1 - f}\; i \tanh g , $$ (eq-rates-lstm-step)
 #
-# the solution over $50/k$ ms of a linear equation whose solution over 50 ms is {eq}`eq-convlstm`. In the book's ConvLSTM `step_scale` does this; its
-# weights stay as they are. {numref}`fig-answer` shows what it is worth, and {numref}`fig-rest-fast` on which objects.
+# the solution over $50/k$ ms of a linear equation whose solution over 50 ms is {eq}`eq-convlstm`. This is what `step_scale` does in the book's
+# ConvLSTM; {numref}`fig-answer` shows what it is worth, and {numref}`fig-rest-fast` on which objects.
 #
 # (sec-worked)=
 # ## A worked example: when does following help?
@@ -259,10 +258,9 @@ _ = plots.save(drawn.worked_example(curves, (trained, 0.05), MOVING_S), workspac
 # %% [markdown]
 # *Held*: frames still come 20 times a second, so the clock is right as it is, and following makes
 # it ten times too slow. *True*: following keeps the clock and loses the height; not following fills the state faster, so that
-# it stands somewhat higher at the stop, and has lost everything a second later. Which scores higher depends on what is scored,
-# moving objects or resting ones. *Sliding* and *traces*: following is right, and not following forgets.
+# it stands somewhat higher at the stop, and has lost everything a second later. *Sliding* and *traces*: following is right, and not following forgets.
 #
-# The study measured the difference that following makes.
+# In the study:
 
 # %%
 #| label: tbl-following
@@ -276,8 +274,8 @@ predicted = worked[["following, at the stop", "following, 1 s later"]].rename(
 effect.join(predicted, on="mode")
 
 # %% [markdown]
-# A detector has hundreds of modes, and nonlinearities between them: the prediction is of a sign, not of a size. In sliding and traces
-# it holds throughout. In held and true S5 and selective S5 have AP 4 to 12 either way, of 40 and 50: most of the frame is lost there before any clock
+# The prediction is of a sign, not of a size. In sliding and traces
+# it holds throughout. In held and true all have AP 1 to 12 either way, of 39 to 50: most of the frame is lost there before any clock
 # counts. Of what is left following takes from moving objects, as predicted; of resting ones nothing is left to tell.
 #
 # (sec-runs)=
@@ -333,14 +331,13 @@ answers.printed(answers.by_rate(rates))
 answers.printed(answers.by_rate(rates, statistic="std").dropna(how="all"))
 
 # %% [markdown]
-# {term}`Seeds <seed>` differ by several AP, more than many a published improvement. A model beside *itself* at two rates, as in
-# {numref}`tbl-answer`, says far more than two models from one run each.
+# {term}`Seeds <seed>` differ by several AP. A model beside *itself* at two rates says far more than two models from one run each.
 # %% [markdown]
 # (sec-controls)=
 # ## Two controls
 #
-# Two runs change one thing each. Where the step does not follow, the dashed lines of {numref}`fig-answer`, AP falls: the time scale matters.
-# And with every chunk from zero ({term}`carry` published) the network sees at most the last ten windows: if AP falls, older ones mattered.
+# Where the step does not follow, the dashed lines of {numref}`fig-answer`, AP falls: the time scale matters.
+# With every chunk from zero ({term}`carry` published) the network sees at most the last ten windows: if AP falls, older ones mattered.
 
 # %%
 #| label: tbl-carry
@@ -370,7 +367,7 @@ answers.printed(answers.worth_of_the_state(rates))
 _ = plots.save(drawn.rate_paths(), workspace.figures / "rate_paths.png")
 
 # %% [markdown]
-# An experiment separates state and input: hold one of them at 20 Hz. *Input of 20 Hz* repeats each frame until the next 50 ms are
+# Hold one of them at 20 Hz. *Input of 20 Hz* repeats each frame until the next 50 ms are
 # over, under a state that steps 200 times a second; *state of 20 Hz* advances the state every 50 ms only, under the fast input. What
 # makes a loss at 200 Hz go away was its cause. Two further replacements tell what the network relies on: without events it has
 # its state alone, with the state of another sequence a wrong memory.
@@ -436,8 +433,7 @@ changes = by_length.drop(columns="20").sub(by_length["20"], axis=0).add_prefix("
 pd.concat([by_length["20"].rename("20 Hz"), changes], axis=1).round(1).rename_axis("traces")
 
 # %% [markdown]
-# The longest lose next to nothing at 5 Hz: most of what windows lose there is what none saw. But they are weakest
-# elsewhere ({numref}`tbl-taus`); validation chose 20 ms.
+# The longest lose next to nothing at 5 Hz: most of what windows lose there is what none saw. Elsewhere they are weakest.
 #
 # (sec-trained-rates)=
 # ## Trained for many rates
@@ -524,7 +520,7 @@ delays
 # (sec-other-arms)=
 # ## Other layers, masks and norms
 #
-# The study also runs, at fewer rates, the layers of [chapter 4](04_scans.ipynb) and the two remedies of [chapter 5](05_time_scale.ipynb) against aliasing: the mask
+# The study also runs the layers of [chapter 4](04_scans.ipynb) and the two remedies of [chapter 5](05_time_scale.ipynb) against aliasing: the mask
 # that is *held* in training and follows the rate, {eq}`eq-mask`, and the H2 norm in the loss, {eq}`eq-h2`.
 
 # %%
@@ -563,8 +559,6 @@ answers.printed(compared)
 #
 # (sec-own-rates)=
 # ## Repeat it
-#
-# Each command goes on where it was interrupted.
 #
 # ```
 # ssmbook reproduce                                         # 10 to 30 minutes: selective S5 and ConvLSTM

@@ -100,7 +100,7 @@ sizes_of
 #
 # $$ e_n = \frac{\lVert \mathrm{Re}(C\, \bar\Lambda^n \bar B) \rVert_F}{\sqrt H} \qquad \text{(the direct path has } 1\text{).} $$ (eq-echo)
 #
-# Both follow from the weights alone. Here are those of a detector of this profile before any training:
+# Both follow from the weights alone. For a detector before any training:
 
 # %%
 #| label: tbl-constants
@@ -119,7 +119,7 @@ constants.drop(columns="beyond_half_turn").rename(columns=words).round(3)
 # %% [markdown]
 # The modes are slow: half of them last for seconds, with no training at all, since S5 starts them so {eq}`eq-step-start`. But the echo is weak, less than a
 # hundredth of the direct path. A car that has stopped is therefore *in* the state of every S5, as a weak signal; training decides whether the layers after it
-# use that signal. What training makes of both, in the study's detectors:
+# use that signal. In the study's trained detectors:
 
 # %%
 #| label: tbl-trained-constants
@@ -153,8 +153,7 @@ answers.printed(answers.by_time_at_rest(rest[~rest["model"].isin(LONGER)]), 0)
 
 # %% [markdown]
 # From zero, every model is blind to what has rested for longer than its ten windows, for in half a second without events there is nothing to see.
-# That is what the released code does with its state ([chapter 13](13_released_code.ipynb)), and what its published figures measure. Note what it does
-# *not* cost: on moving objects the two carries of the state-space models hardly differ, and on a set without long stops nobody would miss the state.
+# That is what the released code does with its state ([chapter 13](13_released_code.ipynb)). On moving objects the two carries of the state-space models hardly differ, and on a set without long stops nobody would miss the state.
 # With the state carried the models differ most on objects that rest for half a second to two; beyond two seconds all lose most of their AP.
 #
 # Does memory last for a number of steps, or of seconds? At 200 Hz the same seconds are ten times as many steps:
@@ -205,7 +204,7 @@ if profile == "study":
 # ## Which stage remembers?
 #
 # Four stages have a state each. To see which one a detection relies on, cut one: start its state from zero at every chunk and
-# carry the other three. Beside it, none and all are cut.
+# carry the other three.
 
 # %%
 #| label: tbl-stages
@@ -248,7 +247,7 @@ models = ("s5", "s5-gain-10", "s5-selective-gain-1", "s5-selective")
 answers.printed(answers.side_by_side(read_arms(study), rest, models))
 
 # %% [markdown]
-# GATEALONE
+# The gate holds what rests, whatever the start of $C$; the louder state alone does not. Together they are better than either, on moving objects too.
 #
 # :::{figure} ../figures/study/gate.png
 # :label: fig-gate
@@ -257,7 +256,7 @@ answers.printed(answers.side_by_side(read_arms(study), rest, models))
 # (dark), the state is held; stage 2 does so nearly everywhere but at the moving object.
 # :::
 #
-# Read it in two directions. *Along a row*, from the moving object (left) to the resting one: a stage that uses its gate for memory is bright where
+# *Along a row*, from the moving object (left) to the resting one: a stage that uses its gate for memory is bright where
 # the object's events are and dark as soon as they cease, so that what was written while the object moved is not overwritten by noise afterwards.
 # *Down a column*: not every stage does so. A stage of one brightness everywhere and at all times selects nothing: it has merely learnt other time
 # constants, those of {numref}`tbl-trained-constants` divided by its $g$.
@@ -315,8 +314,7 @@ for seconds in (0.1, 0.5, 2.0, 10.0):
 pd.DataFrame(rows).T.rename_axis("time constant").round(3)
 
 # %% [markdown]
-# The two columns of gradients fall together for slow modes, but the last one rises: what is to be remembered is *there*, and the layers after the state
-# have a full gradient to learn to read it.
+# The columns of gradients fall for slow modes, but the last one rises: what is to be remembered is *there*, to be read with a full gradient.
 #
 # (sec-longer)=
 # ## Taught for longer
@@ -346,7 +344,7 @@ answers.printed(answers.by_time_at_rest(answers.trained_longer(rest), metric="AP
 # (sec-carries)=
 # ## Exact and published carry, once more
 #
-# All of this is worth nothing if the state ends with the chunk. In a stream of windows the state of a mode at window $k$, carried exactly, and with
+# In a stream of windows the state of a mode at window $k$, carried exactly, and with
 # chunks of $L$ windows from zero, is
 #
 # $$ x_k^{\mathrm{exact}} = \sum_{i \le k} \bar\lambda^{\,k-i}\, \bar b\, u_i , \qquad
@@ -395,7 +393,7 @@ _ = plots.save(fig, workspace.figures / "carries.png")
 # ## The layer by itself: the delay task
 #
 # In the detector the state-space layer is one part of many. Here it is taken out: no events, no pictures, only a task whose
-# whole difficulty is that it is long. It needs no download, and in the `demo` profile it takes a minute or two.
+# whole difficulty is that it is long.
 #
 # At every step the model says what its input was `delay` steps ago
 # [@voelker2019; @gu2023train, on continuous copying]. The input is noise whose fastest wave turns once in `period` steps, so that the `delay` steps in
