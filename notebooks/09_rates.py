@@ -107,7 +107,7 @@ answers.printed(answers.changes(main))
 # seeds are few. Trained for longer, selective S5 has 60 AP and keeps it as well ({numref}`sec-longer`).
 #
 # The input counts as the layer does. Traces raise S5 by two to three AP at every rate; selective S5 gains by them at 5 Hz alone.
-# A ConvLSTM gains nothing; one of its three seeds hardly learnt. Without a recurrence AP is the same at every rate, for a frame looks the
+# Of three ConvLSTMs one hardly learnt on them. Without a recurrence AP is the same at every rate, for a frame looks the
 # same.
 #
 # ### How to read AP_common
@@ -453,7 +453,7 @@ exact = rates[
 answers.printed(answers.changes(answers.following(exact)))
 
 # %% [markdown]
-# In windows of 5 ms selective S5 falls from 50 to 4 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30, selective S5 a fifth, and a ConvLSTM, whose gates read frames, five sixths: learning beats
+# In windows of 5 ms selective S5 falls from 50 to 4 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30, selective S5 a fifth, and a ConvLSTM nearly all of the 22 that it learns: learning beats
 # following. With skip and $D$ behind a low-pass, S5 gains at 5 Hz and keeps three tenths at 200: what fails is convolution and attention
 # before the layer, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 6 to 18 AP.
 #
