@@ -275,7 +275,7 @@ effect.join(predicted, on="mode")
 
 # %% [markdown]
 # The prediction is of a sign, not of a size. In sliding and traces
-# it holds throughout. In held and true all have AP 1 to 12 either way, of 39 to 50: most of the frame is lost there before any clock
+# it holds throughout, but for what moves before a ConvLSTM: its gates read an output of 5 ms ago, in training of 50. In held and true all have AP 1 to 12 either way, of 39 to 50: most of the frame is lost there before any clock
 # counts. Of what is left following takes from moving objects, as predicted; of resting ones nothing is left to tell.
 #
 # (sec-runs)=

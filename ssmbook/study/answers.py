@@ -212,7 +212,7 @@ def side_by_side(
     seeds = [set(rates.loc[rates["model"] == model, "seed"]) for model in models]
     common = set.intersection(*seeds)
     rates, rest = (t[t["model"].isin(models) & t["seed"].isin(common)] for t in (rates, rest))
-    out = 100 * rates.groupby("model")[[metric]].mean().rename(columns={metric: "all"}).reindex(models)
+    out = 100 * rates.groupby("model")[[metric]].mean().rename(columns={metric: "all"}).reindex(list(models))
     out = _named(out).join(by_time_at_rest(rest, metric=metric).droplevel(["mode", "carry"]))
     return out.assign(seeds=len(common))
 
