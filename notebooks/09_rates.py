@@ -275,7 +275,7 @@ effect.join(predicted, on="mode")
 
 # %% [markdown]
 # The prediction is of a sign, not of a size. In sliding and traces
-# it holds throughout, but for what moves before a ConvLSTM: its gates read an output of 5 ms ago, in training of 50. In held and true all have AP 1 to 12 either way, of 39 to 50: most of the frame is lost there before any clock
+# it holds, except for what moves before a ConvLSTM, whose gates read an output of 5 ms ago, not 50. In held and true all have AP 1 to 12 either way, of 39 to 50: most of the frame is lost there before any clock
 # counts. Of what is left following takes from moving objects, as predicted; of resting ones nothing is left to tell.
 #
 # (sec-runs)=
@@ -385,7 +385,7 @@ answers.printed(replaced) if len(replaced) else print(
 # %% [markdown]
 # Frames that are repeated for 50 ms cost three AP, a
 # state that advances every 50 ms less than one: what the higher rate adds comes in by the input. Without events the state alone
-# detects nothing, and under the state of another sequence hardly a box is right: each is read in the light of the other.
+# detects nothing, and under the state of another sequence hardly a box is right.
 #
 # (sec-slower)=
 # ## Slower than trained
@@ -469,7 +469,7 @@ answers.printed(answers.one_for_all(rates))
 
 # %% [markdown]
 # At 5 Hz it is worth three AP of the nine that are lost; the rest is in what is not seen. At 10 Hz it is worth one of two, at 40 Hz
-# nothing, at 200 Hz, with ten times as many windows, half an AP: upwards one set of weights serves.
+# nothing, at 200 Hz half an AP: upwards one set of weights serves.
 #
 # (sec-higher)=
 # ## What a higher rate is for
