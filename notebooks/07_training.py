@@ -225,6 +225,8 @@ costs = pd.DataFrame(
 costs.round(2)
 
 # %% [markdown]
+# Here it pays next to nothing for its time: this library computes the widest layers, the MLPs, again in any case, and the peak lies elsewhere.
+#
 # The scan itself keeps its states and nothing else ([chapter 4](04_scans.ipynb)). What fills the memory are the maps of the
 # first stages, and they fill it whether or not a window has a label. A chunk of 21 windows with four labels therefore
 # costs about five times what its four labelled windows would cost alone, and that is the price of a memory of one second.
