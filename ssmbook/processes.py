@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from ssmbook.errors import InputError
+from ssmbook.lazy import PLUGINS
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -109,7 +110,7 @@ def _on_this_machine(
     def one(each: tuple) -> Any:
         pool = idle.get()
         try:
-            return pool.submit(_called, call, each).result()
+            return pool.submit(_called, call, each, os.environ.get(PLUGINS, "")).result()
         except BrokenProcessPool:
             pool = new_pool()
             raise ProcessEnded(
@@ -133,7 +134,8 @@ def _on_this_machine(
         theirs.close()
 
 
-def _called(call: Callable[..., Any], each: tuple) -> Any:
+def _called(call: Callable[..., Any], each: tuple, plugins: str) -> Any:
+    os.environ[PLUGINS] = plugins  # a worker's environment is that of the first use of workers
     try:
         return call(*each)
     finally:

@@ -2,17 +2,19 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ssmbook import lazy
+from ssmbook.detector.recurrences import REGISTRY, make_recurrence
 from ssmbook.errors import InputError
 from ssmbook.events import REPRESENTATIONS, StackedHistogram
 from ssmbook.events.representations import get_representation
 from ssmbook.lazy import PLUGINS, Registry
+from ssmbook.processes import run_calls
 
 ROOT = Path(__file__).parents[1]
 KINDS: Registry = Registry("kind", "ssmbook", {})  # what the files of these tests register in
@@ -46,7 +48,7 @@ def test_a_name_is_looked_for_in_the_files(plugin):
     assert KINDS.find("one") == 1
     with pytest.raises(InputError, match="kind is 'tow'; it must be one of one, two; did you mean 'two'"):
         KINDS.find("tow")
-    assert list(lazy._loaded) == [Path(name) for name in os.environ[PLUGINS].split(os.pathsep)]
+    assert lazy._loaded == {Path(name) for name in os.environ[PLUGINS].split(os.pathsep)}
 
 
 def test_a_file_that_is_none_or_has_anothers_name_is_refused(plugin, monkeypatch):
@@ -74,17 +76,23 @@ def test_a_representation_goes_by_its_own_name(monkeypatch):
         get_representation("log")
 
 
-def test_the_pages_recurrence_is_trained_and_evaluated_by_worker_processes(tmp_path):
+def run_in_chunks(name: str, sizes: list[int]) -> torch.Tensor:
+    """A recurrence by its name, without bias, on chunks of so many windows."""
+    torch.manual_seed(0)
+    block, x, state, parts = make_recurrence(name, 4, bias=False), torch.randn(5, 3, 4), None, []
+    for chunk in x.split(sizes):
+        y, state = block(chunk, state)
+        parts.append(y)
+    return torch.cat(parts).detach()
+
+
+def test_the_pages_recurrence_runs_here_and_in_worker_processes(plugin, tmp_path):
     text = (ROOT / "pages" / "experiments.md").read_text()
-    (tmp_path / "gru.py").write_text(re.search(r":filename: gru.py\n(.*?)```", text, re.S)[1])
-    (tmp_path / "mine.yaml").write_text(
-        "base: smoke\ntraining: {steps: 1, validate_every: 1}\n"
-        "variants: {gru: {recurrence: gru, options: {bias: false}}}\n"
-        "arms: [{variant: gru, mode: sliding, rates_hz: [20]}]\n"
-    )
-    (tmp_path / "myst.yml").touch()
-    command = [sys.executable, "-m", "ssmbook", "sweep", "mine.yaml", "--workers", "2", "--device", "cpu"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), PLUGINS: str(tmp_path / "gru.py")}
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    table = (tmp_path / "data" / "tables" / "mine" / "rates.csv").read_text()
-    assert ",gru," in table
+    plugin("gru_of_the_page.py", re.search(r":filename: gru.py\n(.*?)```", text, re.S)[1])
+    try:
+        whole = run_in_chunks("gru", [5])
+        results = dict(run_calls(run_in_chunks, [("gru", [2, 3]), ("gru", [1] * 5)], 2, None))
+        for i in range(2):
+            torch.testing.assert_close(results[i], whole)
+    finally:
+        REGISTRY.pop("gru", None)
