@@ -10,12 +10,11 @@ COCOeval. Times are the best of several interleaved rounds; both must give the s
 import argparse
 import contextlib
 import io
-import json
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
+from measuring import circumstances, write_results
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -124,8 +123,7 @@ def main() -> None:
     if options.json:
         settings = {"frames": options.frames, "detections": options.detections, "repeats": options.repeats}
         result = {**settings, "seconds": best, "ratio": ratio, "difference": difference}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({**result, "machine": platform.processor()}, indent=1) + "\n")
+        write_results(options.json, circumstances("cpu") | result)
 
 
 if __name__ == "__main__":

@@ -45,10 +45,8 @@ def load_plugins() -> None:
                 f"{PLUGINS} names {shown(name)}, which is no Python file; give whole paths of such files"
             )
         _loaded.add(path)  # before it is imported: it may ask for names itself
-        if str(path.parent) not in sys.path:
-            sys.path.append(
-                str(path.parent)
-            )  # by its name, so that what it defines can go to another process
+        if str(path.parent) not in sys.path:  # by its name, so that what it defines can go to another process
+            sys.path.append(str(path.parent))
         try:
             found = getattr(import_module(path.stem), "__file__", None)
         except BaseException:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from ssmbook.drawings.diagrams import DATA, FIXED, TIME, arrow, box, canvas, note, operator
 from ssmbook.plots import GREY, MODEL_COLOURS, WIDTH_IN, rate_axis, show_boxes, show_image
-from ssmbook.study.answers import MODEL_NAMES
+from ssmbook.study.answers import MODEL_NAMES, following
 from ssmbook.study.rates import of_all_seeds
 
 ANSWER = ("s5-selective", "s5", "convlstm", "none")
@@ -85,23 +85,22 @@ def over_rest(ax: Axes, table: pd.DataFrame, metric: str = "AP", unscaled: bool 
     words = [
         f"> {low:g}" if high >= 60 else f"{low:g}–{high:g}" for low, high in bins.itertuples(index=False)
     ]
+    best = following(table)
+    shown = table if unscaled else best
     for model in (name for name in ANSWER if name in set(table["model"])):
-        for (carry, scale), arm in table[table["model"] == model].groupby(["carry", "step_scale"]):
-            same = table[(table["model"] == model) & (table["carry"] == carry)]
-            best = scale == "1/k" or not (same["step_scale"] == "1/k").any()
-            if not (best or unscaled):
-                continue
+        for (carry, _), arm in shown[shown["model"] == model].groupby(["carry", "step_scale"]):
+            at_best = arm.index.isin(best.index).all()
             values = 100 * arm.groupby("from")[metric].agg(["mean", "min", "max"])
             colour, exact = MODEL_COLOURS.get(model, GREY), carry == "exact"
             ax.plot(
                 range(len(values)),
                 values["mean"],
-                ("-" if exact else ":") if best else "--",
+                ("-" if exact else ":") if at_best else "--",
                 color=colour,
                 marker="o",
                 markersize=4,
-                markerfacecolor=colour if best else "white",
-                label=MODEL_NAMES.get(model, model) if exact and best else None,
+                markerfacecolor=colour if at_best else "white",
+                label=MODEL_NAMES.get(model, model) if exact and at_best else None,
             )
             ax.vlines(range(len(values)), values["min"], values["max"], color=colour, lw=1)
     ax.set_xticks(range(len(words)), ["moving", *words[1:]], fontsize=7)

@@ -1,5 +1,7 @@
 """The ConvLSTM of RVT, and how its cell follows a rate."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -40,13 +42,9 @@ class ConvLSTM(Recurrence):
         if state is not None and not isinstance(state, tuple):
             raise InputError(f"the state of a ConvLSTM is a pair (h, c), not a {type(state).__name__}")
         h, c = state or (x.new_zeros(N, C), x.new_zeros(N, C))
-        scales: list[float | Tensor] = [step_scale] * L
-        if isinstance(step_scale, Tensor):
-            step_scale = step_scale.to(x.dtype)
-            every = step_scale.ndim == 2 and step_scale.shape[1] > 1
-            scales = (
-                list(step_scale[..., None].unbind(1)) if every else [step_scale] * L
-            )  # [N, 1] each, or a number
+        scales: Sequence[float | Tensor] = [step_scale] * L
+        if isinstance(step_scale, Tensor) and step_scale.ndim:  # [N, 1] or [N, L] → L times [N, 1]
+            scales = step_scale.to(x.dtype).expand(-1, L)[..., None].unbind(1)
         outputs = []
         for m_t, scale in zip(m.unbind(0), scales, strict=True):
             gates, candidate = torch.addmm(m_t, h, w_h.T).split([3 * C, C], -1)
