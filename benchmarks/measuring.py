@@ -1,5 +1,6 @@
 """What the benchmarks share: best times of interleaved rounds, peak memory, and the circumstances of a figure."""
 
+import ctypes
 import json
 import multiprocessing
 import platform
@@ -43,6 +44,7 @@ def peak_mb(run: Run, device: str) -> float:
         run()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed while the run was made is not held
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now the present size
     before = status_kb("VmRSS")
     run()

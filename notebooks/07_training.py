@@ -200,8 +200,8 @@ for start in ("carried", "zero"):
 # $$ \text{memory} \approx m_0 + m_1\,L\,B , $$ (eq-chunk-memory)
 #
 # with weights, gradients and the optimizer's moments in $m_0$. One can pay with time instead: activation checkpointing keeps what
-# enters a block and computes the rest again, a second forward pass where a step has one forward and two of its size backward, so that
-# arithmetic grows by up to a third. The committed
+# enters a stage and its recurrence, and computes the rest again, a few frames at a time, when the gradient comes: a second forward pass where a step
+# has one forward and two of its size backward, so that arithmetic grows by up to a third. The committed
 # benchmark of the detector gives what it costs here, for the small network of Gen1 with $L = 21$ and one chunk, on a
 # CPU.
 
@@ -225,7 +225,8 @@ costs = pd.DataFrame(
 costs.round(2)
 
 # %% [markdown]
-# Here it pays next to nothing for its time: this library computes the widest layers, the MLPs, again in any case, and the peak lies elsewhere.
+# `ssmbook train --checkpointing` halves the memory for about a fifth more time; the weights that it learns are the same. Without it this library
+# computes only its widest layers, the MLPs, again.
 #
 # The scan itself keeps its states and nothing else ([chapter 4](04_scans.ipynb)). What fills the memory are the maps of the
 # first stages, and they fill it whether or not a window has a label. A chunk of 21 windows with four labels therefore

@@ -100,7 +100,7 @@ def _add_train(commands: Any) -> None:
         "--checkpointing",
         action="store_true",
         default=None,
-        help="compute activations again for the gradients: less memory, about an eighth more time",
+        help="compute activations again for the gradients: half the memory, about a fifth more time",
     )
     for name, kind, words in _SETTINGS:
         add(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"{words} (default: the profile's)")

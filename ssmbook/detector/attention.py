@@ -9,7 +9,7 @@ each other only; everything else in the block acts on single tokens.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -89,11 +89,12 @@ def add_to(change: Tensor, x: Tensor) -> Tensor:
     return change.add_(x) if change.dtype == x.dtype else x + change
 
 
-def recomputed(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """function(x), of which the gradients need x alone: what lies between is computed again when they come."""
+def recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
+    """function(*arguments), of which the gradients need the arguments alone: what lies between is computed again
+    when they come."""
     if not torch.is_grad_enabled():
-        return function(x)
-    return checkpoint(function, x, use_reentrant=False, preserve_rng_state=False)
+        return function(*arguments)
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
 class AttentionBlock(nn.Module):

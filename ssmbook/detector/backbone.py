@@ -4,18 +4,19 @@ Source: RVT (arXiv 2212.05598), figure 3; S5-ViT (arXiv 2402.15584) puts a state
 the LSTM. Widths are embed_dim · (1, 2, 4, 8), strides 4, 8, 16, 32.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from ssmbook.detector.attention import AttentionBlock
+from ssmbook.detector.attention import AttentionBlock, recomputed
 from ssmbook.detector.config import DetectorConfig
 from ssmbook.detector.recurrences import make_recurrence, over_pixels
 
 MULTIPLIERS = (1, 2, 4, 8)  # their widths in units of embed_dim
+PART = 1 << 20  # about so many numbers of a map go through a checkpointed stage at once
 
 
 class Stage(nn.Module):
@@ -28,7 +29,8 @@ class Stage(nn.Module):
         dim_head, partition: of the attention.
         recurrence, options: see ``make_recurrence``.
         mask_token: whether masked positions are replaced by a learnt vector after the LayerNorm.
-        checkpointing: for the gradients, keep the inputs of the three blocks only and run each again.
+        checkpointing: for the gradients, keep what enters the stage and its recurrence only, and run the rest
+            again, a few frames at a time.
     """
 
     def __init__(
@@ -57,16 +59,25 @@ class Stage(nn.Module):
         self, x: Tensor, B: int, state: Any, step_scale: float | Tensor, token_mask: Tensor | None = None
     ) -> tuple[Tensor, Any]:
         """x [L·B, C_in, H, W] → tokens [L, B, H/s, W/s, C], and the state after the last step."""
-        tokens = self.norm(self.downsample(x).permute(0, 2, 3, 1))  # [L·B, h, w, C]
+        if self.checkpointing and torch.is_grad_enabled():
+            tokens = self._part_by_part(x, token_mask).unflatten(0, (-1, B))
+            return recomputed(over_pixels, self.recurrence, tokens, state, step_scale)
+        tokens = self._frames(x, token_mask).unflatten(0, (-1, B))
+        return over_pixels(self.recurrence, tokens, state, step_scale)
+
+    def _frames(self, x: Tensor, token_mask: Tensor | None) -> Tensor:
+        """What acts on each frame by itself: x [N, C_in, H, W] → tokens [N, H/s, W/s, C]."""
+        tokens = self.norm(self.downsample(x).permute(0, 2, 3, 1))
         if token_mask is not None and self.mask_token is not None:
             tokens = torch.where(token_mask[..., None], self.mask_token, tokens)
-        tokens = self._run(self.grid, self._run(self.window, tokens))
-        return self._run(over_pixels, self.recurrence, tokens.unflatten(0, (-1, B)), state, step_scale)
+        return self.grid(self.window(tokens))
 
-    def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
-        return function(*arguments)
+    def _part_by_part(self, x: Tensor, token_mask: Tensor | None) -> Tensor:
+        """``_frames``, of which little is in memory at any time."""
+        numbers = self.norm.weight.numel() * x[0, 0].numel() // self.downsample.stride[0] ** 2  # of a frame
+        parts = x.split(max(1, PART // numbers))
+        masks = repeat(None) if token_mask is None else token_mask.split(len(parts[0]))
+        return torch.cat([recomputed(self._frames, *part) for part in zip(parts, masks, strict=False)])
 
 
 class Backbone(nn.Module):
@@ -98,7 +109,7 @@ class Backbone(nn.Module):
             in_channels = channels
 
     def checkpoint_blocks(self) -> None:
-        """From now on keep the inputs of the stages' blocks only, and run each again for its gradients."""
+        """From now on compute the stages again for their gradients, see ``Stage``."""
         for stage in self.stages:
             stage.checkpointing = True  # type: ignore[assignment]
 

@@ -35,7 +35,7 @@ class Detector(nn.Module):
             begins at zero, as it does in the released code of S5-ViT, whatever state is passed in.
         in_channels: channels of a frame.
         mask_token: learn a vector that stands in for masked tokens.
-        checkpointing: save memory in training by running each block of the backbone again for its gradients,
+        checkpointing: save memory in training by running each stage of the backbone again for its gradients,
             which are the same. How to train, not what: it is not part of ``config``.
         options: of the recurrence, see its class: ``bandlimit``, ``bandlimit_mode`` (S5: 0.5 and "once", as published;
             S4D: None), ``clip_eigs`` (S5: no mode can grow), ``low_pass`` (S5: what goes past the layer is smoothed, so
