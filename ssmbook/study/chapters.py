@@ -1,4 +1,4 @@
-"""Runs the chapters, one after another, with papermill."""
+"""Runs the chapters with papermill."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from ssmbook.errors import InputError
 from ssmbook.files import existing_folder, write_json
-from ssmbook.processes import usable_cores
+from ssmbook.processes import run_calls, usable_cores
 from ssmbook.study.profiles import PROFILES, get_profile
 from ssmbook.study.workspace import Workspace, book_root
 from ssmbook.training.provenance import provenance
@@ -92,15 +93,58 @@ def reproduce(
         "data_dir": str(Path(data_dir).resolve()) if data_dir else "",
         **parameters,
     }
-    copies, seconds = [], {}
-    for number, chapter in enumerate(selected, 1):
-        print(f"[{number}/{len(selected)}] {chapter.stem}", file=sys.stderr, flush=True)
-        start = time.monotonic()
-        own = {name: value for name, value in given.items() if name in known[chapter]}
-        copies.append(_execute(chapter, out / chapter.name, own))
-        seconds[chapter.stem] = round(time.monotonic() - start, 1)
-        write_json(out / "provenance.json", provenance(chapters=seconds, **given))
-    return copies
+    runs = [
+        _Run(
+            f"[{number}/{len(selected)}] {chapter.stem}",
+            chapter,
+            out / chapter.name,
+            {name: value for name, value in given.items() if name in known[chapter]},
+        )
+        for number, chapter in enumerate(selected, 1)
+    ]
+    workers, seconds = int(given.get("workers", 1)), {}
+    for group in _groups(runs) if workers > 1 else [[run] for run in runs]:
+        for number, result in run_calls(
+            _execute_timed, [(run, len(group) > 1) for run in group], workers, None
+        ):
+            if isinstance(result, BaseException):
+                raise result
+            seconds[group[number].chapter.stem] = result
+            done = {name: seconds[name] for run in runs if (name := run.chapter.stem) in seconds}
+            write_json(out / "provenance.json", provenance(chapters=done, **given))
+    return [run.copy for run in runs]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A chapter that is to be run, the executed copy, and the parameters."""
+
+    label: str
+    chapter: Path
+    copy: Path
+    parameters: dict[str, Any]
+
+
+def _groups(runs: Sequence[_Run]) -> list[list[_Run]]:
+    """Chapters that run beside each other.
+
+    One that shares its own work out to processes has all cores for itself. Of the others, those before the first such
+    chapter come first, and the rest when all that they may read is there.
+    """
+    alone = [i for i, run in enumerate(runs) if "workers" in run.parameters]
+    first = alone[0] if alone else len(runs)
+    rest = [run for run in runs[first:] if "workers" not in run.parameters]
+    return [group for group in (list(runs[:first]), *([runs[i]] for i in alone), rest) if group]
+
+
+def _execute_timed(run: _Run, beside_others: bool) -> float:
+    """Execute a chapter; the seconds that it took."""
+    print(run.label, file=sys.stderr, flush=True)
+    start = time.monotonic()
+    if beside_others:  # in a process of its own
+        os.environ["OMP_NUM_THREADS"] = "1"
+    _execute(run.chapter, run.copy, run.parameters)
+    return round(time.monotonic() - start, 1)
 
 
 def _absolute(profile: str) -> str:

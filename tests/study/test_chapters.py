@@ -1,6 +1,8 @@
-"""Refreshing a chapter: run as it is, or left as it is."""
+"""Running chapters, beside each other too; refreshing one: run as it is, or left as it is."""
 
+import json
 import os
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -63,3 +65,37 @@ def test_a_profile_of_results_is_run_on_all_cores(tmp_path, monkeypatch, system)
     monkeypatch.setattr(chapters, "_execute", lambda chapter, copy, parameters: given.append(parameters))
     chapters.reproduce("demo", data_dir=str(tmp_path))
     assert given == [{"profile": "demo", "workers": 3 if system == "Linux" else 7}]
+
+
+def test_chapters_of_one_core_run_beside_each_other_and_those_of_all_alone(tmp_path, monkeypatch):
+    meet = """from pathlib import Path
+from time import sleep
+Path({0!r}).touch()
+while not Path({1!r}).exists(): sleep(0.05)"""
+    sources = {
+        "01": meet.format("first", "second"),  # one after the other they would wait for ever
+        "02": meet.format("second", "first"),
+        "03": "1 / 0",
+        "04": "workers = 1",
+    }
+    paths = [tmp_path / f"{name}.ipynb" for name in sources]
+    for path, source in zip(paths, sources.values(), strict=True):
+        cell = nbformat.v4.new_code_cell(source)
+        cell.metadata["tags"] = ["parameters"] if "workers" in source else []
+        language = {"name": "python3", "language": "python", "display_name": "Python"}
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": language}), path)
+    monkeypatch.setattr(chapters, "chapters", lambda: paths)
+    (tmp_path / "data").mkdir()
+    chapters.reproduce("smoke", ["01", "02", "04"], str(tmp_path / "data"), {"workers": 2})
+    known = json.loads((tmp_path / "data" / "book" / "provenance.json").read_text())["parameters"]
+    assert list(known["chapters"]) == ["01", "02", "04"]
+    with pytest.raises(InputError, match=r"^03 failed in cell 1 \('1 / 0'\): ZeroDivisionError"):
+        chapters.reproduce("smoke", ["02", "03", "04"], str(tmp_path / "data"), {"workers": 2})
+
+
+def test_what_needs_all_cores_comes_between():
+    names = {"01": 0, "02": 0, "03": 1, "04": 0, "05": 1, "06": 0}
+    runs = [chapters._Run(n, Path(n), Path(n), {"workers": 2} if heavy else {}) for n, heavy in names.items()]
+    groups = [[run.label for run in group] for group in chapters._groups(runs)]
+    assert groups == [["01", "02"], ["03"], ["05"], ["04", "06"]]
+    assert [[r.label for r in group] for group in chapters._groups(runs[:2])] == [["01", "02"]]
