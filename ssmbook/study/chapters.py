@@ -129,12 +129,13 @@ def _groups(runs: Sequence[_Run]) -> list[list[_Run]]:
     """Chapters that run beside each other.
 
     One that shares its own work out to processes has all cores for itself. Of the others, those before the first such
-    chapter come first, and the rest when all that they may read is there.
+    chapter come first, and the rest when all that they may read is there: those after the last, then those between.
     """
     alone = [i for i, run in enumerate(runs) if "workers" in run.parameters]
-    first = alone[0] if alone else len(runs)
-    rest = [run for run in runs[first:] if "workers" not in run.parameters]
-    return [group for group in (list(runs[:first]), *([runs[i]] for i in alone), rest) if group]
+    first, last = (alone[0], alone[-1]) if alone else (len(runs), len(runs))
+    between = [run for run in runs[first:last] if "workers" not in run.parameters]
+    groups = [[*runs[:first]], *([runs[i]] for i in alone), [*runs[last + 1 :], *between]]
+    return [group for group in groups if group]
 
 
 def _execute_timed(run: _Run, beside_others: bool) -> float:
