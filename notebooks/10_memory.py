@@ -247,7 +247,7 @@ models = ("s5", "s5-gain-10", "s5-selective-gain-1", "s5-selective")
 answers.printed(answers.side_by_side(read_arms(study), rest, models))
 
 # %% [markdown]
-# The gate holds what rests, whatever the start of $C$; the louder state alone does not. With this one seed both together are best, also on what moves.
+# The gate holds what rests, whatever the start of $C$; the louder state alone does not. Both together are best, also on what moves.
 #
 # :::{figure} ../figures/study/gate.png
 # :label: fig-gate
