@@ -525,7 +525,7 @@ delays
 
 # %%
 #| label: tbl-other-arms
-#| tbl-cap: AP_common × 100 of the other variants at 20 Hz, and the difference at other rates; input sliding, state carried. Study, the first seed.
+#| tbl-cap: AP_common × 100 of the other variants at 20 Hz, and the difference at other rates; input sliding, state carried. Study.
 others = answers.changes(sliding[~sliding["model"].isin((*MAIN, *LONGER))])
 answers.printed(others) if len(others) else print("not computed yet: ssmbook reproduce 09 --profile study")
 

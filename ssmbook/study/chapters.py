@@ -60,6 +60,9 @@ def reproduce(
 ) -> list[Path]:
     """Execute the chapters in one profile; executed copies lie in ``<data>/book``.
 
+    With ``workers`` above 1, as by default where results are made of simulated sets, chapters of one core run beside
+    each other, so many at a time.
+
     Args:
         profile: a name of ``PROFILES``.
         chosen: beginnings of chapter names; all chapters if empty.
@@ -71,7 +74,7 @@ def reproduce(
 
     Raises:
         InputError: for an unknown profile, chapter or parameter (before anything runs), and for a chapter that
-            failed, with the cell and its error. What earlier chapters wrote stays.
+            failed, with the cell and its error. What was written until then stays; chapters beside it are stopped.
     """
     described = get_profile(profile)
     if data_dir:
