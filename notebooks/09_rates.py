@@ -94,13 +94,13 @@ print("seeds:", ", ".join(f"{answers.MODEL_NAMES[name]} {count}" for name, count
 #| label: tbl-answer
 #| tbl-cap: >-
 #|   AP_common × 100 at 20 Hz, and the difference to it at other rates; means over the seeds that were run at both, state
-#|   carried. `step_scale` 1/k follows the rate, 1 does not. 80 and 1,000 Hz on traces: the first seed alone.
+#|   carried. `step_scale` 1/k follows the rate, 1 does not.
 answers.printed(answers.changes(main))
 
 # %% [markdown]
 # A state-space layer whose step follows the rate detects at ten times the rate
 # of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses three tenths to
-# half of its AP, so that the step is the cause. At 1,000 Hz, fifty times that rate, neither loses a whole AP. So it is the clock that must
+# half of its AP, so that the step is the cause. At 1,000 Hz, fifty times that rate, neither loses more than half an AP. So it is the clock that must
 # follow, whatever the layer: a ConvLSTM as published has none and loses ten AP; with forget gates that follow ({numref}`sec-rate-modes`) it keeps what rests,
 # loses two AP, on what moves, and none if trained for longer ({numref}`tbl-longer`). *Not* shown is that this holds at 5 Hz
 # ({numref}`sec-slower`) or on real recordings: the scenes are simulated, the network is small, three
