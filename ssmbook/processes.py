@@ -69,6 +69,10 @@ def end_with_starter(_: object = None) -> None:
         threading.Thread(target=lambda: (starter.join(), os._exit(1)), daemon=True).start()
 
 
+class _NoneBegins(Exception):
+    """A worker process ended before its first call."""
+
+
 class ProcessEnded(Exception):
     """The worker process ended before its call did."""
 
@@ -85,6 +89,9 @@ def run_calls(
 
     Yields:
         i and the result as each call ends; the exception where its process ended with it.
+
+    Raises:
+        InputError: no worker begins, as when a script calls this without ``if __name__ == "__main__":``.
     """
     if client is not None:
         yield from _on_cluster(call, arguments, client)
@@ -107,11 +114,18 @@ def _on_this_machine(
         pools.append(ProcessPoolExecutor(1, started, initializer=_end_with, initargs=(theirs,)))
         return pools[-1]
 
+    begun: set[ProcessPoolExecutor] = set()
+
     def one(each: tuple) -> Any:
         pool = idle.get()
         try:
+            if pool not in begun:
+                pool.submit(int).result()
+                begun.add(pool)
             return pool.submit(_called, call, each, os.environ.get(PLUGINS, "")).result()
         except BrokenProcessPool:
+            if pool not in begun:
+                raise _NoneBegins from None
             pool = new_pool()
             raise ProcessEnded(
                 "its process ended; if it says nothing above, was there memory enough?"
@@ -125,6 +139,11 @@ def _on_this_machine(
     try:
         futures = {threads.submit(one, each): i for i, each in enumerate(arguments)}
         for future in as_completed(futures):
+            if isinstance(future.exception(), _NoneBegins):
+                raise InputError(
+                    "worker processes end as they begin, see above; in a script, put what it does under "
+                    'if __name__ == "__main__":'
+                )
             yield futures[future], future.exception() or future.result()
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
