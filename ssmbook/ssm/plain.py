@@ -55,7 +55,13 @@ def s5(
 
 
 def selective_scan(
-    u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, x0: Tensor | None = None
+    u: Tensor,
+    step: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    x0: Tensor | None = None,
+    step_scale: float | Tensor = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """S6 without D ∘ u: each feature is a system of S real states with an input and an output of its own.
 
@@ -64,13 +70,30 @@ def selective_scan(
         A: [H, S], real and below 0; A discretised by zoh, B by Euler's rule, Δ_k B_k.
         B, C: [N, L, S], the same for all features.
         x0: [N, H, S]; None: zeros.
+        step_scale: a number, [N, 1] or [N, L]: how many times as long as Δ a step is, see ``share_of_a_step``.
 
     Returns:
         y [N, L, H] and the state after the last step [N, H, S].
     """
     x = u.new_zeros(len(u), *A.shape) if x0 is None else x0
+    scales = torch.as_tensor(step_scale, dtype=u.dtype, device=u.device).expand(u.shape[:2])
     outputs = []
-    for u_k, step_k, B_k, C_k in zip(*(v.unbind(1) for v in (u, step, B, C)), strict=True):
-        x = torch.exp(step_k[..., None] * A) * x + (step_k * u_k)[..., None] * B_k[:, None]
+    for u_k, step_k, B_k, C_k, s in zip(*(v.unbind(1) for v in (u, step, B, C, scales)), strict=True):
+        new = (step_k * u_k)[..., None] * B_k[:, None]
+        if isinstance(step_scale, Tensor) or step_scale != 1:
+            new = share_of_a_step(s[:, None, None], -step_k[..., None] * A) * new
+        x = torch.exp(s[:, None, None] * step_k[..., None] * A) * x + new
         outputs.append((x * C_k[:, None]).sum(-1))
     return torch.stack(outputs, 1), x
+
+
+def share_of_a_step(s: Tensor, z: Tensor) -> Tensor:
+    """(1 − exp(−s z)) / (1 − exp(−z)): of what enters in a step of decay exp(−z), z ≥ 0, that of a part s of it.
+
+    By Euler's rule a step of s Δ would let s Δ B u enter and settle at another level than steps of Δ do. With this
+    share, steps whose s add up to 1 do, under one input, what one step of training does. By functions that every
+    runtime has: 1 − exp(−2a) = 2 tanh a / (1 + tanh a).
+    """
+    z = z.clamp(min=1e-30)
+    part, whole = torch.tanh(0.5 * s * z), torch.tanh(0.5 * z)
+    return part / (1 + part) * ((1 + whole) / whole)

@@ -1,10 +1,14 @@
 """S6: Mamba's selective state-space layer, whose step, input and output matrices depend on the input.
 
-    Δ_k = step_scale · softplus(W_Δ V u_k + b),   B_k = W_B u_k,   C_k = W_C u_k
+    Δ_k = softplus(W_Δ V u_k + b),   B_k = W_B u_k,   C_k = W_C u_k
     x_k = exp(Δ_k A) x_{k−1} + Δ_k u_k B_k,   y_k = C_k x_k + D ∘ u_k           (arXiv 2312.00752, Algorithm 2)
 
 Each feature is a system of N real modes, A < 0. A is discretised by zoh and B by Euler's rule, as in the published
-code. Here is the layer alone, without the convolution before it and the gate beside it in a Mamba block, so that
+code. With a step s times as long (``step_scale``) the layer solves the equation that a step of training solves exactly,
+
+    x_k = exp(s Δ_k A) x_{k−1} + (1 − exp(s Δ_k A)) / (1 − exp(Δ_k A)) · Δ_k u_k B_k .
+
+Here is the layer alone, without the convolution before it and the gate beside it in a Mamba block, so that
 what selection does can be seen.
 """
 
@@ -66,10 +70,10 @@ class S6(StateSpaceLayer):
         return F.softplus(self.dt_proj(low)), B, C
 
     def _run(self, u: Tensor, x0: Tensor | None, scale: float | Tensor) -> tuple[Tensor, Tensor]:
-        if isinstance(scale, Tensor) and scale.ndim:
-            scale = (scale if scale.ndim == 2 else scale[:, None])[..., None]  # [N, L, 1] or [N, 1, 1]
+        if isinstance(scale, Tensor) and scale.ndim == 1:
+            scale = scale[:, None]
         step, B, C = self.selected(u)
-        y, last = selective_scan(u, scale * step, -self.A_log.exp(), B, C, x0)
+        y, last = selective_scan(u, step, -self.A_log.exp(), B, C, x0, scale)
         return y + self.D * u, last
 
     def real_step(self) -> nn.Module:

@@ -32,12 +32,8 @@ def inputs():
 def equations(layer, u, x0, scale):
     """Algorithm 2, with each matrix by its name."""
     V, W_B, W_C = layer.x_proj.weight.split([2, S, S])
-    scale = torch.as_tensor(scale, dtype=u.dtype)
-    step = (
-        F.softplus(u @ V.T @ layer.dt_proj.weight.T + layer.dt_proj.bias)
-        * scale.expand(u.shape[:2])[..., None]
-    )
-    y, last = plain.selective_scan(u, step, -layer.A_log.exp(), u @ W_B.T, u @ W_C.T, x0)
+    step = F.softplus(u @ V.T @ layer.dt_proj.weight.T + layer.dt_proj.bias)
+    y, last = plain.selective_scan(u, step, -layer.A_log.exp(), u @ W_B.T, u @ W_C.T, x0, scale)
     return y + layer.D * u, last
 
 
@@ -94,12 +90,38 @@ def test_whole_is_chunked_is_stepwise(kind):
     torch.testing.assert_close(y, layer(u, x0, 0.5)[0][:, 0])
 
 
-def test_a_step_of_nothing_holds_the_state():
+@pytest.mark.parametrize("parts", [2, 10, 50])
+def test_the_parts_of_a_step_do_what_the_step_does(parts):
+    """At a higher rate the same input comes in more and shorter steps; by Euler's rule it would settle elsewhere."""
+    layer, (u, x0) = make(), inputs()
+    whole = layer(u, x0)[1]
+    again = u.repeat_interleave(parts, 1)
+    torch.testing.assert_close(layer(again, x0, 1 / parts)[1], whole, rtol=1e-12, atol=1e-12)
+    uneven = torch.rand(N, parts * L, dtype=torch.float64).view(N, L, parts) + 0.1
+    uneven = (uneven / uneven.sum(-1, keepdim=True)).flatten(1)
+    torch.testing.assert_close(layer(again, x0, uneven)[1], whole, rtol=1e-12, atol=1e-12)
+    last = layer.float()(again.float(), x0.float(), 1 / parts)[1]
+    torch.testing.assert_close(last.double(), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_the_share_of_a_step_is_a_difference_of_exponentials():
+    z = torch.logspace(-20, 2.5, 50, dtype=torch.float64)
+    for s in (1 / 50, 0.5, 1.0, 4.0):
+        scale = torch.tensor(s, dtype=torch.float64)
+        expected = torch.expm1(-s * z) / torch.expm1(-z)
+        torch.testing.assert_close(plain.share_of_a_step(scale, z), expected, rtol=1e-12, atol=0)
+        single = plain.share_of_a_step(scale.float(), z.float()).double()
+        torch.testing.assert_close(single, expected, rtol=1e-6, atol=0)
+        assert plain.share_of_a_step(scale, torch.zeros(1, dtype=torch.float64)) == pytest.approx(s)
+
+
+@pytest.mark.parametrize(("bias", "scale"), [(-60, 1.0), (-60, 0.1), (-800, 1.0), (-800, 0.1)])
+def test_a_step_of_nothing_holds_the_state(bias, scale):
     """Where Δ is near 0 the input is passed over, which is what selection may choose."""
     layer, (u, x0) = make(), inputs()
     with torch.no_grad():
-        layer.dt_proj.bias.fill_(-60)
-    torch.testing.assert_close(layer(u, x0)[1], x0, rtol=0, atol=1e-12)
+        layer.dt_proj.bias.fill_(bias)
+    torch.testing.assert_close(layer(u, x0, scale)[1], x0, rtol=0, atol=1e-12)
 
 
 def test_the_start_is_the_published_one():

@@ -136,10 +136,19 @@ def ssm_of_parts(
 
 
 def selective_scan(
-    u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, x0: Tensor | None = None
+    u: Tensor,
+    step: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    x0: Tensor | None = None,
+    step_scale: float | Tensor = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """`ssmbook.ssm.plain.selective_scan` with the fastest backend: u, step [N, L, H], A [H, S], B, C [N, L, S],
-    x0 [N, H, S] or None → y [N, L, H] in the memory layout of u, and the last state [N, H, S]."""
+    x0 [N, H, S] or None → y [N, L, H] in the memory layout of u, and the last state [N, H, S]. With another
+    ``step_scale`` than 1 it is the plain one."""
+    if isinstance(step_scale, Tensor) or step_scale != 1:
+        return plain.selective_scan(u, step, A, B, C, x0, step_scale)
     if uses_numba(u) and u.shape[1] > 1:
         from ssmbook.ssm.kernels import selective
 
