@@ -459,7 +459,7 @@ print(
 #
 # $$ \begin{gathered} \bar A_k = e^{\Delta_k A}, \qquad \bar B_k = (\Delta_k A)^{-1} (e^{\Delta_k A} - 1)\, \Delta_k B_k, \\ \Delta_k = \mathrm{softplus}(s_k), \qquad s_k = w^\top u_k + \beta . \end{gathered} $$ (eq-mamba)
 #
-# (Its released code, and the book's `mamba` with it, take the simpler $\bar B_k = \Delta_k B_k$.) Step by step it is still affine in $x$, so the scan works, but there is no fixed kernel any more and the transform does not. With one mode, $A = -1$ and $B = 1$, this is a familiar gate [@gu2023mamba, theorem 1]:
+# (Its released code, and the book's `mamba` with it, take the simpler $\bar B_k = \Delta_k B_k$. In a step of another length than in training the state would then settle at another level; there `mamba` lets in the share of {eq}`eq-rates-lstm-step`, with $f = e^{\Delta_k A}$.) Step by step it is still affine in $x$, so the scan works, but there is no fixed kernel any more and the transform does not. With one mode, $A = -1$ and $B = 1$, this is a familiar gate [@gu2023mamba, theorem 1]:
 #
 # $$ x_k = (1 - g_k)\, x_{k-1} + g_k u_k, \qquad g_k = \sigma(s_k) , $$ (eq-mamba-gate)
 #
@@ -486,7 +486,7 @@ _ = plots.save(drawings.gates(), workspace.figures / "gates.png")
 # |---|---|---|---|---|---|
 # | S4, S4D, S5 | nothing | yes | yes | yes | yes |
 # | S5 with a `step_scale` for each step | the step | yes | yes | no | yes |
-# | Mamba, selective S5 | the input | yes | yes | no | yes, as a factor on $\Delta_k$ |
+# | Mamba, selective S5 | the input | yes | yes | no | yes, as a factor on $\Delta_k$ (in Mamba, with the share) |
 # | LSTM, ConvLSTM | input and state | yes | no | no | as a power of the forget gate, {eq}`eq-rates-lstm-step` |
 #
 # The last column is the one that this book is about, and [chapter 5](05_time_scale.ipynb) takes it up. Speed and the last column have causes that are akin: a scan needs a step that is affine in its state, and a step of another length one that is the solution of an equation in time.

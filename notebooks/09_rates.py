@@ -531,7 +531,7 @@ answers.printed(others) if len(others) else print("not computed yet: ssmbook rep
 
 # %% [markdown]
 # Compare along a row: at 20 Hz seeds differ as much as layers do. Where the step follows, all keep their AP, Mamba too, whose step, $B$ and $C$
-# depend on the input: at a higher rate nothing aliases that did not at 20 Hz, and the mask and the norm have nothing left to mend. Where it does
+# depend on the input, once its input has the share of {eq}`eq-rates-lstm-step`: nothing aliases that did not at 20 Hz, and the mask and the norm have nothing left to mend. Where it does
 # not follow, all fall, with the held mask S4D least and S5 furthest; the norm helps with its largest weight alone. Neither replaces following.
 #
 # (sec-quoted)=

@@ -4,6 +4,8 @@ S5:  x_k = Λ̄_k x_{k−1} + B̄_k u_k,   y_k = Re(C x_k) + D ∘ u_k         (
 S6:  x_k = exp(Δ_k A) x_{k−1} + Δ_k u_k B_k,   y_k = C_k x_k + D ∘ u_k        (Gu & Dao, arXiv 2312.00752, Algorithm 2)
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -76,18 +78,21 @@ def selective_scan(
         y [N, L, H] and the state after the last step [N, H, S].
     """
     x = u.new_zeros(len(u), *A.shape) if x0 is None else x0
-    scales = torch.as_tensor(step_scale, dtype=u.dtype, device=u.device).expand(u.shape[:2])
+    scales: Sequence[float | Tensor] = [step_scale] * u.shape[1]
+    if isinstance(step_scale, Tensor):
+        scales = step_scale.to(u).expand(u.shape[:2])[..., None, None].unbind(1)  # each [N, 1, 1]
     outputs = []
-    for u_k, step_k, B_k, C_k, s in zip(*(v.unbind(1) for v in (u, step, B, C, scales)), strict=True):
+    for s, u_k, step_k, B_k, C_k in zip(scales, *(v.unbind(1) for v in (u, step, B, C)), strict=True):
+        decay = -step_k[..., None] * A
         new = (step_k * u_k)[..., None] * B_k[:, None]
-        if isinstance(step_scale, Tensor) or step_scale != 1:
-            new = share_of_a_step(s[:, None, None], -step_k[..., None] * A) * new
-        x = torch.exp(s[:, None, None] * step_k[..., None] * A) * x + new
+        if isinstance(s, Tensor) or s != 1:
+            new = share_of_a_step(s, decay) * new
+        x = torch.exp(-s * decay) * x + new
         outputs.append((x * C_k[:, None]).sum(-1))
     return torch.stack(outputs, 1), x
 
 
-def share_of_a_step(s: Tensor, z: Tensor) -> Tensor:
+def share_of_a_step(s: float | Tensor, z: Tensor) -> Tensor:
     """(1 − exp(−s z)) / (1 − exp(−z)): of what enters in a step of decay exp(−z), z ≥ 0, that of a part s of it.
 
     By Euler's rule a step of s Δ would let s Δ B u enter and settle at another level than steps of Δ do. With this
