@@ -453,9 +453,9 @@ exact = rates[
 answers.printed(answers.changes(answers.following(exact)))
 
 # %% [markdown]
-# In windows of 5 ms selective S5 falls from 50 to 4 AP. Trained for them, S5 keeps two fifths of its AP, nearly three in chunks of 30, selective S5 a fifth, and a ConvLSTM nearly all of the 22 that it learns: learning beats
-# following. With skip and $D$ behind a low-pass, S5 gains at 5 Hz and keeps three tenths at 200: what fails is convolution and attention
-# before the layer, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 6 to 18 AP.
+# In windows of 5 ms selective S5 falls from 50 to 4 AP. Trained for them, S5 keeps nearly half of its AP, three fifths in chunks of 30, selective S5 a quarter,
+# and a ConvLSTM three quarters of the 23 that it learns, with seeds from 12 to 36. With skip and $D$ behind a low-pass, S5 gains at 5 Hz and nothing at 200: what fails is convolution and attention
+# before the layer, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 6 to 19 AP.
 #
 # (sec-trained-there)=
 # ## Trained there
@@ -532,7 +532,7 @@ answers.printed(others) if len(others) else print("not computed yet: ssmbook rep
 # %% [markdown]
 # Compare along a row: at 20 Hz seeds differ as much as layers do. Where the step follows, all keep their AP, Mamba too, whose step, $B$ and $C$
 # depend on the input, once its input has the share of {eq}`eq-rates-lstm-step`: nothing aliases that did not at 20 Hz, and the mask and the norm have nothing left to mend. Where it does
-# not follow, all fall, with the held mask S4D least and S5 furthest; the norm helps with its largest weight alone. Neither replaces following.
+# not follow, all fall, and seeds of one model by amounts that differ more than those of two models. Neither mask nor norm replaces following.
 #
 # (sec-quoted)=
 # ## What others measured
