@@ -83,11 +83,12 @@ def selective_scan(
         scales = step_scale.to(u).expand(u.shape[:2])[..., None, None].unbind(1)  # each [N, 1, 1]
     outputs = []
     for s, u_k, step_k, B_k, C_k in zip(scales, *(v.unbind(1) for v in (u, step, B, C)), strict=True):
-        decay = -step_k[..., None] * A
+        exponent = step_k[..., None] * A
         new = (step_k * u_k)[..., None] * B_k[:, None]
         if isinstance(s, Tensor) or s != 1:
-            new = share_of_a_step(s, decay) * new
-        x = torch.exp(-s * decay) * x + new
+            new = share_of_a_step(s, -exponent) * new
+            exponent = s * exponent
+        x = torch.exp(exponent) * x + new
         outputs.append((x * C_k[:, None]).sum(-1))
     return torch.stack(outputs, 1), x
 

@@ -82,7 +82,7 @@ class S6(StateSpaceLayer):
 
     def step_flops(self) -> int:
         """Operations of one step of one sequence: the projections H → R + 2N and R → H with its bias take
-        2 H (R + 2N) + 2 R H + H; x = exp(Δ A) x + Δ u B takes 4 H N + 2 H with the product by the step scale,
+        2 H (R + 2N) + 2 R H + H; x = exp(Δ A) x + Δ u B takes 4 H N + H,
         y = C x + D ∘ u takes 2 H N + 2 H."""
         H, N, R = self.width, self.state_width, self.rank
-        return 2 * H * (R + 2 * N) + 2 * R * H + 6 * H * N + 5 * H
+        return 2 * H * (R + 2 * N) + 2 * R * H + 6 * H * N + 4 * H
