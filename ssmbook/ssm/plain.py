@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ssmbook.ssm.zoh import share_of_a_step
+
 
 def scan(a: Tensor, bu: Tensor, x0: Tensor | None = None, reverse: bool = False) -> Tensor:
     """x_k = a_k x_{k−1} + bu_k, step by step: of any dtype, on any device.
@@ -72,7 +74,7 @@ def selective_scan(
         A: [H, S], real and below 0; A discretised by zoh, B by Euler's rule, Δ_k B_k.
         B, C: [N, L, S], the same for all features.
         x0: [N, H, S]; None: zeros.
-        step_scale: a number, [N, 1] or [N, L]: how many times as long as Δ a step is, see ``share_of_a_step``.
+        step_scale: a number, [N, 1] or [N, L]: how many times as long as Δ a step is, see `zoh.share_of_a_step`.
 
     Returns:
         y [N, L, H] and the state after the last step [N, H, S].
@@ -91,15 +93,3 @@ def selective_scan(
         x = torch.exp(exponent) * x + new
         outputs.append((x * C_k[:, None]).sum(-1))
     return torch.stack(outputs, 1), x
-
-
-def share_of_a_step(s: float | Tensor, z: Tensor) -> Tensor:
-    """(1 − exp(−s z)) / (1 − exp(−z)): of what enters in a step of decay exp(−z), z ≥ 0, that of a part s of it.
-
-    By Euler's rule a step of s Δ would let s Δ B u enter and settle at another level than steps of Δ do. With this
-    share, steps whose s add up to 1 do, under one input, what one step of training does. By functions that every
-    runtime has: 1 − exp(−2a) = 2 tanh a / (1 + tanh a).
-    """
-    z = z.clamp(min=1e-30)
-    part, whole = torch.tanh(0.5 * s * z), torch.tanh(0.5 * z)
-    return part / (1 + part) * ((1 + whole) / whole)

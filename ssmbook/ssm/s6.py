@@ -4,7 +4,8 @@
     x_k = exp(Δ_k A) x_{k−1} + Δ_k u_k B_k,   y_k = C_k x_k + D ∘ u_k           (arXiv 2312.00752, Algorithm 2)
 
 Each feature is a system of N real modes, A < 0. A is discretised by zoh and B by Euler's rule, as in the published
-code. With a step s times as long (``step_scale``) the layer solves the equation that a step of training solves exactly,
+code. By Euler's rule a constant input would settle at another level in steps of another length; with a step s times
+as long (``step_scale``) the layer is the exact solution of the equation of which a step of training is one,
 
     x_k = exp(s Δ_k A) x_{k−1} + (1 − exp(s Δ_k A)) / (1 − exp(Δ_k A)) · Δ_k u_k B_k .
 

@@ -1,4 +1,5 @@
-"""The zero-order hold's gain, (e^z − 1)/z of z = ΔΛ, in real arithmetic: right where z is small, and at z = 0.
+"""The zero-order hold's gain, (e^z − 1)/z of z = ΔΛ, in real arithmetic: right where z is small, and at z = 0; and
+the share of a step's input that a part of the step takes.
 
 B̄ = (e^{ΔΛ} − 1)/Λ ∘ B = Δ φ(ΔΛ) ∘ B. The quotient cancels near 0, and its gradient more so; there φ(z) = Σ zⁿ/(n+1)!.
 """
@@ -28,3 +29,15 @@ def zoh_gain(re: Tensor, im: Tensor) -> tuple[Tensor, Tensor]:
 def complex_zoh_gain(z: Tensor) -> Tensor:
     """`zoh_gain` of complex z."""
     return torch.complex(*zoh_gain(z.real, z.imag))
+
+
+def share_of_a_step(s: float | Tensor, z: Tensor) -> Tensor:
+    """(1 − exp(−s z)) / (1 − exp(−z)): of what enters in a step of decay exp(−z), z ≥ 0, that of a part s of it.
+
+    With this share, steps whose s add up to 1 do, under one input, what one step does: they are exact solutions of the
+    equation of which that step is one, whatever rule made its input. Without a difference of nearly equal numbers, and
+    by functions that every runtime has: 1 − exp(−2a) = 2 tanh a / (1 + tanh a).
+    """
+    z = z.clamp(min=1e-30)
+    part, whole = torch.tanh(0.5 * s * z), torch.tanh(0.5 * z)
+    return part / (1 + part) * ((1 + whole) / whole)

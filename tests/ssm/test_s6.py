@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from ssmbook.errors import InputError
 from ssmbook.ssm import S6, plain
 from ssmbook.ssm.kernels.dispatch import selective_scan
+from ssmbook.ssm.zoh import share_of_a_step
 
 N, L, H, S = 3, 7, 20, 5  # of rank 2
 SCALES = {
@@ -109,10 +110,10 @@ def test_the_share_of_a_step_is_a_difference_of_exponentials():
     for s in (1 / 50, 0.5, 1.0, 4.0):
         scale = torch.tensor(s, dtype=torch.float64)
         expected = torch.expm1(-s * z) / torch.expm1(-z)
-        torch.testing.assert_close(plain.share_of_a_step(scale, z), expected, rtol=1e-12, atol=0)
-        single = plain.share_of_a_step(scale.float(), z.float()).double()
+        torch.testing.assert_close(share_of_a_step(scale, z), expected, rtol=1e-12, atol=0)
+        single = share_of_a_step(scale.float(), z.float()).double()
         torch.testing.assert_close(single, expected, rtol=1e-6, atol=0)
-        assert plain.share_of_a_step(scale, torch.zeros(1, dtype=torch.float64)) == pytest.approx(s)
+        assert share_of_a_step(scale, torch.zeros(1, dtype=torch.float64)) == pytest.approx(s)
 
 
 @pytest.mark.parametrize(("bias", "scale"), [(-60, 1.0), (-60, 0.1), (-800, 1.0), (-800, 0.1)])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ssmbook.detector.recurrences.base import Recurrence, Scale, State
 from ssmbook.errors import InputError
 from ssmbook.products import linear
+from ssmbook.ssm.zoh import share_of_a_step
 
 _OPEN = 40.0  # beyond it a gate forgets less than float32 can count
 
@@ -62,14 +63,11 @@ class ConvLSTM(Recurrence):
 def advance(c: Tensor, forget: Tensor, new: Tensor, scale: float | Tensor) -> Tensor:
     """f^s c + (1 − f^s) / (1 − f) · new for f = σ(forget); all [N, C], s a number or [N, 1].
 
-    Without a difference of nearly equal numbers, for gates from shut to open, and by functions that every runtime has:
-    log(1 + e) = 2 artanh(e / (2 + e)),  1 − exp(−2a) = 2 tanh a / (1 + tanh a).
+    For gates from shut to open, and by functions that every runtime has: log(1 + e) = 2 artanh(e / (2 + e)).
     """
     if not isinstance(scale, Tensor) and scale == 1:
         return forget.sigmoid() * c + new
     forget = forget.clamp(max=_OPEN)
     e = (-forget.abs()).exp()
     log_f = forget.clamp(max=0) - 2 * torch.atanh(e / (2 + e))
-    shut = (-forget).clamp(max=0).exp() / (1 + e)  # 1 − f
-    t = torch.tanh(-0.5 * scale * log_f)
-    return (scale * log_f).exp() * c + 2 * t / ((1 + t) * shut) * new
+    return (scale * log_f).exp() * c + share_of_a_step(scale, -log_f) * new
