@@ -63,9 +63,9 @@ def _add_train(commands: Any) -> None:
     add("--data-dir", default="", help="where data and runs lie (default: data/<profile>)")
     add(
         "--recurrence",
-        default="s5",
+        default="",
         help=f"{listed(RECURRENCES)}; s5-held and s5-h2 are S5 with a held mask and with the "
-        "H2 norm; one of your own where SSMBOOK_PLUGINS names its file (default: s5)",
+        "H2 norm; one of your own where SSMBOOK_PLUGINS names its file (default: s5, or that of --init)",
     )
     add(
         "--init",
@@ -156,7 +156,8 @@ def _train(options: argparse.Namespace) -> None:
     from ssmbook.study.profiles import get_profile
 
     profile = get_profile(options.profile)  # a wrong name is refused before torch is imported
-    profile.variant(options.recurrence)
+    if options.recurrence:
+        profile.variant(options.recurrence)
     if options.representation:
         get_representation(options.representation)
     check_paths(options.init or None)
@@ -164,16 +165,26 @@ def _train(options: argparse.Namespace) -> None:
         raise InputError("--freeze needs --init CKPT: a backbone that has learnt nothing is of no use")
 
     from ssmbook.dataset import describe, find_sequences
+    from ssmbook.detector.checkpoint import recurrence_of
     from ssmbook.study.checkpoints import check_counted
     from ssmbook.study.workspace import Workspace
     from ssmbook.training.run_folder import existing_run
     from ssmbook.training.runs import describe_run
 
-    changed = _changed(options, profile.training)
-    name = options.name or _run_name(options, changed, profile.training)
+    model = options.recurrence or (recurrence_of(options.init) if options.init else "s5")
+    variant = profile.variant(model)
+    own = replace(profile.training, **variant.training)
+    changed = _changed(options, own)
+    name = options.name or _run_name(model, options, changed, own)
     if options.data_dir:
         existing_folder(options.data_dir, "data and runs")
-    profile = replace(profile, training=replace(profile.training, **changed))
+    # What is asked for counts before what the variant has of its own.
+    variant = replace(variant, training={**variant.training, **changed})
+    profile = replace(
+        profile,
+        training=replace(profile.training, **changed),
+        own_variants={**profile.own_variants, model: variant},
+    )
     if options.sensor:
         profile = replace(profile, sensor=options.sensor)
     workspace = Workspace(
@@ -186,7 +197,7 @@ def _train(options: argparse.Namespace) -> None:
         print(f"{sets / 'train'}: {describe(find_sequences(sets / 'train'))}", file=sys.stderr)
         check_counted(find_sequences(sets / "val"), sets / "val", workspace.sensor)
     path = workspace.train(
-        options.recurrence,
+        model,
         options.accelerator,
         options.devices,
         options.nodes,
@@ -210,7 +221,7 @@ def _changed(options: argparse.Namespace, own: Training) -> dict[str, Any]:
     return changed
 
 
-def _run_name(options: argparse.Namespace, changed: dict[str, Any], own: Training) -> str:
+def _run_name(model: str, options: argparse.Namespace, changed: dict[str, Any], own: Training) -> str:
     """A run's folder: the variant's, as in the study, and what decides the weights and differs from the profile.
 
     An extension is of the run without what it changes.
@@ -223,10 +234,11 @@ def _run_name(options: argparse.Namespace, changed: dict[str, Any], own: Trainin
         for name, value in changed.items()
         if getattr(options, name) is not None and name not in left_out and value != getattr(own, name)
     ]
-    shown += [
-        f"{n}={Path(v).stem}" for n in ("init", "sensor", "representation") if (v := getattr(options, n))
-    ]
-    return "_".join([options.recurrence, *shown])
+    if options.init:  # a run's model.ckpt goes by the run's name
+        path = Path(options.init).absolute()
+        shown.append(f"init={path.parent.name if path.stem in ('model', 'best', 'last') else path.stem}")
+    shown += [f"{n}={Path(v).stem}" for n in ("sensor", "representation") if (v := getattr(options, n))]
+    return "_".join([model, *shown])
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -101,16 +101,31 @@ def mixed_stride(out_dir: Path) -> int | None:
         raise InputError(f"{record}: has no stride_ms; {_REMEDY}") from None
 
 
-def recorded_window(out_dir: Path, default: float | None) -> float | None:
-    """The length in ms of a set's windows, None if they count events or there are none; ``default`` for a set without a
-    record, or whose windows are as long as their steps."""
+def check_sensor(out_dir: Path, sensor: Sensor) -> None:
+    """An InputError where a set's record names another size or other classes than a sensor has."""
     record = out_dir / PARAMETERS
-    if not record.exists() or (kept := _read(record)).get("grid") == "mixed":
-        return default
-    window_ms = kept.get("window_ms")
-    if window_ms is not None and not (isinstance(window_ms, int | float) and window_ms > 0):
-        raise InputError(f"{record}: window_ms is {shown(window_ms)}; {_REMEDY}")
-    return window_ms
+    kept = _read(record).get("sensor") if record.exists() else None
+    if not isinstance(kept, dict):
+        return
+    asked = {"width": sensor.width, "height": sensor.height, "classes": list(sensor.classes)}
+    if differ := _differences({key: kept.get(key, value) for key, value in asked.items()}, asked):
+        raise InputError(
+            f"{out_dir}: was made for another sensor ({'; '.join(differ)}); give the YAML file of that one"
+        )
+
+
+def recorded_window(out_dir: Path, default: float | None) -> tuple[float | None, int | None]:
+    """The length of a set's windows, in ms or in events, None for what it is not given by; ``default`` in ms for a set
+    without a record, or whose windows are as long as their steps."""
+    record = out_dir / PARAMETERS
+    kept = _read(record) if record.exists() else {"grid": "mixed"}
+    window_ms, window_events = kept.get("window_ms"), kept.get("window_events")
+    for key, value, kind in (("window_ms", window_ms, int | float), ("window_events", window_events, int)):
+        if value is not None and not (isinstance(value, kind) and value > 0):
+            raise InputError(f"{record}: {key} is {shown(value)}; {_REMEDY}")
+    if kept.get("grid") == "mixed" and window_events is None:
+        return window_ms or default, None
+    return window_ms, window_events
 
 
 def _read(record: Path) -> dict[str, Any]:

@@ -148,6 +148,11 @@ def fine_tune(
     return model
 
 
+def recurrence_of(path: str | Path) -> str:
+    """The name of a file's recurrence."""
+    return _config_and_weights(path, None)[0]["recurrence"]
+
+
 def find_preset(path: str | Path) -> str:
     """The preset whose width, depth and number of classes the weights of a file have.
 

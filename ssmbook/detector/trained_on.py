@@ -25,6 +25,7 @@ class TrainedOn:
         options: the representation's arguments besides the sensor's size; those that are missing follow from the
             network's number of channels, or are the defaults.
         window_ms: length of a window; None where it is not known, counts events, or there is none.
+        window_events: events of a window, where it counts them.
         stride_us: time between the ends of windows; None where it is not known or was not one.
         sequence_length: windows of a training chunk.
         rates_hz: at which it was trained, windows a second; empty where ``stride_us`` is all that is known.
@@ -42,6 +43,7 @@ class TrainedOn:
     sequence_length: int | None = None
     rates_hz: tuple[float, ...] = ()
     score: str = "product"
+    window_events: int | None = None
 
     def __post_init__(self) -> None:
         get_representation(self.representation)
@@ -49,7 +51,7 @@ class TrainedOn:
             raise InputError(f"options is {shown(self.options)}; give the representation's arguments by name")
         if self.score not in ("product", "class"):
             raise InputError(f"score is {shown(self.score)}; it can be product or class")
-        for name in ("window_ms", "stride_us", "sequence_length"):
+        for name in ("window_ms", "window_events", "stride_us", "sequence_length"):
             value = getattr(self, name)
             if value is not None and not _is_above_0(value):
                 raise InputError(f"{name} is {shown(value)}; it must be above 0")
@@ -82,6 +84,8 @@ class TrainedOn:
     def content(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.window_events is None:  # as in files from before it
+            del plain["window_events"]
         sensor = None if self.sensor is None else asdict(self.sensor)
         return {KEY: {**plain, "sensor": sensor, "options": dict(self.options)}}
 

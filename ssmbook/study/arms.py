@@ -8,6 +8,7 @@ from typing import Any
 
 from ssmbook.dataset import Sensor
 from ssmbook.dataset.grid import BASE_HZ
+from ssmbook.detector.recurrences.registry import REGISTRY
 from ssmbook.errors import InputError
 from ssmbook.events.simulate import Simulation
 from ssmbook.training.settings import Training
@@ -41,7 +42,7 @@ class Variant:
 
 
 # The paper's two remedies against aliasing: the mask, here held in training and following the rate (in "s5" it acts
-# once, at the start, as in the released code), and the H2 norm, which is finite for decaying modes only.
+# once, at the start, as in the released code), and the H2 norm, which is defined for decaying modes only.
 VARIANTS = {
     "s5": Variant("s5"),
     "s5-selective": Variant("s5-selective", {"state_gain": 10.0}),
@@ -170,8 +171,11 @@ class Profile:
         return tuple(dict.fromkeys(arm.variant for arm in self.arms))
 
     def variant(self, name: str) -> Variant:
-        """The variant of that name; an InputError that lists the names if there is none."""
+        """The variant of that name, which may be that of a plugin's recurrence; an InputError that lists the names if
+        there is none."""
         known = {**VARIANTS, **self.own_variants}
+        if name not in known and name in REGISTRY:
+            return Variant(name, has_time_scale=REGISTRY[name].has_time_scale)
         if name not in known:
             raise InputError(f"there is no model {name!r}; the models are {', '.join(known)}")
         return known[name]

@@ -18,7 +18,7 @@ import papermill
 from jupytext.compare import NotebookDifference, compare_notebooks
 from papermill.exceptions import PapermillExecutionError
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 from ssmbook.files import existing_folder, write_json
 from ssmbook.processes import run_calls, usable_cores
 from ssmbook.study.profiles import PROFILES, get_profile
@@ -105,7 +105,9 @@ def reproduce(
         )
         for number, chapter in enumerate(selected, 1)
     ]
-    workers, seconds = int(given.get("workers", 1)), {}
+    if not str(workers := given.get("workers", 1)).isdecimal():
+        raise InputError(f"workers is {shown(workers)}; it must be a whole number")
+    workers, seconds = int(workers), {}
     for group in _groups(runs) if workers > 1 else [[run] for run in runs]:
         for number, result in run_calls(
             _execute_timed, [(run, len(group) > 1) for run in group], workers, None

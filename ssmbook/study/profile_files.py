@@ -55,9 +55,11 @@ def read_profile(path: str | Path, shipped: Mapping[str, Profile]) -> Profile:
         for name, value in _mapping(path, "variants", entries.get("variants", {})).items()
     }
     changes: dict[str, Any] = {"name": Path(path).stem, "own_variants": {**base.own_variants, **own}}
-    changes["training"] = replace(
-        base.training, **_fields(path, "training", entries.get("training", {}), Training)
-    )
+    given = _fields(path, "training", entries.get("training", {}), Training)
+    try:
+        changes["training"] = replace(base.training, **given)
+    except InputError as error:
+        raise InputError(f"{path}: training: {error}") from None
     if "arms" in entries:
         known = {**VARIANTS, **changes["own_variants"]}
         changes["arms"] = tuple(
@@ -98,6 +100,7 @@ def _variant(path: str | Path, where: str, value: Any) -> Variant:
     training = _fields(path, f"{where}: training", entries.get("training", {}), Training)
     rate_hz = _rate(path, f"{where}: rate_hz", entries.get("rate_hz", BASE_HZ))
     try:
+        Training(**training)
         return Variant(recurrence, options, training, timed, rate_hz)
     except InputError as error:
         raise InputError(f"{path}: {where}: {error}") from None

@@ -17,7 +17,8 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
     """The answer of a profile's tables, one sentence for each thing that they can say; empty where they say none.
 
     Args:
-        rates, rest: of ``run_arms``. Means over the seeds, AP × 100.
+        rates, rest: of ``run_arms``. Means over the seeds, AP × 100; at the rate of training with their range, for a
+            mean may hide a seed that did not learn.
     """
     sliding = rates[rates["mode"] == "sliding"]
     sentences = []
@@ -25,13 +26,14 @@ def summary(rates: pd.DataFrame, rest: pd.DataFrame | None = None, metric: str =
         own = sliding[sliding["model"] == model]
         follows = (own["step_scale"] == "1/k").any()
         scale = "1/k" if follows else "1"
-        fast = own.loc[(own["carry"] == "exact") & (own["rate_hz"] > BASE_HZ), "rate_hz"]
-        if fast.empty:
+        same = own[(own["carry"] == "exact") & (own["step_scale"] == scale)]
+        fast = same.loc[same["rate_hz"] > BASE_HZ, "rate_hz"]
+        if fast.empty or BASE_HZ not in set(same["rate_hz"]):
             continue
         rate = 200.0 if 200.0 in set(fast) else fast.max()
-        base, there = _mean(own, scale, "exact", BASE_HZ, metric), _mean(own, scale, "exact", rate, metric)
+        base, there = _with_range(own, scale, metric), _mean(own, scale, "exact", rate, metric)
         without = _mean(own, "1", "exact", rate, metric) if follows else None
-        words = f"{NAMES[model]} has AP {base:.1f} at {BASE_HZ:g} Hz and {there:.1f} at {rate:g} Hz"
+        words = f"{NAMES[model]} has AP {base} at {BASE_HZ:g} Hz and {there:.1f} at {rate:g} Hz"
         if follows:
             words += f" with {FOLLOWING.get(model, 'its time scale following the rate')}"
             words += "" if without is None else f" ({without:.1f} without)"
@@ -56,7 +58,7 @@ def _seeds(table: pd.DataFrame) -> str:
     seeds = table[table["model"].isin(NAMES)].groupby("model")["seed"].nunique()
     if seeds.max() == 1:
         return "one seed"
-    return f"means of {'up to ' * (seeds.nunique() > 1)}{seeds.max()} seeds"
+    return f"means and ranges of {'up to ' * (seeds.nunique() > 1)}{seeds.max()} seeds"
 
 
 def _both_rates(table: pd.DataFrame, metric: str) -> str:
@@ -67,7 +69,7 @@ def _both_rates(table: pd.DataFrame, metric: str) -> str:
         scale = "1/k" if (own["step_scale"] == "1/k").any() else "1"
         base, there = (_mean(own, scale, "exact", rate, metric) for rate in (BASE_HZ, 10 * BASE_HZ))
         if base is not None and there is not None:
-            words.append(f"{NAMES[model]} has {base:.1f} and {there:.1f}")
+            words.append(f"{NAMES[model]} has {_with_range(own, scale, metric)} and {there:.1f}")
     return ", ".join(words)
 
 
@@ -106,6 +108,15 @@ def _carry(sliding: pd.DataFrame, rest: pd.DataFrame | None, metric: str) -> str
                 text += f"{published:.0f} instead of {exact:.0f}"
         return text + "."
     return ""
+
+
+def _with_range(own: pd.DataFrame, scale: str, metric: str) -> str:
+    """AP at the rate of training, with the range of the seeds where there are several."""
+    chosen = (own["step_scale"] == scale) & (own["carry"] == "exact") & (own["rate_hz"] == BASE_HZ)
+    values = 100 * own.loc[chosen, metric].dropna()
+    return f"{values.mean():.1f}" + (
+        f" ({values.min():.0f} to {values.max():.0f})" if len(values) > 1 else ""
+    )
 
 
 def _mean(table: pd.DataFrame, scale: str, carry: str, rate_hz: float, metric: str) -> float | None:

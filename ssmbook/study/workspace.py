@@ -36,6 +36,7 @@ from ssmbook.dataset import (
 )
 from ssmbook.dataset.grid import BASE_HZ, BASE_MS
 from ssmbook.dataset.labels import MIXED_STEPS
+from ssmbook.dataset.parameters import check_sensor, mixed_stride
 from ssmbook.detector import PRESETS, Detector, TrainedOn, fine_tune, input_sizes, load_checkpoint
 from ssmbook.errors import InputError
 from ssmbook.events import Representation, StackedHistogram, get_representation
@@ -43,11 +44,11 @@ from ssmbook.events.simulate import simulate_set
 from ssmbook.files import existing_folder
 from ssmbook.processes import is_first
 from ssmbook.progress import tell
-from ssmbook.study.arms import Profile
+from ssmbook.study.arms import Profile, Variant
 from ssmbook.study.profiles import get_profile
 from ssmbook.training.loggers import check_logger
 from ssmbook.training.run_folder import MODEL, Older, is_same_run
-from ssmbook.training.settings import Training, check_mixed_rates
+from ssmbook.training.settings import Training
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -175,7 +176,15 @@ class Workspace:
     ) -> Path:
         """The preprocessed set with that window and stride; made from the raw set where it is missing."""
         self.prepare([(window_ms, stride_ms)], splits)
-        return self._set_folder(window_ms, stride_ms)
+        folder = self._set_folder(window_ms, stride_ms)
+        if folder == self.folder:  # made elsewhere
+            check_sensor(folder, self.sensor)
+            if mixed_stride(folder) is not None:
+                raise InputError(
+                    f"{folder}: its steps are mixed, and nothing is validated on those; give a folder with the raw set "
+                    "in raw, and with mixed_rates both sets are made from it"
+                )
+        return folder
 
     def prepare(
         self,
@@ -237,8 +246,9 @@ class Workspace:
         from ssmbook.dataset import EventDataModule  # with Lightning, which takes long to import
 
         settings = self.training(variant)
-        check_mixed_rates(settings)
         parts = processes * settings.accumulate
+        if parts < 1:
+            raise InputError(f"devices and nodes make {processes} processes; at least 1 must train")
         if settings.batch_size % parts:
             raise InputError(
                 f"a batch of {settings.batch_size} cannot be shared by {processes} processes × "
@@ -288,11 +298,11 @@ class Workspace:
 
         Args:
             variant: of the profile; its first one by default.
-            init: a checkpoint to begin from, ours or released, see ``fine_tune``; it decides the variant.
+            init: a checkpoint to begin from, ours or released, see ``fine_tune``; its recurrence must be the variant's.
         """
         torch.manual_seed(self.profile.training.seed)
         sizes, classes = input_sizes(*self.sensor.frame_size), len(self.sensor.classes)
-        masked = self.profile.training.mask_ratio > 0
+        chosen, masked = self._variant(variant), self.training(variant).mask_ratio > 0
         channels = self.represent.channels
         if init:
             model = fine_tune(init, classes, sizes["input_hw"], sizes["partition"], mask_token=masked)
@@ -301,8 +311,12 @@ class Workspace:
                     f"{init} takes {model.in_channels} channels, but {self.kind.name} has {channels}: choose the "
                     "representation that it was trained on"
                 )
+            if variant and model.config["recurrence"] != chosen.recurrence:
+                raise InputError(
+                    f"{init} has the recurrence {model.config['recurrence']}, and the variant {variant} "
+                    f"{chosen.recurrence}; leave the variant out, or choose another"
+                )
             return model
-        chosen = self.profile.variant(variant or self.profile.variants[0])
         config: dict[str, Any] = {
             **PRESETS[self.profile.model],
             **sizes,
@@ -314,15 +328,16 @@ class Workspace:
         }
         return Detector(**config)
 
+    def _variant(self, name: str) -> Variant:
+        return self.profile.variant(name or self.profile.variants[0])
+
     def _rate_hz(self, variant: str) -> float:
         """At which a variant is trained."""
-        return self.profile.variant(variant or self.profile.variants[0]).rate_hz
+        return self._variant(variant).rate_hz
 
     def training(self, variant: str = "") -> Training:
         """The hyper-parameters of one variant's training."""
-        return replace(
-            self.profile.training, **self.profile.variant(variant or self.profile.variants[0]).training
-        )
+        return replace(self.profile.training, **self._variant(variant).training)
 
     def train(
         self,

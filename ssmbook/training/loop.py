@@ -96,8 +96,8 @@ class Fit:
             self.restore(resume)
         self.batches = endless(data.train_dataloader())
         record = trained_on or TrainedOn()
-        window_ms = recorded_window(data.train_dir, record.window_ms)
-        record = replace(record, window_ms=window_ms, stride_us=data.stride_us)
+        window_ms, window_events = recorded_window(data.train_dir, record.window_ms)
+        record = replace(record, window_ms=window_ms, window_events=window_events, stride_us=data.stride_us)
         self.extra, self.represent = record.content(), record.represent(sensor, model.in_channels)
         self.position = data.state_dict()  # after the last whole step
         self.loggers: list[Any] = []

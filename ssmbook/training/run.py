@@ -17,12 +17,12 @@ from ssmbook.dataset.parameters import mixed_stride
 from ssmbook.dataset.schedule import check_burn_in
 from ssmbook.detector import Detector, TrainedOn, save_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
-from ssmbook.errors import InputError, shown
+from ssmbook.errors import InputError, one_line
 from ssmbook.files import lock, remove_dead_lock
 from ssmbook.training.loggers import check_logger
 from ssmbook.training.loop import Fit
 from ssmbook.training.run_folder import MODEL, Older, begin, check_older, is_same_run
-from ssmbook.training.settings import Training, check_mixed_rates
+from ssmbook.training.settings import Training
 
 
 def train(
@@ -87,13 +87,18 @@ def train(
     check_older(folder, settings, older)
     if training.precision == "fp32":
         exact_float32()
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        strategy=_strategy(model, devices * nodes),
-        precision="32-true",  # mixed precision is applied to the network alone, see TrainingStep
-    )
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy=_strategy(model, devices * nodes),
+            precision="32-true",  # mixed precision is applied to the network alone, see TrainingStep
+        )
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"accelerator {accelerator}, devices {devices}: {one_line(str(error), 200)}"
+        ) from None
 
     record = replace(trained_on or TrainedOn(), sensor=sensor, sequence_length=training.sequence_length)
 
@@ -148,18 +153,10 @@ def _check(model: Detector, training: Training, logger: str) -> None:
     check_logger(logger)
     if training.precision not in PRECISIONS:
         raise InputError(f"precision is {training.precision!r}; it can be {', '.join(PRECISIONS)}")
-    for name in ("steps", "validate_every", "save_every", "accumulate"):
-        if getattr(training, name) < 1:
-            raise InputError(f"{name} is {getattr(training, name)}; it must be at least 1")
-    if training.freeze not in ("", "backbone"):
-        raise InputError(f"freeze is {shown(training.freeze)}; it can be backbone, or empty: all parts learn")
     if training.freeze and (training.mask_ratio or training.h2_weight):
         raise InputError(
             "mask_ratio and h2_weight teach the backbone, which is frozen; set them to 0, or leave out freeze"
         )
-    check_mixed_rates(training)
-    if not 0 <= training.mask_ratio < 1:
-        raise InputError(f"mask_ratio is {training.mask_ratio}; it must be at least 0 and below 1")
     check_burn_in(training.burn_in, training.sampling)
     if training.burn_in and model.carry == "published":
         raise InputError(

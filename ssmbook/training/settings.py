@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +11,11 @@ from ssmbook.errors import InputError, shown
 
 @dataclass(frozen=True)
 class Training:
-    """Hyper-parameters; the defaults are those of the released code on Gen1 (facts of the paper's repository)."""
+    """Hyper-parameters; the defaults are those of the released code on Gen1 (facts of the paper's repository).
+
+    Raises:
+        InputError: one of them is out of its range.
+    """
 
     steps: int = 400_000
     batch_size: int = 8  # chunks of one step, over all devices and accumulated batches
@@ -42,10 +47,21 @@ class Training:
         default_factory=dict
     )  # weights of further terms, names of objective.TERMS
 
-
-def check_mixed_rates(training: Training) -> None:
-    """An InputError for a kind of mixed rates that there is not."""
-    if training.mixed_rates not in ("", "true", "sliding"):
-        raise InputError(
-            f"mixed_rates is {shown(training.mixed_rates)}; it can be true or sliding, or empty: steps are equal"
-        )
+    def __post_init__(self) -> None:
+        for least, names in (
+            (1, ("steps", "batch_size", "accumulate", "sequence_length", "validate_every", "save_every")),
+            (0, ("patience", "workers", "seed")),
+        ):
+            for name in names:
+                if (value := getattr(self, name)) < least:
+                    raise InputError(f"{name} is {value}; it must be at least {least}")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate is {self.learning_rate}; it must be a number above 0")
+        if not 0 <= self.mask_ratio < 1:
+            raise InputError(f"mask_ratio is {self.mask_ratio}; it must be at least 0 and below 1")
+        if self.mixed_rates not in ("", "true", "sliding"):
+            raise InputError(
+                f"mixed_rates is {shown(self.mixed_rates)}; it can be true or sliding, or empty: steps are equal"
+            )
+        if self.freeze not in ("", "backbone"):
+            raise InputError(f"freeze is {shown(self.freeze)}; it can be backbone, or empty: all parts learn")

@@ -11,6 +11,7 @@ import pytest
 from ssmbook.dataset import Sensor, SequencesFailed, find_sequences, preprocess
 from ssmbook.dataset.compression import compress
 from ssmbook.dataset.layout import Sequence
+from ssmbook.dataset.parameters import recorded_window
 from ssmbook.dataset.windows import Frames, FrameSink, Windows, write_frames
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram, open_events
@@ -425,6 +426,28 @@ def test_the_record_says_what_the_set_was_made_with(raw, tmp_path):
     record = json.loads((tmp_path / "out" / "preprocess.json").read_text())
     assert record["sensor"]["width"] == WIDTH
     assert (record["window_ms"], record["stride_ms"], record["grid"]) == (50, 50, "exact")
+
+
+@pytest.mark.parametrize(
+    ("made_with", "window"),
+    [
+        ({}, (40, None)),  # no record
+        ({"grid": "exact", "window_ms": 30, "window_events": None}, (30, None)),
+        ({"grid": "exact", "window_ms": None, "window_events": 100}, (None, 100)),
+        ({"grid": "exact", "window_ms": None, "window_events": None}, (None, None)),  # traces
+        ({"grid": "mixed", "window_ms": None, "window_events": None}, (40, None)),
+        ({"grid": "mixed", "window_ms": 30, "window_events": None}, (30, None)),
+        ({"grid": "mixed", "window_ms": None, "window_events": 100}, (None, 100)),
+    ],
+)
+def test_the_window_of_a_set_is_that_of_its_record(tmp_path, made_with, window):
+    if made_with:
+        (tmp_path / "preprocess.json").write_text(json.dumps(made_with))
+    assert recorded_window(tmp_path, 40) == window
+    for name in ("window_ms", "window_events"):
+        (tmp_path / "preprocess.json").write_text(json.dumps(made_with | {name: "x"}))
+        with pytest.raises(InputError, match=f"{name} is 'x'; put the record back"):
+            recorded_window(tmp_path, 40)
 
 
 def test_a_set_of_unknown_making_is_left_alone(raw, tmp_path):

@@ -21,8 +21,10 @@ FULL = TrainedOn(
     score="class",
 )
 
+COUNTED = TrainedOn(window_events=100, stride_us=25_000)
 
-@pytest.mark.parametrize("record", [FULL, TrainedOn(), TrainedOn(window_ms=50, options={"bins": 5})])
+
+@pytest.mark.parametrize("record", [FULL, TrainedOn(), TrainedOn(window_ms=50, options={"bins": 5}), COUNTED])
 def test_a_checkpoint_keeps_it(tmp_path, record):
     save_checkpoint(tmp_path / "model.ckpt", make(), **record.content())
     assert load_checkpoint(tmp_path / "model.ckpt").trained_on == record
@@ -38,6 +40,7 @@ def test_files_from_before_it_are_read(tmp_path):
     assert old == TrainedOn(sensor=SENSOR, sequence_length=10, stride_us=125_000)
     assert old.represent(SENSOR, 20).folder_name(window_ms=50) == "stacked_histogram_dt=50_nbins=10"
     assert TrainedOn.read({"stride_us": None}) == TrainedOn()
+    assert "window_events" not in FULL.content()["trained_on"], "no key more than files from before it"
 
 
 def test_what_a_later_version_wrote_is_named(tmp_path):
@@ -58,6 +61,7 @@ def test_what_a_later_version_wrote_is_named(tmp_path):
         ("options", "bins", "options is 'bins'"),
         ("stride_us", "50", "stride_us is '50'"),
         ("sequence_length", 0, "sequence_length is 0"),
+        ("window_events", "many", "window_events is 'many'"),
         ("score", "best", "product or class"),
     ],
 )

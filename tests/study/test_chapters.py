@@ -67,6 +67,13 @@ def test_a_profile_of_results_is_run_on_all_cores(tmp_path, monkeypatch, system)
     assert given == [{"profile": "demo", "workers": 3 if system == "Linux" else 7}]
 
 
+def test_a_number_of_workers_that_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "select", lambda chosen: [tmp_path / "09_rates.ipynb"])
+    monkeypatch.setattr(chapters, "parameters_of", lambda chapter: {"workers": {}})
+    with pytest.raises(InputError, match="workers is 'two'; it must be a whole number"):
+        chapters.reproduce("smoke", data_dir=str(tmp_path), parameters={"workers": "two"})
+
+
 def test_chapters_of_one_core_run_beside_each_other_and_those_of_all_alone(tmp_path, monkeypatch):
     meet = """from pathlib import Path
 from time import sleep

@@ -1,13 +1,15 @@
 """The study: variants and seeds of one profile, means and spreads, its plan, and the H2 norm in training."""
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from training_set import SENSOR, TRAINING, make_set
 
 from ssmbook import plots
@@ -15,8 +17,9 @@ from ssmbook.cli import main
 from ssmbook.dataset import EventDataModule
 from ssmbook.detector import PRESETS, Detector, TrainedOn, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
-from ssmbook.detector.recurrences import get_recurrence
+from ssmbook.detector.recurrences import REGISTRY, get_recurrence
 from ssmbook.errors import InputError
+from ssmbook.files import read_json
 from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms, workspace
 from ssmbook.study.arms import VARIANTS, Arm, Variant
 from ssmbook.study.profiles import all_arms
@@ -82,16 +85,16 @@ def test_a_variant_of_mixed_rates_trains_on_them_and_runs_at_all(study, monkeypa
     trained_on = TrainedOn.read(read_checkpoint(study.train("s5-mixed")), "")
     assert trained_on.stride_us == 50_000
     assert trained_on.rates_hz == (5, 10, 20, 40, 100, 200)
-    study.profile = replace(study.profile, training=replace(TRAINING, mixed_rates="held"))
-    with pytest.raises(InputError, match="mixed_rates is 'held'; it can be true or sliding, or empty"):
-        study.train("s5")
-    assert not (study.folder / "sets" / "window=held_stride=mixed").exists()
 
     def begin(data, training):
         model = Detector(**PRESETS["sim-smoke"])
         train(model, data, study.folder / "x", sensor=SENSOR, training=training)
 
     mixed = study.folder / "sets" / "window=true_stride=mixed"
+    with pytest.raises(
+        InputError, match=r"its steps are mixed, and nothing is validated on those; .* in raw"
+    ):
+        study.at(mixed).train("s5-mixed")
     for data, training, words in (
         (EventDataModule(study.folder / "set"), replace(TRAINING, mixed_rates="true"), "its steps are equal"),
         (EventDataModule(study.folder / "set", train_dir=mixed), TRAINING, "its steps are mixed"),
@@ -247,6 +250,80 @@ def test_training_with_the_h2_norm_lowers_it():
 def test_an_h2_weight_that_does_not_fit(options, weight):
     with pytest.raises(InputError, match="h2_weight is"):
         TrainingStep(Detector(**{**PRESETS["sim-smoke"], **options}), Training(h2_weight=weight))
+
+
+class TestTheCommandTrain:
+    """In a book of its own, on the raw set of ``study``."""
+
+    def write_sensor(self, sensor):
+        fields = {key: value for key, value in asdict(sensor).items() if key != "class_map"}
+        Path("tiny_sensor.yaml").write_text(yaml.safe_dump({**fields, "classes": list(sensor.classes)}))
+
+    @pytest.fixture
+    def train(self, study, capsys):
+        (study.folder / "tiny.yaml").write_text(
+            "base: gen1-small\nmodel: sim-smoke\nsensor: tiny_sensor.yaml\n"
+            "training: {steps: 1, batch_size: 2, sequence_length: 3, validate_every: 9, workers: 0}\n"
+        )
+        self.write_sensor(SENSOR)
+
+        def call(*words, code=0):
+            command = ["train", "--profile", "tiny.yaml", "--data-dir", str(study.folder), "--json", *words]
+            assert main(command) == code
+            out, err = capsys.readouterr()
+            return json.loads(out) if code == 0 else err
+
+        return call
+
+    def test_what_is_asked_for_counts_before_what_a_variant_has_of_its_own(self, train):
+        found = train("--recurrence", "s5-2000", "--steps", "2")
+        assert Path(found["run"]).name == "s5-2000_steps=2"
+        assert (found["step"], found["steps"]) == (2, 2)
+        training = read_json(Path(found["run"]) / "provenance.json")["parameters"]["training"]
+        assert training["validate_every"] == 1000  # the variant's
+
+    def test_a_file_to_begin_from_decides_the_recurrence(self, train):
+        first = Path(train("--recurrence", "none")["checkpoint"])
+        tuned = Path(train("--init", str(first))["checkpoint"])
+        assert tuned.parent.name == "none_init=none"  # the run's name, since each run has a model.ckpt
+        assert load_checkpoint(tuned).config["recurrence"] == "none"
+        error = train("--init", str(first), "--recurrence", "s5", code=1)
+        assert "has the recurrence none, and the variant s5 s5; leave the variant out" in error
+
+    def test_a_recurrence_of_ones_own_goes_by_its_name(self, train, monkeypatch):
+        monkeypatch.setitem(REGISTRY, "mine", type("Mine", (REGISTRY["none"],), {}))
+        assert Path(train("--recurrence", "mine")["run"]).name == "mine"
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--seed", "-1"], "seed is -1; it must be at least 0"),
+            (["--patience", "-1"], "patience is -1; it must be at least 0"),
+            (["--learning-rate", "nan"], "learning_rate is nan; it must be a number above 0"),
+            (["--accumulate", "0"], "accumulate is 0; it must be at least 1"),
+            (["--mixed-rates", "held"], "mixed_rates is 'held'; it can be true or sliding, or empty"),
+            (["--devices", "0"], "0 processes; at least 1 must train"),
+            (["--accelerator", "foo"], "accelerator foo, devices 1: "),
+        ],
+    )
+    def test_wrong_values_are_told_in_one_line(self, train, study, words, said):
+        error = train(*words, code=1)
+        assert said in error
+        assert "Traceback" not in error
+        assert not (study.folder / "runs").exists()
+
+    def test_a_set_of_another_sensor_is_refused(self, train, study):
+        self.write_sensor(replace(SENSOR, classes=("person", "car")))
+        (study.folder / "set").rename(study.folder / "other")
+        error = train("--data-dir", str(study.folder / "other"), code=1)
+        assert "was made for another sensor (classes: ['car', 'pedestrian'] there, ['person', 'car']" in error
+
+
+def test_nothing_is_simulated_beside_recordings_of_ones_own(study):
+    before = sorted(study.folder.rglob("*"))
+    with pytest.raises(InputError, match=r"raw: holds train\d_.*, which was not simulated; .* as gen1-small"):
+        Workspace("smoke", study.folder).raw()
+    assert [path for path in sorted(study.folder.rglob("*")) if path.suffix != ".lock"] == before
 
 
 def test_a_mistyped_folder_of_data_is_refused_and_not_made(tmp_path, capsys):

@@ -54,11 +54,11 @@ def test_each_thing_that_a_table_can_say():
         ]
     )
     assert summary(rates, rest) == (
-        "Trained at 20 Hz (means of up to 2 seeds), selective S5 has AP 45.0 at 20 Hz and 46.0 at 200 Hz with its time "
-        "scale following the rate (20.0 without); a ConvLSTM has AP 40.0 at 20 Hz and 30.0 at 200 Hz. On traces "
-        "instead of windows (one seed) S5 has 42.0 and 41.0. With every chunk from zero instead of the carried state, "
-        "selective S5 has 35.0, and of objects at rest for 0.5 to 1 s it has an AP_50 of 1 instead of 87. Trained for "
-        "2,000 steps (one seed) selective S5 has 60.0 and 59.0."
+        "Trained at 20 Hz (means and ranges of up to 2 seeds), selective S5 has AP 45.0 (40 to 50) at 20 Hz and 46.0 "
+        "at 200 Hz with its time scale following the rate (20.0 without); a ConvLSTM has AP 40.0 at 20 Hz and 30.0 at "
+        "200 Hz. On traces instead of windows (one seed) S5 has 42.0 and 41.0. With every chunk from zero instead of "
+        "the carried state, selective S5 has 35.0, and of objects at rest for 0.5 to 1 s it has an AP_50 of 1 instead "
+        "of 87. Trained for 2,000 steps (one seed) selective S5 has 60.0 and 59.0."
     )
 
 
@@ -73,13 +73,16 @@ def test_the_fastest_rate_is_told_where_all_seeds_were_run_at_it():
     assert "1,000" not in summary(pd.DataFrame(rows))
     rows += [row("s5", "1/k", "exact", 1000.0, 0.53, seed=1)]
     assert summary(pd.DataFrame(rows)) == (
-        "Trained at 20 Hz (means of 2 seeds), S5 has AP 50.0 at 20 Hz and 40.0 at 200 Hz with its time scale following "
-        "the rate, 52.0 at 1,000 Hz."
+        "Trained at 20 Hz (means and ranges of 2 seeds), S5 has AP 50.0 (50 to 50) at 20 Hz and 40.0 at 200 Hz with "
+        "its time scale following the rate, 52.0 at 1,000 Hz."
     )
 
 
 def test_a_table_that_says_nothing():
-    assert summary(pd.DataFrame([row("s5", "1/k", "exact", 20.0, 0.5)])) == ""
+    """One rate alone; a rate that is higher, but not that of training; one that was run without following alone."""
+    slow, fast = row("s5", "1/k", "exact", 20.0, 0.5), row("s5", "1/k", "exact", 40.0, 0.5)
+    for rows in ([slow], [fast], [slow, row("s5", "1", "exact", 40.0, 0.5)]):
+        assert summary(pd.DataFrame(rows)) == ""
 
 
 def test_readme_and_conclusion_say_what_the_committed_tables_do():

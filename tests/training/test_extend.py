@@ -169,7 +169,7 @@ class Options:
 
 
 def test_the_folder_is_that_of_the_run_and_of_the_studys_seed():
-    assert _run_name(Options(steps=8), {"steps": 8}, SHORT) == "s5_steps=8"
-    assert _run_name(Options(steps=8, extend=True), {"steps": 8}, SHORT) == "s5"
-    assert _run_name(Options(seed=0), {"seed": 0}, SHORT) == "s5"
-    assert _run_name(Options(seed=2), {"seed": 2}, SHORT) == "s5_seed=2"
+    assert _run_name("s5", Options(steps=8), {"steps": 8}, SHORT) == "s5_steps=8"
+    assert _run_name("s5", Options(steps=8, extend=True), {"steps": 8}, SHORT) == "s5"
+    assert _run_name("s5", Options(seed=0), {"seed": 0}, SHORT) == "s5"
+    assert _run_name("s5", Options(seed=2), {"seed": 2}, SHORT) == "s5_seed=2"

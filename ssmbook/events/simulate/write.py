@@ -86,7 +86,7 @@ def simulate_set(
         progress: show a bar.
 
     Raises:
-        InputError: ``out_dir`` holds a set with other parameters, or a process was ended.
+        InputError: ``out_dir`` holds a set with other parameters or recordings, or a process was ended.
     """
     out_dir = Path(out_dir)
     with lock(out_dir, "simulates into it"):
@@ -133,6 +133,11 @@ def _claim(out_dir: Path, simulation: Simulation) -> None:
     """Note what the set is made with, or check that it is made with the same."""
     record, text = out_dir / PARAMETERS, json.dumps(asdict(simulation), indent=1)
     if not record.exists():
+        if other := next((p for split in simulation.sequences for p in (out_dir / split).glob("*")), None):
+            raise InputError(
+                f"{out_dir}: holds {other.name}, which was not simulated; choose another folder, or for recordings of "
+                "your own a profile that does not simulate, as gen1-small with a sensor of yours"
+            )
         out_dir.mkdir(parents=True, exist_ok=True)
         with atomic_write(record) as file:
             file.write(text.encode())
