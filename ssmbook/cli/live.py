@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ssmbook.cli.detection import use_default
+from ssmbook.cli.detection import of_size, sensor_of, use_default
 from ssmbook.cli.values import check_paths, checked_device, literal, print_facts
 from ssmbook.errors import InputError
 
@@ -88,23 +88,28 @@ def _add_checkpoint(command: argparse.ArgumentParser) -> None:
 
 
 def _time(options: argparse.Namespace) -> None:
-    """Time a detector by the paper's protocol: batch 1, windows of 50 ms, one after another. "network" is a frame
-    of counts in the device's memory to predictions there; "network and post-processing" goes on to boxes in the
-    host's memory. Median, 5 % and 95 % quantile; score_off is the largest difference of a score from the first row's.
-    What bf16 costs in AP says ssmbook evaluate --precision bf16."""
+    """Time a detector by the paper's protocol: batch 1, windows of 50 ms, one after another. The network takes the
+    recording's size, whatever it was trained on. "network" is a frame of counts in the device's memory to predictions
+    there; "network and post-processing" goes on to boxes in the host's memory. Median, 5 % and 95 % quantile; score_off
+    is the largest difference of a score from the first row's. What bf16 costs in AP says ssmbook evaluate --precision
+    bf16."""
     use_default(options)
     check_paths(options.checkpoint, options.recording)
-    from ssmbook.detector import load_checkpoint
+    from ssmbook.detector import input_sizes, load_checkpoint
     from ssmbook.events import open_events
     from ssmbook.live import recorded_frames, synthetic_frames, time_detector
 
-    model = load_checkpoint(options.checkpoint, options.preset).to(checked_device(options.device))
-    runtimes = _runtimes(options)
+    runtimes, device = _runtimes(options), checked_device(options.device)
     if options.recording is None:
+        model = load_checkpoint(options.checkpoint, options.preset).to(device)
         table = time_detector(model, synthetic_frames(model), options.windows, runtimes=runtimes)
     else:
         with open_events(options.recording) as recording:
-            frames = recorded_frames(recording.windows(50_000), model, _sensor(options))
+            sensor = of_size(sensor_of(options), recording.width, recording.height)
+        sizes = input_sizes(*sensor.frame_size)
+        model = load_checkpoint(options.checkpoint, options.preset, **sizes).to(device)
+        with open_events(options.recording, sensor.width, sensor.height) as recording:
+            frames = recorded_frames(recording.windows(50_000), model, sensor)
             table = time_detector(model, frames, options.windows, runtimes=runtimes)
     where = f"{_device_name(options.device)}, batch 1, float32 unless the row says bf16"
     print_facts(
@@ -143,7 +148,7 @@ def _export(options: argparse.Namespace) -> None:
         path = export_layer(_layer(model, options.layer), options.out)
         print_facts(options.json, {"written": str(path), "stage": options.layer}, str(path))
         return
-    frame_hw = None if options.size == "any" else _sensor(options).frame_size
+    frame_hw = None if options.size == "any" else sensor_of(options).frame_size
     path = export_onnx(model, options.out, frame_hw, batch=batch, step_scale=scale)
     facts = {"written": str(path), "frame_hw": "any" if frame_hw is None else list(frame_hw)}
     print_facts(options.json, facts, str(path))
@@ -155,12 +160,6 @@ def _layer(model: Any, stage: int) -> Any:
     if not hasattr(recurrence, "layer"):
         raise InputError(f"stage {stage} has a {type(recurrence).__name__}, which holds no state-space layer")
     return recurrence.layer
-
-
-def _sensor(options: argparse.Namespace) -> Any:
-    from ssmbook.study import checkpoint_sensor
-
-    return checkpoint_sensor(options.checkpoint, options.preset or "", options.sensor)
 
 
 def _device_name(device: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,7 +103,9 @@ CSV_HEADER = "t_us,x,y,w,h,class,score,track\n"
 
 def csv_lines(boxes: np.ndarray, classes: Sequence[str]) -> str:
     """BOX_DTYPE [N] as N lines of text: t_us, x, y, w, h, class name, score, track id (0: none)."""
-    return "".join(
-        f"{t},{x:.2f},{y:.2f},{w:.2f},{h:.2f},{classes[class_id]},{score:.4f},{track}\n"
-        for t, x, y, w, h, class_id, track, score in boxes.tolist()
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows(
+        (t, *(f"{v:.2f}" for v in xywh), classes[class_id], f"{score:.4f}", track)
+        for t, *xywh, class_id, track, score in boxes.tolist()
     )
+    return lines.getvalue()

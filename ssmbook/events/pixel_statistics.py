@@ -10,6 +10,7 @@ import numpy as np
 from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
+from ssmbook.events.representations.base import check_placed
 
 SUPPORT_US = 5000
 
@@ -45,7 +46,8 @@ def pixel_statistics(windows: Iterable[Events], width: int, height: int, window_
     """Statistics of windows of ``window_us`` each, from a sensor of width × height px.
 
     Raises:
-        InputError: no window has an event, or ``window_us`` is below 1.
+        InputError: no window has an event, one has an event outside the sensor or out of order, or ``window_us`` is
+            below 1.
     """
     if window_us < 1:
         raise InputError(f"window_us = {window_us}; it must be at least 1")
@@ -53,6 +55,7 @@ def pixel_statistics(windows: Iterable[Events], width: int, height: int, window_
     total = on = supported = busiest = n = 0
     silent, lorenz, intervals = 0.0, np.zeros(21), []
     for ev in windows:
+        check_placed(ev, height, width)
         n += 1
         flat = ev.y.astype(np.int64) * width + ev.x
         counts = np.sort(np.bincount(flat, minlength=pixels))

@@ -114,7 +114,7 @@ def export_onnx(
     sizes = (
         {} if frame_hw else {2: torch.export.Dim("h", min=1, max=H), 3: torch.export.Dim("w", min=1, max=W)}
     )
-    rest = tuple(axes if argument.ndim else None for argument in arguments[1:])
+    rest = tuple(axes if argument.ndim else {} for argument in arguments[1:])
     shapes = ({**axes, **sizes}, rest) if rest else ({**axes, **sizes},)
     names = step.names()
     inputs = ["frame", *(["step_scale"] if step_scale is None else []), *names]

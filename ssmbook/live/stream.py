@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -84,7 +85,9 @@ class EventWindows:
         """How many events are held."""
         return sum(map(len, self._kept))
 
-    def push(self, events: Events, now_us: int | None = None) -> Iterator[tuple[int, Events]]:
+    def push(
+        self, events: Events, now_us: int | None = None, whole: Events | None = None
+    ) -> Iterator[tuple[int, Events]]:
         """Take events, and give the windows that are complete then: (end, events).
 
         Args:
@@ -92,6 +95,7 @@ class EventWindows:
                 dropped and counted in ``stale`` where they are late by more than 0.1 s.
             now_us: the time up to which all events have been delivered: windows that end by then are
                 complete too, events or none.
+            whole: those that these were taken from, at the first of which the first window begins; None: these.
 
         Raises:
             InputError: the first stamp is below 0, the clock went back (the last event is late by more than 0.1 s),
@@ -106,11 +110,15 @@ class EventWindows:
         events = self._sorted(events)
         latest = [int(events.t[-1])] if len(events) else []
         latest += [] if now_us is None else [int(now_us)]
-        seen = self._first if self._clock is None else self._clock
+        first, whole = self._first, events if whole is None else whole
+        if first is None and len(whole):
+            begin = max(int(whole.t[0]), self._clock or 0)
+            first = begin + (self.window_us or round(self.stride_us))
+        seen = first if self._clock is None else self._clock
         if seen is not None and latest and max(latest) - seen > self.longest_gap_us:
             self._check_gaps(np.array([seen, *events.t, *latest]))
         self.stale += count - len(events)
-        self.begin(events)
+        self._first = first
         if latest:
             self._clock = max([*latest, self._clock or 0])
         self._hold(events)
@@ -123,11 +131,6 @@ class EventWindows:
             raise InputError(
                 f"the stamps jump from {stamps[i]} to {stamps[i + 1]} µs; reset the stream where a recording begins"
             )
-
-    def begin(self, events: Events) -> None:
-        """Let the first window begin at the first of these events, unless it has begun."""
-        if self._first is None and len(events):
-            self._first = int(events.t[0]) + (self.window_us or round(self.stride_us))
 
     def _sorted(self, events: Events) -> Events:
         if len(events) == 0:
@@ -283,10 +286,9 @@ class StreamingDetector:
             if len(events) and values.max() >= size:
                 i = int(np.argmax(values >= size))
                 raise InputError(f"event {i} has {name} = {values[i]}, outside the sensor's {size} px")
-        if self.shrink > 1:
-            self.windows.begin(events)
-            events = shrunk(events, self.shrink)
-        for end, window in self.windows.push(events, now_us):
+        # The first window begins at the first event, which shrunk may drop.
+        whole = events if self.shrink > 1 else None
+        for end, window in self.windows.push(shrunk(events, self.shrink), now_us, whole):
             frame = np.empty(self.represent.shape, self.represent.dtype)
             self.represent.write_frame([window], end, frame)
             yield end, frame
@@ -352,9 +354,11 @@ def shrunk_sensor(sensor: Sensor, factor: int) -> Sensor:
     Raises:
         InputError: factor is not a whole number from 1, or leaves nothing.
     """
-    if not 1 <= factor <= min(sensor.width, sensor.height) // 2:
+    most = min(sensor.width, sensor.height) // 2
+    if not isinstance(factor, Integral) or not 1 <= factor <= most:
         raise InputError(
-            f"frames cannot be {factor} times smaller than {sensor.width} × {sensor.height} px; give 1 or more"
+            f"frames cannot be {factor} times smaller than {sensor.width} × {sensor.height} px; give shrink as a whole "
+            f"number from 1 to {most}"
         )
     return replace(sensor, width=-(-sensor.width // factor), height=-(-sensor.height // factor))
 
@@ -373,9 +377,14 @@ def model_representation(model: Detector, sensor: Sensor, name: str = "") -> Rep
     """A new representation that makes a model's frames of a sensor's events: that of its checkpoint, or the one named.
 
     Raises:
-        InputError: it does not have the model's number of channels.
+        InputError: it does not have the model's number of channels, or the windows of training counted events.
     """
     record = model.trained_on or TrainedOn()
+    if record.window_events is not None:
+        raise InputError(
+            f"the network was trained on windows of {record.window_events} events, but live ones are cut by time; "
+            "evaluate it on its preprocessed set, with ssmbook evaluate"
+        )
     if name and name != record.representation:
         record = TrainedOn(representation=name)
     return record.represent(sensor, model.in_channels)

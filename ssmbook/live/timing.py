@@ -23,6 +23,7 @@ from ssmbook.detector import Detector, TrainedOn, nms
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import to_boxes
 from ssmbook.events import Events, get_representation
+from ssmbook.events.representations.base import check_placed
 from ssmbook.live.runtimes import Step, make_steps
 from ssmbook.live.stream import model_representation
 from ssmbook.progress import progress_bar
@@ -40,10 +41,16 @@ def synthetic_frames(model: Detector, seed: int = 0) -> Iterator[np.ndarray]:
 
 
 def recorded_frames(windows: Iterable[Events], model: Detector, sensor: str | Sensor) -> Iterator[np.ndarray]:
-    """A recording's windows as frames of the sensor's size (halved where the sensor is downsampled)."""
+    """A recording's windows as frames of the sensor's size (halved where the sensor is downsampled).
+
+    Raises:
+        InputError: an event lies outside the sensor or is earlier than the one before it, or the model takes no such
+            frames.
+    """
     sensor = get_sensor(sensor)
     represent, end_us = model_representation(model, sensor), 0
     for events in windows:
+        check_placed(events, sensor.height, sensor.width)
         end_us = int(events.t[-1]) if len(events) else end_us
         frame = np.empty(represent.shape, represent.dtype)
         represent.write_frame([events], end_us, frame)

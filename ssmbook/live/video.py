@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ssmbook.live.stream import Show  # which imports torch
 
 MAX_FPS = 50.0  # beyond it windows are left out; players of GIFs are no faster either
+LONGEST_S = 655.35  # that a GIF shows a picture: 16 bits of hundredths
 
 
 @contextmanager
@@ -118,6 +119,11 @@ class _GIF:
     def __init__(self, file: BinaryIO, path: Path, fps: float, bitrate: str) -> None:
         if bitrate:
             raise InputError(f"{path}: a GIF has no bitrate; write an .mp4, or leave the bitrate out")
+        if 1 / fps > LONGEST_S:
+            raise InputError(
+                f"{path}: a picture for {1 / fps:.6g} s; a GIF shows one for {LONGEST_S} s at most: give a higher "
+                "speed, or more pictures per second (fps)"
+            )
         self.file, self.fps = file, fps
         self.count = self.shown = 0  # pictures; hundredths of a second, GIF's unit, that they are shown
 

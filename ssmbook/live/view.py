@@ -44,7 +44,7 @@ class View:
         palette: one of ``colours.PALETTES``.
 
     Raises:
-        InputError: window_us is below 1, there are no events, or the boxes cannot be read.
+        InputError: window_us is below 1, there are no events in the part, or the boxes cannot be read.
     """
 
     def __init__(
@@ -61,6 +61,12 @@ class View:
         self.recording, self.window_us, self.palette = recording, window_us, palette
         self.start_us = recording.start_us if start_us is None else max(start_us, recording.start_us)
         self.stop_us = stop_us
+        if not any(map(len, recording.between(self.start_us, stop_us))):
+            until = "on" if stop_us is None else f"to {stop_us} µs"
+            raise InputError(
+                f"{recording.path}: has no events to look at from {self.start_us} µs {until}; it lasts from "
+                f"{recording.start_us} to {recording.end_us} µs"
+            )
         width, height = recording.width, recording.height
         if width is None or height is None:
             width, height = recording.smallest_size()

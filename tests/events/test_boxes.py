@@ -1,5 +1,6 @@
 """Box files: what is written reads back; older field names and types are understood; bad ones are named."""
 
+import csv
 import os
 
 import numpy as np
@@ -136,3 +137,11 @@ def test_csv_has_a_line_for_each_box():
         assert (int(line[0]), int(line[7])) == (box["t"], box["track_id"])
         for i, name in ((1, "x"), (2, "y"), (3, "w"), (4, "h"), (6, "class_confidence")):
             assert float(line[i]) == pytest.approx(float(box[name]), abs=0.005)
+
+
+def test_names_of_classes_are_quoted_in_csv():
+    classes = ("car, parked", 'the "other"')
+    boxes = some_boxes(2)
+    boxes["class_id"] = [0, 1]
+    rows = list(csv.reader(csv_lines(boxes, classes).splitlines()))
+    assert [(len(row), row[5]) for row in rows] == [(8, name) for name in classes]

@@ -353,10 +353,19 @@ def test_a_recording_without_events(kind, tmp_path):
         assert list(recording.windows(10)) == []
 
 
-def test_text_without_events(tmp_path):
-    (tmp_path / "a.csv").write_text("frame7,x,y,polarity,timestamp\n")
+@pytest.mark.parametrize(
+    "names", ["frame7,x,y,polarity,timestamp", "t,x,y,p", "x y p time", "# by us\nts;\tx;\ty;\tpol"]
+)
+def test_text_without_events(names, tmp_path):
+    (tmp_path / "a.csv").write_text(f"{names}\n")
     with open_events(tmp_path / "a.csv") as recording:
         assert list(recording.blocks()) == []
+
+
+def test_words_that_name_no_columns_are_no_recording(tmp_path):
+    (tmp_path / "a.csv").write_text("t,x,y\n")
+    with pytest.raises(InputError, match="in no known format"):
+        open_events(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("kind", ["evt2", "rows", "dat", "evt3"])

@@ -38,3 +38,8 @@ def test_nothing_to_measure():
         pixel_statistics([events([(0, 0, 0, 1)])[:0]], 4, 4, 1000)
     with pytest.raises(InputError, match="window_us = 0"):
         pixel_statistics([], 4, 4, 0)
+
+
+def test_events_outside_the_sensor_are_refused():
+    with pytest.raises(InputError, match="event 1 at x=3, y=4 lies outside the 4 × 4 frame"):
+        pixel_statistics([events([(0, 0, 0, 1), (0, 3, 4, 1)])], 4, 4, 1000)

@@ -110,6 +110,21 @@ def test_fill_clears_and_writes_into_a_frame_of_an_array(name):
 
 
 @pytest.mark.parametrize("name", SLOW)
+def test_a_frame_of_another_shape_or_type_is_refused(name):
+    representation = REPRESENTATIONS[name](height=H, width=W)
+    ev, (channels, *_) = random_window(np.random.default_rng(4), 200), representation.shape
+    kind = representation.dtype.name
+    for out, found in (
+        (np.zeros((channels, H, W - 1), kind), rf"{kind} \[{channels}, 6, 8\]"),
+        (np.zeros(representation.shape, np.int32), rf"int32 \[{channels}, 6, 9\]"),
+        ([], "list"),
+    ):
+        for fill in (representation.fill, lambda ev, out: representation.write_frame([ev], 0, out)):
+            with pytest.raises(InputError, match=rf"out must be .* {kind} \[{channels}, 6, 9\], not {found}"):
+                fill(ev, out)
+
+
+@pytest.mark.parametrize("name", SLOW)
 @pytest.mark.parametrize("n", [0, 1, 50, 30_000])
 @pytest.mark.parametrize(("height", "width"), [(H, W), (6, 8), (41, 70), (2, 2)])
 def test_parts_and_halves_equal_the_whole(name, n, height, width):

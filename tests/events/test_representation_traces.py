@@ -119,6 +119,8 @@ def test_wrong_input_is_named_and_takes_nothing():
     assert traces.read(300).tobytes() == before
     with pytest.raises(InputError, match="cannot read at 199 µs: an event at 200 µs"):
         traces.read(199)
+    with pytest.raises(InputError, match=r"out must be an array of uint8 \[8, 6, 9\], not uint8 \[8, 5, 9\]"):
+        traces.read(300, np.zeros((8, 5, 9), np.uint8))
     for taus in ((), (0,), (5, 5), (10, 5), (float("nan"),), (1e5,)):
         with pytest.raises(InputError, match="taus_ms"):
             Traces(H, W, taus)

@@ -148,6 +148,17 @@ def test_onnx_equals_the_detector_over_100_carried_steps(tmp_path, exported_once
     assert_carried(run, ExportedStep(model).start(), *expected_of(model, frames, 0.25), frames)
 
 
+def test_a_detector_without_memory_takes_a_step_scale_beside_free_axes(tmp_path):
+    """An input without effect, so that a runtime gives every network the same."""
+    model, frames = trained(recurrence="none"), counts(1, 3, *HW)
+    path = export_onnx(model, tmp_path / "step.onnx", None, batch=None, step_scale=None)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    given = {"frame": frames[0].numpy(), "step_scale": np.array(0.5, np.float32)}
+    assert [i.name for i in session.get_inputs()] == list(given)
+    expected, _ = expected_of(model, frames, 0.5)
+    np.testing.assert_allclose(session.run(None, given)[0], expected[0], rtol=1e-4, atol=1e-4)
+
+
 class Cell(torch.nn.Module):
     def forward(self, c, forget, new):
         return advance(c, forget, new, 0.1)

@@ -362,11 +362,36 @@ def test_bad_input_is_named_and_changes_nothing():
         ({"rate_hz": 0}, "rate_hz"),
         ({"mode": "fast"}, "'fast'"),
         ({"representation": "voxels"}, "'voxels'"),
+        ({"shrink": 1.5}, "1.5 times smaller than 64 × 64 px; give shrink as a whole number from 1 to 32"),
     ):
         with pytest.raises(InputError, match=message):
             StreamingDetector(model_of(), SENSOR, **options)
     with pytest.raises(InputError, match="do not fit"):
         StreamingDetector(model_of(), Sensor.simulated(65, 64))
+
+
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_a_refused_first_push_leaves_the_stream_as_it_was(shrink):
+    stream = StreamingDetector(model_of(), SENSOR, shrink=shrink)
+    for stamps, message in (
+        ([90_000_000, 5], "goes back from 90000000 to 5"),
+        ([0, 90_000_000], "jump from"),
+        ([-5, 7], "first stamp is -5"),
+    ):
+        with pytest.raises(InputError, match=message):
+            stream.push(Events(np.array(stamps), *(np.ones(2, int),) * 3))
+        assert (stream.windows.next_end_us, stream.windows.held) == (None, 0)
+    assert stream.push(random_events(50, 0, 40_000)) == []
+    assert 50_000 <= stream.windows.next_end_us < 60_000
+
+
+def test_a_network_trained_on_counted_windows_is_refused():
+    model = model_of()
+    model.trained_on = TrainedOn(window_events=100, stride_us=25_000)
+    with pytest.raises(
+        InputError, match=r"windows of 100 events, but .* evaluate it on its preprocessed set"
+    ):
+        StreamingDetector(model, SENSOR)
 
 
 def test_a_long_time_of_few_events_is_no_jump():

@@ -12,11 +12,11 @@ from PIL import Image
 from ssmbook.cli import main
 from ssmbook.detector import save_checkpoint
 from ssmbook.errors import InputError
-from ssmbook.events import DatWriter, read_boxes, read_coco
+from ssmbook.events import DatWriter, Events, read_boxes, read_coco
 from ssmbook.events.formats.writers import write_events
 from ssmbook.live import StreamingDetector, recorded_frames, synthetic_frames, time_detector
 from ssmbook.live.timing import WARM_UP
-from tests.live.test_stream import SENSOR, SIZE, model_of, random_events
+from tests.live.test_stream import END_US, SENSOR, SIZE, model_of, random_events
 
 
 @pytest.fixture
@@ -53,10 +53,13 @@ def test_recorded_frames_are_those_of_the_stream():
     model = model_of()
     frames = list(recorded_frames([random_events(10), random_events(20)], model, SENSOR))
     assert [int(frame.sum()) for frame in frames] == [10, 20]
+    outside = Events(np.array([0]), np.array([SIZE]), np.array([3]), np.array([1]))
+    with pytest.raises(InputError, match="event 0 at x=64, y=3 lies outside the 64 × 64 frame"):
+        next(recorded_frames([outside], model, SENSOR))
 
 
 def test_time_prints_both_rows(files, capsys):
-    folder, _ = files
+    (folder, _), ev = files, random_events()
     arguments = ["time", str(folder / "model.ckpt"), "--windows", "2", "--runtime", "torch"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
@@ -65,6 +68,9 @@ def test_time_prints_both_rows(files, capsys):
     sensor = ["--sensor", str(folder / "camera.yaml")]
     assert main([*arguments, "--recording", str(folder / "a_td.dat"), *sensor]) == 1
     assert "too few windows" in capsys.readouterr().err  # 8 windows of 50 ms
+    larger = [Events(ev.t + k * END_US, 2 * ev.x, ev.y, ev.p) for k in range(2)]
+    write_events(folder / "wide.dat", larger, 2 * SIZE, SIZE)  # than the sensor that the network is for
+    assert main([*arguments, "--recording", str(folder / "wide.dat"), *sensor]) == 0
 
 
 @pytest.mark.parametrize("options", [[], ["--rate", "40", "--mode", "true", "--keep-step"]])

@@ -183,6 +183,20 @@ def test_an_mp4_on_a_full_disk_asks_for_room(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("windows_per_s", "speed", "fps"), [(20, 0.00005, None), (20, 1, 0.001)])
+def test_a_gif_refuses_pictures_that_stay_too_long(tmp_path, windows_per_s, speed, fps):
+    with (
+        pytest.raises(
+            InputError, match=r"a\.gif: a picture for 1000 s; a GIF shows one for 655\.35 s at most"
+        ),
+        box_video(tmp_path / "a.gif", SENSOR, windows_per_s, speed, fps=fps) as show,
+    ):
+        show(frame(0), 0, one_box())
+    write(tmp_path / "a.gif", 1, speed=1 / 13_107)  # of 655.35 s
+    with Image.open(tmp_path / "a.gif") as file:
+        assert file.info["duration"] == 655_350
+
+
 def test_mistakes_are_named(tmp_path, monkeypatch):
     for name, speed, words in (("a.avi", 1.0, r"\.gif or \.mp4"), ("a.gif", 0.0, "speed is 0.0")):
         with pytest.raises(InputError, match=words):

@@ -119,6 +119,22 @@ def test_mistakes_are_named(recording, tmp_path, monkeypatch):
     assert not (tmp_path / "a.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("start_us", "stop_us", "part"),
+    [
+        (1_150_000, 1_050_000, "from 1150000 µs to 1050000 µs"),
+        (1_150_000, 1_150_000, "from 1150000 µs to 1150000 µs"),
+        (2_000_000, None, "from 2000000 µs on"),
+        (None, 1000, "to 1000 µs"),
+    ],
+)
+def test_a_part_without_events_is_refused(recording, start_us, stop_us, part):
+    with pytest.raises(
+        InputError, match=rf"a\.h5: has no events to look at .*{part}; it lasts from 100.* to 1199"
+    ):
+        View(recording, 10_000, "", start_us, stop_us)
+
+
 def test_a_recording_without_a_size_gets_the_smallest(events, tmp_path):
     write_events(tmp_path / "a.npy", [events], None, None)
     with open_events(tmp_path / "a.npy") as file:

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ssmbook.errors import InputError, one_line
+from ssmbook.events.formats.columns import SEPARATOR, find_columns
 from ssmbook.events.formats.dat import DatWriter
 from ssmbook.events.formats.header import read_header
 from ssmbook.events.formats.recording import Recording
@@ -114,7 +115,7 @@ def _reader(name: str) -> _Reader:
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether bytes are lines of numbers or of names and numbers."""
+    """Whether bytes are lines of numbers, of names and numbers, or of the names of columns alone."""
     try:
         text = start[: start.rfind(b"\n") + 1].decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -123,5 +124,5 @@ def _is_text(start: bytes) -> bool:
     return (
         bool(lines)
         and text.replace("\t", " ").replace("\r", "").replace("\n", "").isprintable()
-        and any(character.isdigit() for character in lines[-1])
+        and (any(map(str.isdigit, lines[-1])) or find_columns(SEPARATOR.split(lines[-1])) is not None)
     )

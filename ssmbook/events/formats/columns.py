@@ -19,6 +19,8 @@ _NAMES = {
     "p": re.compile(r"p|ps|pol|pols|polarity|polarities|on"),
 }
 _UNITS = {"ns": 1e-3, "us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6, "sec": 1e6, "seconds": 1e6}
+#: Between columns in a line of text.
+SEPARATOR = re.compile(r"[,;\t ]\s*")
 #: Orders of four columns without names, the usual one first.
 _ORDERS = ("txyp", "xytp", "xypt", "tpxy", "txpy", "pxyt", "ptxy")
 _POLARITIES = ({0, 1}, {-1, 1}, {0, 255})

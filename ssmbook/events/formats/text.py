@@ -8,20 +8,25 @@ found from the first lines: stamps grow, polarity takes two values. Stamps with 
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ssmbook.errors import InputError, one_line
-from ssmbook.events.formats.columns import as_events, find_columns, find_order, find_scale, stated_scale
+from ssmbook.events.formats.columns import (
+    SEPARATOR,
+    as_events,
+    find_columns,
+    find_order,
+    find_scale,
+    stated_scale,
+)
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 
 _SAMPLE_BYTES = 1 << 16
 _LONGEST_LINE = 1000
 _BLOCK_BYTES = 1 << 24  # of text that are read at once
-_SEPARATOR = re.compile(r"[,;\t ]\s*")
 
 
 class TextRecording(Recording):
@@ -53,11 +58,11 @@ class TextRecording(Recording):
         self._first, self._line, self._separator = 0, 1, ","
         while line := self._file.readline(_LONGEST_LINE):
             text = line.decode("utf-8-sig", errors="replace").strip()
-            words = [word for word in _SEPARATOR.split(text) if word]
+            words = [word for word in SEPARATOR.split(text) if word]
             numbers = all(_is_number(word) for word in words)
             comment = text.startswith(("#", "%"))
-            if comment and find_columns(_SEPARATOR.split(text.lstrip("#% "))):
-                names = _SEPARATOR.split(text.lstrip("#% "))
+            if comment and find_columns(SEPARATOR.split(text.lstrip("#% "))):
+                names = SEPARATOR.split(text.lstrip("#% "))
             elif len(words) == 2 and numbers and size is None and all(word.isdigit() for word in words):
                 size = int(words[0][:9]), int(words[1][:9])
             elif words and not comment and not numbers and not names:

@@ -79,6 +79,12 @@ class Representation(ABC):
         """Of a frame."""
         return self.channels, self.height >> self.halve, self.width >> self.halve
 
+    def check_frame(self, out: np.ndarray) -> None:
+        """InputError unless an array is one that a frame can be written to."""
+        if not isinstance(out, np.ndarray) or out.shape != self.shape or out.dtype != self.dtype:
+            found = f"{out.dtype} {list(out.shape)}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise InputError(f"out must be an array of {self.dtype} {list(self.shape)}, not {found}")
+
     @abstractmethod
     def write_frame(self, parts: Sequence[Events], t_us: int, out: np.ndarray) -> None:
         """Write the frame at ``t_us`` to ``out``, an array (or a frame of one) of its shape and dtype.
@@ -117,8 +123,16 @@ def first_misplaced(t, x, y, height, width):
     return -1
 
 
-def misplaced(ev: Events, i: int, height: int, width: int) -> str:
+def check_placed(ev: Events, height: int, width: int) -> None:
+    """InputError for the first event outside the frame or earlier than the one before it."""
+    i = first_misplaced(ev.t, ev.x, ev.y, height, width)
+    if i < 0:
+        return
     t, x, y = int(ev.t[i]), int(ev.x[i]), int(ev.y[i])
     if x >= width or y >= height:
-        return f"event {i} at x={x}, y={y} lies outside the {width} × {height} frame; give the sensor's size"
-    return f"event {i} at {t} µs is earlier than the one before it; make the stamps a running maximum first"
+        raise InputError(
+            f"event {i} at x={x}, y={y} lies outside the {width} × {height} frame; give the sensor's size"
+        )
+    raise InputError(
+        f"event {i} at {t} µs is earlier than the one before it; make the stamps a running maximum first"
+    )

@@ -23,7 +23,7 @@ import numpy as np
 from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
-from ssmbook.events.representations.base import Representation, first_misplaced, misplaced
+from ssmbook.events.representations.base import Representation, check_placed
 
 # With longer ones too, what has passed leaves trails that hide where an object is now.
 TAUS_MS = (2.5, 5.0, 10.0, 20.0)
@@ -164,9 +164,7 @@ class Traces(Representation):
             ev = Events(ev.t, ev.x, ev.y, ev.p)
         if len(ev) == 0:
             return
-        bad = first_misplaced(ev.t, ev.x, ev.y, self.height, self.width)
-        if bad >= 0:
-            raise InputError(misplaced(ev, bad, self.height, self.width))
+        check_placed(ev, self.height, self.width)
         if self._last_us is not None and ev.t[0] < self._last_us:
             raise InputError(
                 f"event 0 at {ev.t[0]} µs is earlier than the last one, at {self._last_us} µs; push in order, or "
@@ -184,7 +182,7 @@ class Traces(Representation):
             out: array for the frame, contiguous; a new one if not given.
 
         Raises:
-            InputError: an event later than that was pushed.
+            InputError: an event later than that was pushed, or ``out`` has another shape or dtype.
         """
         if self._last_us is not None and t_us < self._last_us:
             raise InputError(
@@ -192,6 +190,7 @@ class Traces(Representation):
             )
         if out is None:
             out = np.empty(self.shape, self.dtype)
+        self.check_frame(out)
         read_kernel(float(t_us), self._near, self._far, self._state.reshape(-1), out)
         return out
 

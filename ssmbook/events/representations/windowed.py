@@ -19,7 +19,7 @@ import numpy as np
 from ssmbook.compiled import njit
 from ssmbook.errors import InputError
 from ssmbook.events.events import Events
-from ssmbook.events.representations.base import Representation, first_misplaced, misplaced
+from ssmbook.events.representations.base import Representation, check_placed
 
 _AT_ONCE = 4096
 
@@ -170,15 +170,14 @@ class WindowedRepresentation(Representation):
         return out
 
     def fill(self, ev: Events, out: np.ndarray) -> None:
-        """The same into ``out``, an array (or a frame of one) of that shape and dtype."""
+        """The same into ``out``, an array (or a frame of one) of that shape and dtype; InputError for another."""
         if not isinstance(ev, Events):  # columns of the caller's own
             ev = Events(ev.t, ev.x, ev.y, ev.p)
-        bad = first_misplaced(ev.t, ev.x, ev.y, self.height, self.width)
-        if bad >= 0:
-            raise InputError(misplaced(ev, bad, self.height, self.width))
+        check_placed(ev, self.height, self.width)
         self.write_frame([ev], 0, out)
 
     def write_frame(self, parts: Sequence[Events], t_us: int, out: np.ndarray) -> None:
+        self.check_frame(out)
         parts = [part for part in parts if len(part)]
         out[:] = 0
         if parts:
