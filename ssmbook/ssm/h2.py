@@ -29,7 +29,7 @@ def h2_norm(Lambda: Tensor, B: Tensor, C: Tensor, omega_min: float) -> Tensor:
     Leading axes hold systems side by side, whose squares add up.
 
     Raises:
-        InputError: ω_min is negative, or some Re λ ≥ 0 (no finite norm: hold it, as ``clip_eigs`` does).
+        InputError: ω_min is negative, or some Re λ ≥ 0, for which it is not defined (hold it, as ``clip_eigs`` does).
     """
     if not omega_min >= 0:
         raise InputError(f"omega_min must be at least 0, not {omega_min}")

@@ -91,21 +91,30 @@ def check_scale(step_scale: Scale, u: Tensor) -> float | Tensor:
     """
     step_scale = as_scale(step_scale)
     if not isinstance(step_scale, Tensor):
-        if not 0 < step_scale < math.inf:
-            raise InputError(f"step_scale must be above 0 and finite, not {step_scale}")
+        check_positive(step_scale)
         return step_scale
     N, L, _ = u.shape
     shape = tuple(step_scale.shape)
     check_axes(shape, N, L, f"[{N}, 1] for each sequence or [1, {L}] for each step")
     if shape not in ((), (N,), (N, L), (N, 1), (1, L)):
         raise InputError(f"step_scale must be a number, [{N}] or [{N}, {L}], not {list(shape)}")
+    check_positive(step_scale)
+    if len(shape) == 2:
+        step_scale = step_scale[:, 0] if shape == (N, 1) else step_scale.expand(N, L)
+    return step_scale.to(u)
+
+
+def check_positive(step_scale: float | Tensor) -> None:
+    """InputError unless step_scale is above 0 and finite; of a tensor that is traced or transformed there is no value
+    to look at."""
+    if not isinstance(step_scale, Tensor):
+        if not 0 < step_scale < math.inf:
+            raise InputError(f"step_scale must be above 0 and finite, not {step_scale}")
+        return
     looks = not torch.compiler.is_compiling() and not is_transformed()
     if looks and not bool(((step_scale > 0) & (step_scale < math.inf)).all()):
         low, high = float(step_scale.min()), float(step_scale.max())
         raise InputError(f"step_scale must be above 0 and finite, not {low} to {high}")
-    if len(shape) == 2:
-        step_scale = step_scale[:, 0] if shape == (N, 1) else step_scale.expand(N, L)
-    return step_scale.to(u)
 
 
 def check_axes(shape: tuple[int, ...], sequences: int, steps: int, remedy: str) -> None:

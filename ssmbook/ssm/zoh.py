@@ -36,8 +36,10 @@ def share_of_a_step(s: float | Tensor, z: Tensor) -> Tensor:
 
     With this share, steps whose s add up to 1 do, under one input, what one step does: they are exact solutions of the
     equation of which that step is one, whatever rule made its input. Without a difference of nearly equal numbers, and
-    by functions that every runtime has: 1 − exp(−2a) = 2 tanh a / (1 + tanh a).
+    by functions that every runtime has: 1 − exp(−2a) = 2 tanh a / (1 + tanh a). Near z = 0, where the gradient of the
+    quotient cancels, it is its tangent, s + s (1 − s) z / 2.
     """
-    z = z.clamp(min=1e-30)
-    part, whole = torch.tanh(0.5 * s * z), torch.tanh(0.5 * z)
-    return part / (1 + part) * ((1 + whole) / whole)
+    near = torch.finfo(z.dtype).eps ** 0.5 / (s.clamp(min=1) if isinstance(s, Tensor) else max(s, 1))
+    beyond, below = z.clamp(min=near), z.clamp(max=near) - near
+    part, whole = torch.tanh(0.5 * s * beyond), torch.tanh(0.5 * beyond)
+    return part / (1 + part) * ((1 + whole) / whole) + 0.5 * s * (1 - s) * below

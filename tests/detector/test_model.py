@@ -298,6 +298,10 @@ def test_inputs_that_do_not_fit():
             model.features(bad)
     with pytest.raises(InputError, match="step_scale"):
         model.features(x, step_scale=torch.ones(3))
+    for recurrence in ("s5", "convlstm"):
+        for scale in (-1, 0.0, float("nan"), torch.tensor([[1.0], [0.0]])):
+            with pytest.raises(InputError, match="step_scale must be above 0 and finite"):
+                make(recurrence=recurrence).features(x, step_scale=scale)
     with pytest.raises(InputError, match="states must be a list of 4"):
         model.features(x, states=[None])
     with pytest.raises(InputError, match="mask_token=True"):

@@ -1,3 +1,6 @@
+import copy
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -112,6 +115,46 @@ def test_a_step_scale_of_each_step_and_pixel_reaches_a_convlstms_cell():
         torch.testing.assert_close(own[1], state[1][n : n + 1], rtol=0, atol=1e-12)
     same, _ = block(x, None, torch.ones(5, 1, dtype=torch.float64))
     torch.testing.assert_close(same, block(x)[0], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("bias", [5.0, 12.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_short_steps_of_a_convlstm_are_as_exact_in_half_precision_as_long_ones(dtype, bias):
+    """Of gates that forget little: what a short step adds to the cell is lost where that is rounded to half."""
+    block, x = make("convlstm"), torch.randn(200, 5, 4).to(dtype)
+    with torch.no_grad():
+        block.gates.bias[:4] = bias
+        half, autocast = copy.deepcopy(block).to(dtype), block.float()
+        exact = copy.deepcopy(half).double()
+
+        def off(run, scale):
+            wanted, found = exact(x.double(), None, scale)[0], run(scale)
+            assert found.dtype == dtype
+            return float((found - wanted).norm() / wanted.norm())
+
+        def in_autocast(scale):
+            with torch.autocast("cpu", dtype):
+                return autocast(x, None, scale)[0]
+
+        for run in (lambda scale: half(x, None, scale)[0], in_autocast):
+            assert off(run, 0.05) < max(off(run, 1.0), 8 * torch.finfo(dtype).eps)
+            assert off(run, torch.full((5, 1), 0.05)) < 8 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_convlstm_in_half_precision_goes_on_after_a_longer_step(dtype):
+    block, x = make("convlstm").to(dtype), torch.randn(1, 5, 4).to(dtype)
+    state = block(x, block(x)[1], 3.0)[1]
+    y, (h, c) = block(x, state)
+    assert (y.dtype, h.dtype, c.dtype) == (dtype, dtype, torch.float32)
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, math.nan, math.inf])
+def test_step_scales_that_make_no_sense_are_refused_by_a_convlstm(scale):
+    block, x = make("convlstm"), torch.zeros(1, 5, 4, dtype=torch.float64)
+    for given in (scale, torch.tensor(scale), torch.tensor([[1.0]] * 4 + [[scale]])):
+        with pytest.raises(InputError, match="step_scale must be above 0 and finite, not"):
+            block(x, None, given)
 
 
 def test_gradients_of_a_following_convlstm():

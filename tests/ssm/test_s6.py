@@ -125,6 +125,19 @@ def test_a_step_of_nothing_holds_the_state(bias, scale):
     torch.testing.assert_close(layer(u, x0, scale)[1], x0, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("bias", [-45, -60, -90, -800])
+def test_gradients_of_a_step_of_nothing_are_finite_at_any_scale(bias):
+    """In float32, as it is trained; they tend to 0 with Δ."""
+    layer, (u, x0) = make().float(), inputs()
+    with torch.no_grad():
+        layer.dt_proj.bias.fill_(bias)
+    for scale in (0.1, 4.0, torch.full((N, 1), 0.1)):
+        y, last = layer(u.float(), x0.float(), scale)
+        gradients = torch.autograd.grad(y.square().sum() + last.square().sum(), list(layer.parameters()))
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        assert gradients[-1].abs().max() < 1e-10  # dt_proj.bias
+
+
 def test_the_start_is_the_published_one():
     torch.manual_seed(0)
     layer = S6(32)

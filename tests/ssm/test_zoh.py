@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ssmbook.ssm import S4, S4D, S5, discretize
-from ssmbook.ssm.zoh import NEAR, complex_zoh_gain
+from ssmbook.ssm.zoh import NEAR, complex_zoh_gain, share_of_a_step
 
 SIZES = [0.0, 1e-12, 1e-6, 1e-3, 0.1, NEAR * 0.999, NEAR * 1.001, 1.0, 20.0]
 ANGLES = torch.linspace(1.58, 4.7, 7, dtype=torch.float64)  # Re z ≤ 0
@@ -32,6 +32,38 @@ def test_gain_and_gradient_are_exact_to_rounding(size, dtype):
     for ours, point in zip(gradient.tolist(), z.tolist(), strict=True):
         expected = complex(exact(point, derivative=True)).conjugate()
         assert abs(ours - expected) <= 20 * tolerance * max(abs(expected), 0.01)
+
+
+def exact_share(s, z):
+    """The share of a step and its derivative, in many digits."""
+    with mpmath.workdps(60):
+        if z == 0:
+            return s, s * (1 - s) / 2
+        top, bottom = -mpmath.expm1(-s * mpmath.mpf(z)), -mpmath.expm1(-mpmath.mpf(z))
+        slope = s * (1 - top) / bottom - (1 - bottom) * top / bottom**2
+        return float(top / bottom), float(slope)
+
+
+@pytest.mark.parametrize("s", [0.02, 0.5, 4.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_share_of_a_step_and_its_gradient_are_exact_down_to_nothing(dtype, s):
+    eps = torch.finfo(dtype).eps
+    z = torch.cat([torch.zeros(1), torch.logspace(-40, 1.5, 90)]).to(dtype).requires_grad_()
+    s = float(torch.tensor(s, dtype=dtype))
+    exact = torch.tensor([exact_share(s, point) for point in z.tolist()], dtype=torch.float64)
+    for scale in (s, torch.tensor(s, dtype=dtype)):
+        share = share_of_a_step(scale, z)
+        (slope,) = torch.autograd.grad(share.sum(), z)
+        torch.testing.assert_close(share.double(), exact[:, 0], rtol=4 * eps, atol=0)
+        # From the tangent on, which begins at √ε / max(s, 1), terms of the size of s / z are subtracted.
+        bound = 8 * eps**0.5 * s * max(s, 1)
+        torch.testing.assert_close(slope.double(), exact[:, 1], rtol=0, atol=bound)
+
+
+def test_gradcheck_of_the_share_of_a_step():
+    z = torch.tensor([0.0, 1e-12, 1e-9, 1e-3, 1.0, 30.0], dtype=torch.float64, requires_grad=True)
+    for s in (0.05, 4.0):
+        assert torch.autograd.gradcheck(lambda z, s=s: share_of_a_step(s, z), z)
 
 
 def test_a_mode_that_does_not_decay_integrates():

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from ssmbook.detector.recurrences.base import Recurrence, Scale, State
 from ssmbook.errors import InputError
 from ssmbook.products import linear
+from ssmbook.ssm.inputs import check_positive
 from ssmbook.ssm.zoh import share_of_a_step
-
-_OPEN = 40.0  # beyond it a gate forgets less than float32 can count
 
 
 class ConvLSTM(Recurrence):
@@ -25,7 +24,8 @@ class ConvLSTM(Recurrence):
 
         c ← f^s c + (1 − f^s) / (1 − f) · i g,
 
-    so that steps whose s add up to 1 do what one step of training does. The gates still read h of the step before.
+    so that steps whose s add up to 1 do what one step of training does. The gates still read h of the step before. In
+    half precision c is float32 from the first step with s ≠ 1 on: what short steps add to it would be rounded away.
     """
 
     has_time_scale = True
@@ -37,6 +37,7 @@ class ConvLSTM(Recurrence):
 
     def forward(self, x: Tensor, state: State = None, step_scale: Scale = 1.0) -> tuple[Tensor, State]:
         """x [L, N, C] → h [L, N, C]; state the pair (h, c), each [N, C]."""
+        check_positive(step_scale)
         L, N, C = x.shape
         w_x, w_h = self.gates.weight.split(C, dim=1)  # [4C, C] each
         m = linear(x, w_x, self.gates.bias)  # [L, N, 4C], the input's share of all steps
@@ -45,14 +46,14 @@ class ConvLSTM(Recurrence):
         h, c = state or (x.new_zeros(N, C), x.new_zeros(N, C))
         scales: Sequence[float | Tensor] = [step_scale] * L
         if isinstance(step_scale, Tensor) and step_scale.ndim:  # [N, 1] or [N, L] → L times [N, 1]
-            scales = step_scale.to(x.dtype).expand(-1, L)[..., None].unbind(1)
+            scales = step_scale.to(at_least_float32(x)).expand(-1, L)[..., None].unbind(1)
         outputs = []
         for m_t, scale in zip(m.unbind(0), scales, strict=True):
             gates, candidate = torch.addmm(m_t, h, w_h.T).split([3 * C, C], -1)
             enter, leave = gates[:, C:].sigmoid().chunk(2, -1)  # [N, C] each
             new = enter * candidate.tanh()
             c = advance(c, gates[:, :C], new, scale)
-            h = leave * c.tanh()
+            h = (leave * c.tanh()).to(x.dtype)
             outputs.append(h)
         return torch.stack(outputs), (h, c)
 
@@ -67,7 +68,11 @@ def advance(c: Tensor, forget: Tensor, new: Tensor, scale: float | Tensor) -> Te
     """
     if not isinstance(scale, Tensor) and scale == 1:
         return forget.sigmoid() * c + new
-    forget = forget.clamp(max=_OPEN)
+    forget = forget.to(at_least_float32(forget))
     e = (-forget.abs()).exp()
     log_f = forget.clamp(max=0) - 2 * torch.atanh(e / (2 + e))
     return (scale * log_f).exp() * c + share_of_a_step(scale, -log_f) * new
+
+
+def at_least_float32(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
