@@ -136,10 +136,10 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """A folder to fill that appears under its name when the block ends, and not at all when the block raises.
 
     Raises:
-        InputError: there is one that holds something, or the system refuses to write.
+        InputError: there is one that holds something, it is the current one, or the system refuses to write.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not folder.name or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise InputError(f"{folder}: is there already; give the name of a new folder")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}@{platform.node()}.tmp")
     try:

@@ -110,7 +110,7 @@ def reproduce_again(source: Path, out: Path, workers: int) -> None:
             shutil.copytree(ROOT / name, out / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     (out / "myst.yml").touch()
     os.chdir(out)
-    reproduce("smoke")
+    reproduce("smoke", parameters={"workers": workers} if workers > 1 else {})
 
 
 @contextmanager

@@ -181,6 +181,16 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         fill()
 
 
+def test_the_current_folder_is_no_new_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(InputError, match=r"^\.: is there already; give the name of a new folder"),
+        atomic_folder("."),
+    ):
+        pass
+    assert names(tmp_path) == []
+
+
 # Messages
 
 

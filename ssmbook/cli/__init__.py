@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(parser)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the shell: >&-
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (closed when the process ends)
     options = parser.parse_args(arguments)
     try:
         code = options.run(options) or 0

@@ -21,11 +21,11 @@ from ssmbook.cli.detection import (
     sensor_of,
     use_default,
 )
-from ssmbook.cli.values import add_part, address, check_paths, print_facts, stamp
+from ssmbook.cli.values import add_part, address, check_is_other, check_paths, print_facts, stamp
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
-    from ssmbook.live.realtime import LiveStats
+    from ssmbook.live.realtime import LiveStats, LiveWindow
 
 _EPILOG = """examples:
   ssmbook detect drive.raw
@@ -240,6 +240,7 @@ def _detect_live(options: argparse.Namespace) -> int:
     from ssmbook.live.transport import open_source
 
     stats, tracker, page, interrupted = LiveStats(), Tracker(), None, False
+    faults: list[Exception] = []
 
     def tell(line: str) -> None:
         _tell(line)
@@ -273,10 +274,9 @@ def _detect_live(options: argparse.Namespace) -> int:
         shows += [seen] if seen is not None else []
         if page is not None:
             page.begin(stream.sensor.classes, stream.represent, zero)
+        windows = detect_live(stream, itertools.chain([first], messages), stats, tell, tracker)
         try:
-            for frame, found, latency_s in detect_live(
-                stream, itertools.chain([first], messages), stats, tell, tracker
-            ):
+            for frame, found, latency_s in _until_a_fault(windows, faults):
                 for show in shows:
                     show(frame, *found)
                 if page is not None:
@@ -284,9 +284,8 @@ def _detect_live(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             interrupted = True
         if stats.windows == 0 and not interrupted:
-            raise InputError(
-                f"{options.recording}: ended before the first window; {stats.events} events came"
-            )
+            early = f"{options.recording}: ended before the first window; {stats.events} events came"
+            raise faults[0] if faults else InputError(early)
         if seen is not None and str(seen):
             tell(str(seen))
     print_facts(
@@ -294,7 +293,17 @@ def _detect_live(options: argparse.Namespace) -> int:
         {"written": _written(options), "tracks": tracker.count, **stats.facts()},
         f"{' and '.join(_written(options)) or options.recording}: {stats}",
     )
+    if faults:
+        raise faults[0]
     return 130 if interrupted else 0
+
+
+def _until_a_fault(windows: Iterator[LiveWindow], faults: list[Exception]) -> Iterator[LiveWindow]:
+    """The windows until the stream fails, and then its fault: what is written of them ends as at the stream's end."""
+    try:
+        yield from windows
+    except (InputError, OSError) as error:
+        faults.append(error)
 
 
 @contextmanager
@@ -334,12 +343,16 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"--stop {options.stop} µs is not after --start {options.start} µs")
     if not _written(options) and not options.live:
         _name_outputs(options)
+    for what, path in (("the recording", options.recording), ("the file of --truth", options.truth)):
+        check_is_other(what, path, *_written(options))
     if options.out and not options.out.lower().endswith((".npy", ".json", ".csv")):
         raise InputError(
             f"{options.out}: boxes are written as .npy, .json or .csv; give one of these endings"
         )
     if options.video and not options.video.lower().endswith((".gif", ".mp4")):
         raise InputError(f"{options.video}: a video ends in .gif or .mp4; give one of these endings")
+    if options.confidence is not None and not 0 <= options.confidence <= 1:
+        raise InputError(f"--confidence {options.confidence}; give a number from 0 to 1")
     if options.slow is not None:
         if not options.slow > 0:
             raise InputError(f"--slow {options.slow}; give a number above 0")

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ssmbook.cli.values import checked_device
+from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from ssmbook.live import StreamingDetector
     from ssmbook.live.default import Familiar
     from ssmbook.live.stream import Show
+
+_SHORTEST_US = 100  # of a window, at the highest rate of ``StreamingDetector``
 
 
 def use_default(options: argparse.Namespace) -> bool:
@@ -48,9 +51,10 @@ def make_stream(options: argparse.Namespace, sensor: Sensor) -> StreamingDetecto
     from ssmbook.live.default import default_record, shrink_for
     from ssmbook.live.stream import shrunk_sensor
 
-    runtime, shrink, confidence = options.runtime, options.shrink or 1, options.confidence
+    runtime, confidence = options.runtime, options.confidence
     if runtime == "auto" and not options.live:
         runtime = "torch"
+    shrink = 1 if options.shrink is None else options.shrink
     if options.is_default and options.shrink is None:
         shrink = shrink_for(sensor.width, sensor.height, tuple(default_record()["frame_hw"]))
     if confidence is None:
@@ -92,12 +96,18 @@ def choose_rate(options: argparse.Namespace, recording: Recording, tell: Callabl
         last = int(block.t[-1])
         if last - first >= 1000 * window_ms:
             return
-    if first is not None and last > first:
-        options.rate, options.mode = min(1e6 / (last - first), 10_000.0), "true"
-        tell(
-            f"{(last - first) / 1000:g} ms of events are shorter than a window of {window_ms:g} ms: one window "
-            f"of all, as with --rate {options.rate:.6g} --mode true"
+    if first is None:
+        return
+    if last - first < _SHORTEST_US:
+        raise InputError(
+            f"{options.recording}: {last - first} µs of events are shorter than the shortest window, of {_SHORTEST_US} "
+            "µs; give a longer recording, or part of it"
         )
+    options.rate, options.mode = 1e6 / (last - first), "true"
+    tell(
+        f"{(last - first) / 1000:g} ms of events are shorter than a window of {window_ms:g} ms: one window "
+        f"of all, as with --rate {options.rate:.6g} --mode true"
+    )
 
 
 @contextmanager
@@ -109,12 +119,10 @@ def open_outputs(
     from ssmbook.live.video import box_video
 
     sensor, shows = stream.sensor, []
-    height, width = sensor.frame_size
-    camera_hw = stream.shrink * height, stream.shrink * width
     with ExitStack() as stack:
         for path, output in ((options.out, box_output), (options.yolo, yolo_output)):
             if path:
-                show = stack.enter_context(output(path, sensor.classes, camera_hw))
+                show = stack.enter_context(output(path, sensor.classes, stream.camera.frame_size))
                 shows.append(_in_camera_pixels(show, stream.shrink))
         if options.video:
             video = box_video(

@@ -48,6 +48,8 @@ def _play(options: argparse.Namespace) -> None:
                 start, stop = (stamp(t, lambda: recording.start_us) for t in (options.start, options.stop))
                 sent = play(recording, send, options.speed, start, stop)
         except BrokenPipeError:
+            if options.to == "-":
+                raise  # who reads it, such as ``head``, has had enough
             raise InputError(f"{options.to}: the receiver has closed it; start it again first") from None
     facts = {"events": sent.events, "seconds": round(sent.seconds, 3), "behind_s": round(sent.behind_s, 3)}
     line = f"{options.to}: {sent.events:,} events in {sent.seconds:.2f} s, up to {sent.behind_s:.3f} s late"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ssmbook.cli.values import add_part, print_facts, size, stamp
+from ssmbook.cli.values import add_part, check_is_other, print_facts, size, stamp
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
@@ -149,13 +149,10 @@ def _rate(per_s: float) -> str:
 def _convert(options: argparse.Namespace) -> None:
     """Write a recording in another format, whole or from --start to --stop. Stamps stay as they are, but for late
     events, which get the stamp before them; events outside the sensor are dropped. Both are counted at the end."""
-    import os
-
     from ssmbook.events import open_events
     from ssmbook.events.formats.writers import write_events
 
-    if os.path.exists(options.out) and os.path.samefile(options.recording, options.out):
-        raise InputError(f"{options.out}: is the recording itself; give another name")
+    check_is_other("the recording", options.recording, options.out)
     with open_events(options.recording, *(options.size or (None, None))) as recording:
         start, stop = (stamp(t, lambda: recording.start_us) for t in (options.start, options.stop))
         if start is not None and stop is not None and stop <= start:

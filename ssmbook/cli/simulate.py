@@ -12,7 +12,7 @@ from ssmbook.cli.values import print_facts, size
 from ssmbook.errors import InputError
 
 if TYPE_CHECKING:
-    from ssmbook.events.simulate import PixelModel
+    from ssmbook.events.simulate import PixelModel, Simulation
 
 _EPILOG = """examples:
   ssmbook simulate memory --out data/memory          a set of driving scenes with labels, in Gen1's format
@@ -67,15 +67,21 @@ def _simulate(options: argparse.Namespace) -> None:
     """Simulate an event camera: of a video, write its events as a recording; of the name of a set, write a labelled set
     of driving scenes as raw files in Gen1's own format, keeping sequences that are finished. The same seed gives the
     same bytes."""
-    from ssmbook.events.simulate import SETS
-
     if options.seed is not None and options.seed < 0:
         raise InputError(f"--seed {options.seed}; give 0 or more")
     source = options.source
-    if source in SETS or ("/" not in source and "." not in source and not Path(source).exists()):
+    if "/" not in source and "." not in source and (not Path(source).is_file() or source in _sets()):
         _set(options)
     else:
         _video(options)
+
+
+def _sets() -> dict[str, Simulation]:
+    from ssmbook.events.simulate import SETS
+    from ssmbook.study import PROFILES
+
+    of_profiles = {name: profile.simulation for name, profile in PROFILES.items() if profile.simulation}
+    return {**of_profiles, **SETS}
 
 
 def _pixel(options: argparse.Namespace, default: PixelModel) -> PixelModel:
@@ -101,11 +107,9 @@ def _pixel(options: argparse.Namespace, default: PixelModel) -> PixelModel:
 
 def _set(options: argparse.Namespace) -> None:
     from ssmbook.dataset import get_sensor
-    from ssmbook.events.simulate import SETS, simulate_set
-    from ssmbook.study import PROFILES
+    from ssmbook.events.simulate import simulate_set
 
-    of_profiles = {name: profile.simulation for name, profile in PROFILES.items() if profile.simulation}
-    sets = {**of_profiles, **SETS}
+    sets = _sets()
     if options.source not in sets:
         raise InputError(
             f"{options.source}: is no video file and no set; the sets are {', '.join(sorted(sets))}"

@@ -88,6 +88,17 @@ def check_paths(*paths: str | None) -> None:
             raise InputError(f"{path}: no such file; mend the name")
 
 
+def check_is_other(what: str, path: str | None, *outputs: str) -> None:
+    """Refuse an output that would be written over what is read.
+
+    Raises:
+        InputError: one of the outputs is the path; the message says ``what`` that is.
+    """
+    for out in outputs:
+        if path is not None and os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
+            raise InputError(f"{out}: is {what} itself; give another name")
+
+
 def checked_device(name: str) -> str:
     """The device, if torch sees it."""
     import torch

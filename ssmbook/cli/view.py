@@ -60,8 +60,6 @@ def _view(options: argparse.Namespace) -> None:
     from ssmbook.live.view import View
 
     with open_events(options.recording, *(options.size or (None, None))) as recording:
-        if len(recording) == 0:
-            raise InputError(f"{options.recording}: has no events to look at")
         start, stop = (stamp(t, lambda: recording.start_us) for t in (options.start, options.stop))
         view = View(recording, options.window, options.boxes or "", start, stop, options.palette)
         out = Path(options.out) if options.out else _temporary(recording.path)

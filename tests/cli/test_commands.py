@@ -169,7 +169,8 @@ def test_exit_codes(files, capsys):
 
 
 def test_who_reads_the_output_may_have_enough(files):
-    for command in (["info", "drive.raw"], ["info", "drive.raw", "--json"]):
+    play = ["play", "drive.raw", "--to", "-", "--text", "--speed", "100"]
+    for command in (["info", "drive.raw"], ["info", "drive.raw", "--json"], play):
         with subprocess.Popen(
             [sys.executable, "-m", "ssmbook", *command],
             stdout=subprocess.PIPE,
@@ -180,6 +181,18 @@ def test_who_reads_the_output_may_have_enough(files):
             told = run.stderr.read()
         assert run.returncode == 0, command
         assert "roken" not in told
+        assert "closed" not in told
+
+
+def test_closed_streams_are_empty_ones(files, monkeypatch, capsys):
+    """As after the shell's <&- and >&-."""
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["detect", "--live", "-", "model.ckpt"]) == 1
+    assert "-: ended before the first event; start the sender again" in capsys.readouterr().err
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{name}", None)
+    assert main(["info", "drive.raw"]) == 0
+    assert main(["info", "missing.raw"]) == 1
 
 
 def test_a_pipe_that_breaks_elsewhere_is_told(monkeypatch, capsys):

@@ -56,6 +56,13 @@ def test_a_clock_made_to_begin_at_zero(files, tmp_path, capsys):
         assert (recording.start_us, len(recording)) == (0, 600)
 
 
+def test_a_part_without_events_is_read_back(files, tmp_path, capsys):
+    for name in ("a.csv", "a.npy"):
+        assert main(["convert", files["dat"], str(tmp_path / name), "--start", "5s"]) == 0
+        assert main(["info", str(tmp_path / name)]) == 0
+        assert "no events" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
