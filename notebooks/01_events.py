@@ -280,7 +280,7 @@ _ = plots.save(camera.frames_and_events(), workspace.figures / "frames_events.pn
 # (sec-recording)=
 # ## A recording
 #
-# [`open_events`](#ssmbook.events.open_events) reads fourteen formats and detects the format from the content. Stamps come
+# [`open_events`](#ssmbook.events.open_events) reads fourteen formats and detects the format from the content (N-MNIST, which has no header, from the ending `.bin`). Stamps come
 # out sorted, polarity as 0 and 1, and a recording may be larger than memory. Without a recording of yours (the parameter
 # `recording`), this is the first one of the simulated set.
 
@@ -385,7 +385,7 @@ pd.DataFrame({"this recording": {name: found[name] for name in measures}}).T.rou
 # %% [markdown]
 # Two real recordings were measured in the same way beside simulated windows of the same length: a street seen from a
 # car by a 1280 × 720 sensor, 8.8 ms of it, and people seen by a moving DAVIS346, five windows of 40 ms. The recordings
-# are not part of this book, so the table below is read from a committed file, which `python benchmarks/realism.py FOLDER` writes again, with the hashes of the recordings.
+# are not part of this book, so the table below is read from a committed file, which `python benchmarks/realism.py FOLDER --json FILE` writes again, with the hashes of the recordings.
 
 # %%
 #| label: tbl-realism

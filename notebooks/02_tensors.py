@@ -108,7 +108,7 @@ pd.DataFrame(rows).T.round(2)
 #
 # $$ \bigl| (t - t') - n\,T_b \bigr| \le 2\ \text{ms}, \qquad n = \mathrm{round}\!\left( \frac{t - t'}{T_b} \right) \ge 1 . $$ (eq-label-frame)
 #
-# Windows are then laid backwards from the first label frame, and in equal steps between label frames, as many as come closest to the stride $d$:
+# Windows are then laid backwards from the first label frame while they end after 0, without the earliest of them, and in equal steps between label frames, as many as come closest to the stride $d$:
 #
 # $$ m = \max\!\left(1,\; \mathrm{round}\!\left( \frac{t - t'}{d} \right)\right) \quad\text{windows between } t' \text{ and } t . $$ (eq-window-ends)
 
@@ -184,8 +184,9 @@ print(
 # %% [markdown]
 # Note that the bins divide the time between the first and last *event*, not between the window's ends. In a sparse window the same bin covers a different stretch of time. [Chapter 13](13_released_code.ipynb) asks when that matters.
 #
-# A **mixed density stack** [@nam2022] sums polarities over ever longer stretches of the window. The last channel holds the
-# whole window, the one before it the first half, then the first quarter:
+# A **mixed density stack**, in the form of RVT, sums polarities over ever longer stretches of the window. (That of @nam2022
+# halves the number of events, and keeps the latest.) The last channel holds the whole window, the one before it the first half,
+# then the first quarter:
 #
 # $$ \begin{gathered} M_k(x, y) = \sum_{i \in \mathcal W} (2 p_i - 1)\, [x_i = x]\,[y_i = y]\; \bigl[ a_i < 2^{-(n - 1 - k)} \bigr] , \\ a_i = \frac{t_i - t_{\mathrm{first}}}{t_{\mathrm{last}} - t_{\mathrm{first}}} , \qquad k = 0, \dots, n - 1 . \end{gathered} $$ (eq-density)
 #

@@ -272,7 +272,7 @@ holds(
 )
 
 # %% [markdown]
-# All modes have Re λ = −½, and they turn at many speeds. Two simpler starts of S4D imitate that spectrum: "lin" has $\mathrm{Im}\,\lambda_n = \pi n$, and "inv" [@gu2022s4d, sec. 4]
+# All modes have Re λ = −½, and they turn at many speeds. S4D has two simpler starts: "lin" spaces its modes evenly, $\mathrm{Im}\,\lambda_n = \pi n$, and "inv" imitates that spectrum [@gu2022s4d, sec. 4],
 #
 # $$ \mathrm{Im}\,\lambda_n = \frac{P}{\pi} \left( \frac{P}{2n + 1} - 1 \right) , \qquad n = 0, \dots, \tfrac P2 - 1 , $$ (eq-inv)
 #

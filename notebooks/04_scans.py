@@ -434,7 +434,7 @@ print(f"time over the limit: {table['over the limit'].min():.1f} to {table['over
 #| label: fig-scan-growth
 #| caption: >-
 #|   Time and memory of one sequence over its length, forward and backward, with 64 features; dotted, in proportion to the length.
-#| alt: Two log-log plots whose points lie along a dotted straight line.
+#| alt: Two log-log plots whose points rise less steeply than a dotted straight line and meet it at the longest sequence.
 growth = json.loads((book_root() / "benchmarks" / "results" / "scan_growth.json").read_text())
 growth = growth["table"] if isinstance(growth, dict) else growth
 _ = plots.save(drawings.growth(growth), workspace.figures / "growth.png")

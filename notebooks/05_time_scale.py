@@ -12,7 +12,7 @@
 #
 # A layer is trained on windows that come 20 times a second and is then run at 200. What has to change, what changes by
 # itself, and can one say beforehand whether a change will help? This chapter answers for the linear part of the
-# network, where answers are exact, and ends with a table of predictions that [chapter 9](09_rates.ipynb) tests on whole
+# network, where answers are exact, and gives a table of predictions that [chapter 9](09_rates.ipynb) tests on whole
 # detectors.
 #
 # After it you can
@@ -624,7 +624,7 @@ pd.Series(
 #| caption: >-
 #|   Left, how many modes reach the output as `step_scale` changes. Middle and right, the responses at both rates; dotted is
 #|   the limit $\alpha/2$ of the rate.
-#| alt: Left, the held mask passes more modes at small scales and none at large ones; the one-off mask is flat. Right, two response plots where masked curves fall beyond the limit.
+#| alt: Left, the held mask passes all modes at small scales and fewer than half at large ones; the one-off mask is flat. Right, two response plots where masked curves fall beyond the limit.
 fig = time_scale.masks(build, gain_over_hz, rate_hz)
 _ = plots.save(fig, workspace.figures / "mask.png")
 Lambda, steps = layer.eigenvalues().detach(), layer.log_step.detach().exp()
@@ -672,8 +672,8 @@ pd.Series(
 
 # %% [markdown]
 # A mask at $\alpha$ corresponds to $\omega_{\mathrm{min}} = \pi\alpha$. {numref}`fig-h2` shows what each mask leaves above its
-# own limit: only the skirts of the modes below. The norm needs $\mathrm{Re}\,\lambda < 0$ for every mode, else it is
-# infinite, so a network that is trained with it has its eigenvalues clipped (`clip_eigs`).
+# own limit: only the skirts of the modes below. Only with $\mathrm{Re}\,\lambda < 0$ for every mode is the norm the energy of what the layer answers to an
+# impulse, and {eq}`eq-h2-closed` right; so a network that is trained with it has its eigenvalues clipped (`clip_eigs`).
 
 # %% tags=["hide-input"]
 #| label: fig-h2

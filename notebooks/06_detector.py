@@ -313,7 +313,7 @@ pd.Series(
 # %% tags=["hide-input"]
 #| label: fig-anchors
 #| caption: >-
-#|   The positions of the three levels, and two boxes. At a coarse level there are few positions near a small object, so that most that can answer for it are at the fine level.
+#|   The positions of the three levels, and two boxes. Since *near* is counted in strides, each level offers a box about nine positions, whatever its size; stride 32 has only four here.
 #| alt: Three panels with dots on grids of growing spacing and the same two boxes.
 truth = np.zeros(2, BOX_DTYPE)
 for field, values in {"x": (10, 34), "y": (22, 14), "w": (24, 10), "h": (14, 30), "class_id": (0, 1)}.items():

@@ -336,7 +336,7 @@ pd.Series(first, name="before the first step").round(2).to_frame()
 #    \frac1{20} + \frac{19}{20}\,\frac{t}{pN} & t \le pN \\[2pt]
 #    1 - \frac{t - pN}{N - pN} & t > pN \end{cases} , \qquad \eta = 2 \cdot 10^{-4} \sqrt{b / 8} , $$ (eq-one-cycle)
 #
-# where $b$ chunks make a step, over all devices. {numref}`fig-schedule` draws it beside PyTorch's own.
+# where $b$ chunks make a step, over all devices. The next cell compares it with PyTorch's own, {numref}`fig-schedule` draws it.
 
 
 # %%
@@ -396,7 +396,7 @@ pd.DataFrame(settings).loc[shown].map(
 
 # %% [markdown]
 # Models can only be compared if none is held back by its learning rate. The simulated profiles have the same for all, the best of three for selective S5
-# and for the ConvLSTM. Plain S5 is two AP better at half of it, less than its seeds differ by. Twice of it is far too much for all, and the ConvLSTM learns
+# and for the ConvLSTM. Plain S5 is two AP better at half of it (on the test split its three seeds differ by one). Twice of it is far too much for all, and the ConvLSTM learns
 # nothing by it. One seed each is no proof.
 
 # %%
@@ -418,7 +418,7 @@ answers.printed(100 * found.pivot(index="model", columns="learning_rate", values
 # $$ x \leftarrow W - 1 - x - w , $$ (eq-flip)
 #
 # and a zoom by $f$ cuts a window of $W/f \times H/f$ (in) or pastes the frame at $1/f$ of its size (out). A random
-# chunk draws anew each time; a stream draws once for a recording, since a world that is mirrored between two chunks
+# chunk draws anew each time; a stream draws once for each unbroken piece of a recording, since a world that is mirrored between two chunks
 # would be a poor thing to remember.
 
 # %% tags=["hide-input"]
@@ -542,7 +542,7 @@ print(f"{tuned_model.parent.name}: {len(read_metrics(tuned_model.parent))} rows 
 # products in 16 bits ([chapter 8](08_evaluation.ipynb) shows what that costs in AP). `mask_ratio` replaces a share of the first
 # stage's tokens by a learnt vector, as the released code of RVT can. And `h2_weight` adds the norm {eq}`eq-h2` of
 # [chapter 5](05_time_scale.ipynb) above $\omega_{\mathrm{min}} = \pi\alpha$ to the loss, summed over all S5 layers and multiplied by that weight; it is the variant `s5-h2`
-# of the study, whose eigenvalues are clipped because the norm of a mode that grows is infinite.
+# of the study, whose eigenvalues are clipped because the norm means nothing for a mode that grows.
 #
 # ## What was learnt
 #

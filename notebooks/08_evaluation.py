@@ -305,7 +305,7 @@ print(
 #
 # ## The detectors of this profile
 #
-# A model is evaluated with both carries: `exact` hands the state from chunk to chunk, `published` starts each from zero
+# A state-space model is evaluated with both carries: `exact` hands the state from chunk to chunk, `published` starts each from zero
 # ([chapter 13](13_released_code.ipynb)). The tables are written with their provenance. Scores of the smoke profile, whose networks
 # have seen a dozen batches, are not shown, since they are not results; the committed pages show those of the study
 # instead, whose simulated streets are described in [chapter 10](10_memory.ipynb).

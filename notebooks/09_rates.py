@@ -70,8 +70,8 @@ sliding = carried[carried["mode"] == "sliding"]
 # (sec-answer)=
 # ## The answer
 #
-# The study trains every model at 20 Hz on simulated streets in which all objects stop for one to three seconds while nothing
-# else moves (the *memory set* of [chapter 10](10_memory.ipynb)). Each is trained with several seeds and then run at other rates.
+# The study trains every model at 20 Hz on simulated streets in which all objects stop for one to three seconds while the
+# background rests (the *memory set* of [chapter 10](10_memory.ipynb)). Each is trained with several seeds and then run at other rates.
 
 # %% tags=["hide-input"]
 #| label: fig-answer
@@ -81,7 +81,7 @@ sliding = carried[carried["mode"] == "sliding"]
 #|   time for which an object has been at rest, at 20 Hz.
 #|   Lines are means over the seeds, bands and bars their range.
 #| alt: >-
-#|   Three panels. Left and middle, average precision over the rate from 5 to 200 Hz on a logarithmic axis, one colour a model. Right, average
+#|   Three panels. Left and middle, average precision over the rate from 5 to 1,000 Hz on a logarithmic axis, one colour a model. Right, average
 #|   precision over the time at rest, solid lines with the state carried above dotted ones without.
 _ = plots.save(drawn.answer(rates, rest), study.figures / "answer.png")
 seeds = main.groupby("model")["seed"].nunique()
@@ -101,13 +101,13 @@ answers.printed(answers.changes(main))
 # A state-space layer whose step follows the rate detects at ten times the rate
 # of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses three tenths to
 # half of its AP, so that the step is the cause. At 1,000 Hz, fifty times that rate, neither loses more than half an AP. So it is the clock that must
-# follow, whatever the layer: a ConvLSTM as published has none and loses ten AP; with forget gates that follow ({numref}`sec-rate-modes`) it keeps what rests,
-# loses two AP, on what moves, and none if trained for longer ({numref}`tbl-longer`). *Not* shown is that this holds at 5 Hz
+# follow, whatever the layer: a ConvLSTM as published has none and loses ten AP at 200 Hz; with forget gates that follow ({numref}`sec-rate-modes`) it loses
+# two, on what moves, and none if trained for longer ({numref}`tbl-longer`); two of its three seeds learnt to keep what rests, and keep it. *Not* shown is that this holds at 5 Hz
 # ({numref}`sec-slower`) or on real recordings: the scenes are simulated, the network is small, three
 # seeds are few. Trained for longer, selective S5 has 60 AP and keeps it as well ({numref}`sec-longer`).
 #
-# The input counts as the layer does. Traces raise S5 by two to three AP at every rate; selective S5 gains by them at 5 Hz alone.
-# Of three ConvLSTMs one hardly learnt on them. Without a recurrence AP is the same at every rate, for a frame looks the
+# The input counts as the layer does. Traces raise two of three S5 by two to six AP and lower the third by one, at every rate; selective S5 gains by them at 5 Hz alone.
+# Of three ConvLSTMs one did not learn on them. Without a recurrence AP is the same at every rate, for a frame looks the
 # same.
 #
 # ### How to read AP_common
@@ -275,8 +275,8 @@ effect.join(predicted, on="mode")
 
 # %% [markdown]
 # The prediction is of a sign, not of a size. In sliding and traces
-# it holds, except for what moves before a ConvLSTM, whose gates read an output of 5 ms ago, not 50. In held and true all have AP 1 to 12 either way, of 39 to 50: most of the frame is lost there before any clock
-# counts. Of what is left following takes from moving objects, as predicted; of resting ones nothing is left to tell.
+# it holds, except for what moves before a ConvLSTM, whose gates read an output of 5 ms ago, not 50, and, by one AP, before Mamba's form. In held and true all have AP 1 to 12 either way, of 39 to 50: most of the frame is lost there before any clock
+# counts. Of what is left following takes from moving objects, as predicted, but not for S5 in held; of resting ones nothing is left to tell.
 #
 # (sec-runs)=
 # ## The arms of this profile
@@ -369,8 +369,8 @@ _ = plots.save(drawn.rate_paths(), workspace.figures / "rate_paths.png")
 # %% [markdown]
 # Hold one of them at 20 Hz. *Input of 20 Hz* repeats each frame until the next 50 ms are
 # over, under a state that steps 200 times a second; *state of 20 Hz* advances the state every 50 ms only, under the fast input. What
-# makes a loss at 200 Hz go away was its cause. Two further replacements tell what the network relies on: without events it has
-# its state alone, with the state of another sequence a wrong memory.
+# makes a loss at 200 Hz go away was its cause. Two further replacements are checks: without events from the start the state stays
+# empty, too; the state of another sequence is a wrong memory.
 
 # %%
 #| label: tbl-causes
@@ -383,9 +383,8 @@ answers.printed(replaced) if len(replaced) else print(
 )
 
 # %% [markdown]
-# Frames that are repeated for 50 ms cost three AP, a
-# state that advances every 50 ms less than one: what the higher rate adds comes in by the input. Without events the state alone
-# detects nothing, and under the state of another sequence hardly a box is right.
+# A state that advances every 50 ms costs less than one AP. Repeated frames cost three, more than running at 20 Hz does, for they
+# reach the state late. Without events nothing is detected, and under the state of another sequence hardly a box is right.
 #
 # (sec-slower)=
 # ## Slower than trained
@@ -418,7 +417,7 @@ for rate in (5.0, 10.0, 20.0, 40.0, 200.0):
 pd.DataFrame(rows).T.astype({"modes beyond half a turn": int, "of": int})
 
 # %% [markdown]
-# Traces have no window, and on them every model loses less at 5 Hz ({numref}`tbl-answer`). Several longest time constants
+# Traces have no window, and on them every model with a state loses less at 5 Hz ({numref}`tbl-answer`). Several longest time constants
 # ({numref}`tbl-slower-traces`) tell how much of the loss is the first problem, for the other three stay.
 
 # %% tags=["nbval-ignore-output"]
@@ -433,7 +432,7 @@ changes = by_length.drop(columns="20").sub(by_length["20"], axis=0).add_prefix("
 pd.concat([by_length["20"].rename("20 Hz"), changes], axis=1).round(1).rename_axis("traces")
 
 # %% [markdown]
-# The longest lose next to nothing at 5 Hz: most of what windows lose there is what none saw. Elsewhere they are weakest.
+# The longest lose next to nothing at 5 Hz, which fits that windows lose there what none saw. Elsewhere they are weakest.
 #
 # (sec-trained-rates)=
 # ## Trained for many rates
@@ -468,7 +467,7 @@ answers.printed(answers.changes(answers.following(exact)))
 answers.printed(answers.one_for_all(rates))
 
 # %% [markdown]
-# At 5 Hz it is worth three AP of the nine that are lost; the rest is in what is not seen. At 10 Hz it is worth one of two, at 40 Hz
+# At 5 Hz it is worth three of the nine AP that are lost, with seeds from −2 to 8. At 10 Hz it is worth one of two, at 40 Hz
 # nothing, at 200 Hz half an AP: upwards one set of weights serves.
 #
 # (sec-higher)=
@@ -530,7 +529,7 @@ others = answers.changes(sliding[~sliding["model"].isin((*MAIN, *LONGER))])
 answers.printed(others) if len(others) else print("not computed yet: ssmbook reproduce 09 --profile study")
 
 # %% [markdown]
-# Compare along a row: at 20 Hz seeds differ as much as layers do. Where the step follows, all keep their AP, Mamba too, whose step, $B$ and $C$
+# Compare along a row: at 20 Hz seeds differ as much as layers do, but those whose step depends on the input lie above all others. Where the step follows, all keep their AP, Mamba too, whose step, $B$ and $C$
 # depend on the input, once its input has the share of {eq}`eq-rates-lstm-step`: nothing aliases that did not at 20 Hz, and the mask and the norm have nothing left to mend. Where it does
 # not follow, all fall, and seeds of one model by amounts that differ more than those of two models. Neither mask nor norm replaces following.
 #

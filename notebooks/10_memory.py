@@ -133,7 +133,8 @@ if len(trained):
 trained.round(3) if len(trained) else print("not computed yet: ssmbook reproduce 10 --profile study")
 
 # %% [markdown]
-# Training leaves the modes slow and makes the echo of stages 2 to 4 several times stronger. But both models end with slow modes and an audible echo, and
+# Training leaves the modes slow and makes the echo of S5's stages 2 to 4 thirty to a hundred times stronger; that of selective S5, which starts ten times louder,
+# two to five times. But both models end with slow modes and an audible echo, and
 # {numref}`tbl-rest` will show that only one of them remembers for a second: the weights of the layer alone do not tell which.
 #
 # (sec-memory-set)=
@@ -163,7 +164,7 @@ answers.printed(answers.by_time_at_rest(rest[~rest["model"].isin(LONGER)]), 0)
 #| caption: >-
 #|   AP by time at rest at 200 Hz, state carried. Where the step follows the rate (solid), selective S5 (black), S5 (blue) and the ConvLSTM (orange) remember for
 #|   as many seconds as at 20 Hz, {numref}`fig-answer`; where it does not (dashed), what rests for a tenth of a second is all but lost, as {eq}`eq-rates-lstm` lets
-#|   expect. The line without a recurrence is the lowest.
+#|   expect. Grey is without a recurrence.
 #| alt: Average precision over time at rest at 200 Hz, two lines for each model; the dashed ones fall at once.
 fig, ax = plt.subplots(figsize=(4.6, 3.0))
 fast = rest[(rest["rate_hz"] == 200) & (rest["mode"] == "sliding") & (rest["carry"] == "exact")]
@@ -325,7 +326,7 @@ pd.DataFrame(rows).T.rename_axis("time constant").round(3)
 #| label: tbl-longer
 #| tbl-cap: >-
 #|   AP_common × 100 at 20 Hz after the study's 600 steps of training and after more, and the difference at other rates. Input sliding, state
-#|   carried, the same seeds throughout.
+#|   carried, as many seeds as the last column says.
 answers.printed(answers.changes(answers.trained_longer(read_arms(study))))
 
 # %%
@@ -338,8 +339,8 @@ answers.printed(answers.by_time_at_rest(answers.trained_longer(rest), metric="AP
 # 41 and not 23, beyond two seconds 21 and not 7. The short memory of {numref}`tbl-rest` is one of short training.
 # S5 gains twelve AP and next to none on what has rested for two seconds: that takes a gate. The answer of [chapter 9](09_rates.ipynb) holds: at
 # 200 Hz S5 and selective S5 stay within an AP where their step follows, and lose 19 to 38 where it does not. Of three ConvLSTMs one got
-# stuck (AP 1); the others lose 12 and 17 at 200 Hz as published and nothing with gates that follow, and the better one remembers as selective S5 does. At 5 Hz all lose
-# more, for they have learnt windows that touch. After 8,000 steps what rests is detected worse again: 72 short drives are few.
+# stuck (AP 1); the others lose 12 and 17 at 200 Hz as published and nothing with gates that follow, and the better one remembers as selective S5 does. At 5 Hz S5 and selective S5 lose
+# more, for they have learnt windows that touch. After 8,000 steps (seed 0 alone: AP 60, not 61) what rests is detected worse again: 72 short drives are few.
 #
 # (sec-carries)=
 # ## Exact and published carry, once more
@@ -537,8 +538,8 @@ pd.Series(equal, name="equals one pass").rename_axis("steps in a chunk").to_fram
 #
 # which at the start of training, with $f \approx \tfrac12$, is $2^{-d}$: there is nothing to learn from. A linear state-space layer starts with modes that last for twenty
 # to two thousand steps, {eq}`eq-memory` and {eq}`eq-step-start`, so that its gradient reaches back from the first step of training on. That it cannot decide *what* to
-# keep is no loss on this task, where everything must be kept. On the street it is one: that is what the gate is for ({numref}`sec-gate`), and it fits that the ConvLSTM, whose
-# gates can hold a car, beats plain S5 on what has rested for more than half a second at 20 Hz ({numref}`tbl-rest`).
+# keep is no loss on this task, where everything must be kept. On the street it is one: that is what the gate is for ({numref}`sec-gate`), and it fits that two of three ConvLSTMs, whose
+# gates can hold a car, beat every plain S5 on what has rested for more than half a second at 20 Hz ({numref}`tbl-rest`).
 
 # %%
 #| label: tbl-lstm-gradient
@@ -600,7 +601,7 @@ parts = {"first length": stream.loc[: sizes.length], "second half": stream.loc[5
 pd.DataFrame({name: part.mean() for name, part in parts.items()}).round(3)
 
 # %% [markdown]
-# The first stack is right for one length and then hardly better than an answer of always 0: nothing grows, yet nothing is left of what was learnt.
+# The first stack is right for one length and then has six tenths of the error of always answering 0: nothing grows, yet little is left of what was learnt.
 # With burn-in its error stays near a tenth of that, ten lengths long. The detector's burn-in has the same reason.
 #
 # ## What was learnt

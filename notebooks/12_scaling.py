@@ -182,8 +182,8 @@ same = all(np.array_equal(frames[0][name], frames[1][name]) for name in frames[0
 print(f"{len(one.done)} sequences by one process, {len(two.done)} by the cluster; equal: {same}")
 
 # %% [markdown]
-# A worker needs little memory, and no more for a long recording than for a short one, since events are read in blocks and
-# frames are written as they are done (the benchmark's peak is below 250 MB); a window with very many events adds theirs.
+# A worker needs little memory, and hardly more for a long recording than for a short one, since events are read in blocks and
+# frames are written as they are done (the benchmark's peak is below 280 MB); a window with very many events adds theirs.
 # What limits a node is more often its disk: {numref}`tbl-work` says how much is written. Two things keep such a run
 # honest. A sequence appears under its name when it is whole, by one rename, so that a reader never sees half of one;
 # and the folder carries the parameters that it was made with, so that a second run with another window refuses to mix
@@ -285,9 +285,9 @@ for preset, batch in (("gen1-base", 8), ("gen4-base", 12)):
 #
 # $$ \text{lr}(b) = 2 \cdot 10^{-4} \sqrt{b / 8} , $$ (eq-sqrt-rule)
 #
-# which keeps the variance of a weight's change per step where it was: gradients of $b$ chunks have a variance of $1/b$
-# [@krizhevsky2014, on the batch size]. How well it holds far from eight is not known for this network. With as many chunks in all, a
-# larger batch takes fewer steps.
+# which suits AdamW [@malladi2022]: where noise dominates the gradient, a step is as long as the learning rate, whatever $b$, so that over
+# as many chunks, which are $1/b$ as many steps, noise adds the same variance to a weight; and the mean of $b$ chunks, $\sqrt b$ times clearer,
+# moves it as far. How well that holds far from eight is not known for this network.
 
 # %%
 rows = []
@@ -303,7 +303,7 @@ pd.DataFrame(rows, columns=["nodes", "GPUs", "batch", "learning rate", "steps fo
 # %% [markdown]
 # ## Feeding them
 #
-# A GPU that takes $t_{\mathrm{step}}$ for its share reads $L b / (W t_{\mathrm{step}})$ windows a second. How many one process of the loader
+# A GPU that takes $t_{\mathrm{step}}$ for its share reads $L b / (W t_{\mathrm{step}})$ windows a second. How many of Gen1's size one process of the loader
 # gives was measured by its benchmark; beside it is what a GPU needs:
 
 # %%
@@ -321,7 +321,7 @@ feeding = pd.Series(
 feeding.round(0).astype(int).rename("windows a second").to_frame()
 
 # %% [markdown]
-# One worker process feeds a GPU several times over; what remains is the file system. By {numref}`tbl-work`, at 20 windows a
+# One worker process feeds a GPU that trains on Gen1 three times over; what remains is the file system. By {numref}`tbl-work`, at 20 windows a
 # second, a window of Gen1 takes some 25 kB on disk and one of 1 Mpx some 130 kB, so that 64 GPUs read a quarter to
 # half a gigabyte a second together. A parallel file system gives that; its metadata may be the limit, for a set is more
 # than ten thousand small files. [Pack it, and unpack it on each node](../pages/using.md).
@@ -626,5 +626,5 @@ pd.DataFrame(memory, index=["GB of each GPU", "GB of sets and runs", "GB raw"]).
 # ## Further reading
 #
 # Bounds for list scheduling are due to @graham1969, the limit of shared work to @amdahl1967, the ring to
-# @patarasuk2009, the interval of saving to @young1974. @krizhevsky2014 discusses learning rates for large
+# @patarasuk2009, the interval of saving to @young1974. @malladi2022 derive learning rates for large
 # batches. The data sets are @detournemire2020 and @perot2020.

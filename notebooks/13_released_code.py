@@ -178,7 +178,7 @@ pd.Series(gap, name="RVT, largest difference").round(4).to_frame()
 #
 # ## Which past a published detection has seen
 #
-# With chunks of $L$ windows every $\delta$ seconds, a window at place $j$ of its chunk has seen
+# With chunks of $L$ windows that touch, $\delta$ seconds each, a window at place $j$ of its chunk has seen
 #
 # $$ T_j = (j + 1)\,\delta , \qquad 0 \le j < L , $$ (eq-history)
 #
@@ -508,9 +508,9 @@ print("zero-order hold runs here, finite:", bool(y.isfinite().all()))
 # | eigenvalues free | none published | unsafe in long streams |
 # | class score ranks | all | unknown without the weights |
 #
-# Figures **quoted**: @zubic2024 gives 47.7 mAP on Gen1 for S5-ViT-B, and someone else's evaluation of the released
-# checkpoint 47.72, so that the released code reproduces the published number at 20 Hz. An independent replication
-# [@replication2026] of the higher rates did not reach the published ones. How a detector without these faults does at
+# Figures **quoted**: @zubic2024 gives 47.7 mAP on Gen1 for S5-ViT-B, and an independent replication
+# [@replication2026] found 47.72 with the released checkpoint, so that the released code reproduces the published number at
+# 20 Hz. Those of the higher rates it did not reach. How a detector without these faults does at
 # other rates and on objects at rest is the subject of [chapter 9](09_rates.ipynb) and [chapter 10](10_memory.ipynb).
 #
 # ## What was learnt
