@@ -102,8 +102,8 @@ answers.printed(answers.changes(main))
 # of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses three tenths to
 # half of its AP, so that the step is the cause. At 1,000 Hz, fifty times that rate, neither loses more than half an AP. So it is the clock that must
 # follow, whatever the layer: a ConvLSTM as published has none and loses ten AP at 200 Hz; with forget gates that follow ({numref}`sec-rate-modes`) it loses
-# two, on what moves, and none if trained for longer ({numref}`tbl-longer`); two of its three seeds learnt to keep what rests, and keep it. *Not* shown is that this holds at 5 Hz
-# ({numref}`sec-slower`) or on real recordings: the scenes are simulated, the network is small, three
+# two, on what moves, and none if trained for longer ({numref}`tbl-longer`); two of its three seeds learnt to keep what rests, and keep it. At 5 Hz it holds for S5 on traces alone, trained
+# at mixed rates and lower at all of them ({numref}`tbl-mixed`). *Not* shown is that it holds on real recordings: the scenes are simulated, the network is small, three
 # seeds are few. Trained for longer, selective S5 has 60 AP and keeps it as well ({numref}`sec-longer`).
 #
 # The input counts as the layer does. Traces raise two of three S5 by two to six AP and lower the third by one, at every rate; selective S5 gains by them at 5 Hz alone.
@@ -454,7 +454,8 @@ answers.printed(answers.changes(answers.following(exact)))
 # %% [markdown]
 # In windows of 5 ms selective S5 falls from 50 to 4 AP. Trained for them, S5 keeps nearly half of its AP, three fifths in chunks of 30, selective S5 a quarter,
 # and a ConvLSTM three quarters of the 23 that it learns, with seeds from 12 to 36. With skip and $D$ behind a low-pass, S5 gains at 5 Hz and nothing at 200: what fails is convolution and attention
-# before the layer, which see 5 ms. On traces the loss at 5 Hz is halved. All are worse at 20 Hz, by 6 to 19 AP.
+# before the layer, which see 5 ms. On traces all keep their AP from 20 to 200 Hz, and S5 at 5 Hz, too (− 0.3). All but
+# the ConvLSTM on traces are worse at 20 Hz, by 7 to 19 AP.
 #
 # (sec-trained-there)=
 # ## Trained there

@@ -60,7 +60,7 @@ VARIANTS = {
     "s5-held-h2": Variant("s5", {"bandlimit_mode": "held", "clip_eigs": True}, {"h2_weight": 1.0}),
     "mamba": Variant("mamba"),
     "s4d": Variant("s4d"),
-    "s4d-held": Variant("s4d", {"bandlimit_mode": "held"}),
+    "s4d-held": Variant("s4d", {"bandlimit": 0.5}),
     "s4": Variant("s4"),
     # Trained on steps of 5 to 200 Hz, each with a window of its own length: what the paper's "true" rate asks for.
     "s5-mixed": Variant("s5", training={"mixed_rates": "true"}),

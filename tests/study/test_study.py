@@ -18,6 +18,7 @@ from ssmbook.dataset import EventDataModule
 from ssmbook.detector import PRESETS, Detector, TrainedOn, load_checkpoint
 from ssmbook.detector.checkpoint import read_checkpoint
 from ssmbook.detector.recurrences import REGISTRY, get_recurrence
+from ssmbook.detector.recurrences.registry import options_of
 from ssmbook.errors import InputError
 from ssmbook.files import read_json
 from ssmbook.study import Profile, Workspace, get_profile, pivot, plan_study, run_arms, workspace
@@ -208,6 +209,16 @@ def test_plan_counts_what_is_missing(study, tmp_path, capsys, monkeypatch):
         plan_study(study)
     assert main(["reproduce", "--profile", "smoke", "--data-dir", str(tmp_path), "--dry-run"]) == 0
     assert "min for training and evaluation" in capsys.readouterr().out
+
+
+def test_no_two_variants_are_one_model():
+    """By all that decides it: S4D with ``bandlimit_mode`` alone, for one, is S4D."""
+    found = {}
+    for name, variant in VARIANTS.items():
+        options = {**options_of(variant.recurrence), **variant.options}
+        decides = variant.recurrence, repr(sorted(options.items())), repr(variant.training), variant.rate_hz
+        found.setdefault(decides, []).append(name)
+    assert [names for names in found.values() if len(names) > 1] == []
 
 
 def batch(model):
