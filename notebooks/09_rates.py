@@ -23,7 +23,7 @@
 # - predict for a given input whether `step_scale` helps or harms, and check the prediction,
 # - name the paths by which a rate reaches the output, and tell by experiment what the input and what the state lose.
 #
-# It needs the layer of [chapter 3](03_state_space_layers.ipynb), the step scale of [chapter 5](05_time_scale.ipynb), and average precision as in
+# It needs the layer of [chapter 3](03_state_space_layers.ipynb), the step scale of [chapter 5](05_time_scale.ipynb), and the average precision of
 # [chapter 8](08_evaluation.ipynb).
 
 # %% tags=["parameters"]
@@ -100,15 +100,14 @@ answers.printed(answers.changes(main))
 # %% [markdown]
 # A state-space layer whose step follows the rate detects at ten times the rate
 # of training what it learnt; with the same weights and the same input, but a step that does not follow, it loses three tenths to
-# half of its AP, so that the step is the cause. At 1,000 Hz, fifty times that rate, neither loses more than half an AP. So it is the clock that must
+# half of its AP, so that the step is the cause. At 1,000 Hz, fifty times that rate, neither loses more than half an AP. It is the clock that must
 # follow, whatever the layer: a ConvLSTM as published has none and loses ten AP at 200 Hz; with forget gates that follow ({numref}`sec-rate-modes`) it loses
-# two, on what moves, and none if trained for longer ({numref}`tbl-longer`); two of its three seeds learnt to keep what rests, and keep it. At 5 Hz it holds for S5 on traces alone, trained
-# at mixed rates and lower at all of them ({numref}`tbl-mixed`). *Not* shown is that it holds on real recordings: the scenes are simulated, the network is small, three
-# seeds are few. Trained for longer, selective S5 has 60 AP and keeps it as well ({numref}`sec-longer`).
+# two, on what moves, and none if trained for longer ({numref}`tbl-longer`); two of three seeds learnt to keep what rests, and keep it. *Not* shown is that this holds at 5 Hz
+# ({numref}`sec-slower`) or on real recordings: scenes are simulated, the network is small, three
+# seeds are few. Trained for longer, selective S5 has 60 AP and keeps it ({numref}`sec-longer`).
 #
 # The input counts as the layer does. Traces raise two of three S5 by two to six AP and lower the third by one, at every rate; selective S5 gains by them at 5 Hz alone.
-# Of three ConvLSTMs one did not learn on them. Without a recurrence AP is the same at every rate, for a frame looks the
-# same.
+# Of three ConvLSTMs one did not learn on them. Without a recurrence AP is the same at every rate.
 #
 # ### How to read AP_common
 #
@@ -276,7 +275,7 @@ effect.join(predicted, on="mode")
 # %% [markdown]
 # The prediction is of a sign, not of a size. In sliding and traces
 # it holds, except for what moves before a ConvLSTM, whose gates read an output of 5 ms ago, not 50, and, by one AP, before Mamba's form. In held and true all have AP 1 to 12 either way, of 39 to 50: most of the frame is lost there before any clock
-# counts. Of what is left following takes from moving objects, as predicted, but not for S5 in held; of resting ones nothing is left to tell.
+# counts. Of what is left following takes from moving objects, as predicted, but not for S5 in held.
 #
 # (sec-runs)=
 # ## The arms of this profile
@@ -294,7 +293,7 @@ arms = [
 pd.DataFrame(arms, columns=["arm", "rate", "window (ms)", "stride (ms)"]).set_index(["arm", "rate"])
 
 # %% [markdown]
-# The profile `smoke` tests the machinery: its networks have learnt next to nothing, and {numref}`fig-own-rates` shows the study's main models instead.
+# The networks of the profile `smoke` have learnt next to nothing; {numref}`fig-own-rates` shows the study's instead.
 
 # %% tags=["nbval-ignore-output"]
 own = run_arms(workspace, workers=workers)
@@ -331,7 +330,7 @@ answers.printed(answers.by_rate(rates))
 answers.printed(answers.by_rate(rates, statistic="std").dropna(how="all"))
 
 # %% [markdown]
-# {term}`Seeds <seed>` differ by several AP. A model beside *itself* at two rates says far more than two models from one run each.
+# {term}`Seeds <seed>` differ by several AP: compare a model with *itself* at two rates.
 # %% [markdown]
 # (sec-controls)=
 # ## Two controls
@@ -348,7 +347,7 @@ answers.printed(answers.worth_of_the_state(rates))
 # (sec-rate-causes)=
 # ## Input, state, direct path
 #
-# When AP does change with the rate, what has changed it? A stage of the detector hands on {eq}`eq-block`
+# What changes AP with the rate? A stage of the detector hands on {eq}`eq-block`
 #
 # $$ z_k = \underbrace{\mathrm{GELU}\bigl( \mathrm{Re}(C x_k) + D \circ a_k \bigr)}_{\text{state, and skip } D} +
 #    \underbrace{a_k}_{\text{residual}} , \qquad x_k = \bar\Lambda\, x_{k-1} + \bar B\, a_k , $$ (eq-rate-paths)
@@ -384,19 +383,19 @@ answers.printed(replaced) if len(replaced) else print(
 
 # %% [markdown]
 # A state that advances every 50 ms costs less than one AP. Repeated frames cost three, more than running at 20 Hz does, for they
-# reach the state late. Without events nothing is detected, and under the state of another sequence hardly a box is right.
+# reach the state late. Without events nothing is detected, under the state of another sequence hardly a box.
 #
 # (sec-slower)=
 # ## Slower than trained
 #
-# Why is 5 Hz harder than 200? Sliding windows stay 50 ms long, whatever the stride. Below 20 Hz they no longer touch, and the share of the recording that any window sees is
+# Why is 5 Hz harder than 200? Sliding windows stay 50 ms long. Below 20 Hz they no longer touch, and the share of the recording that any window sees is
 #
 # $$ \text{share seen} = \min\Bigl(1, \frac{w}{\delta}\Bigr) , \qquad \delta = \frac{1}{\text{rate}} , $$ (eq-share-seen)
 #
 # a quarter at 5 Hz. What happens in the other three quarters is lost, and following the rate cannot make up for events that were never
 # counted, by {eq}`eq-area`. Three more things get worse. A step of 200 ms is four steps of training, so that a mode that turned by a quarter of a turn now
 # turns by a whole one; the bilinear rule bends the fastest ones {eq}`eq-warp`, and {numref}`tbl-slower` counts those beyond half a turn. The gate of
-# selective S5 is read once in 200 ms. And an object moves four times as far between two looks.
+# selective S5 is read once in 200 ms. And an object moves four times as far.
 
 # %%
 #| label: tbl-slower
@@ -452,10 +451,10 @@ exact = rates[
 answers.printed(answers.changes(answers.following(exact)))
 
 # %% [markdown]
-# In windows of 5 ms selective S5 falls from 50 to 4 AP. Trained for them, S5 keeps nearly half of its AP, three fifths in chunks of 30, selective S5 a quarter,
+# In windows of 5 ms selective S5 falls from 50 to 4 AP. Trained for them, S5 keeps nearly half of its AP, also in chunks of 30, selective S5 a quarter,
 # and a ConvLSTM three quarters of the 23 that it learns, with seeds from 12 to 36. With skip and $D$ behind a low-pass, S5 gains at 5 Hz and nothing at 200: what fails is convolution and attention
-# before the layer, which see 5 ms. On traces all keep their AP from 20 to 200 Hz, and S5 at 5 Hz, too (− 0.3). All but
-# the ConvLSTM on traces are worse at 20 Hz, by 7 to 19 AP.
+# before the layer, which see 5 ms. On traces all keep their AP from 20 to 200 Hz, and S5 at 5 Hz, too, for it hardly
+# remembers: at rest for 0.5 to 1 s its AP_50 is 12 and not 38. All but the ConvLSTM on traces are worse at 20 Hz, by 7 to 19 AP.
 #
 # (sec-trained-there)=
 # ## Trained there
@@ -468,7 +467,7 @@ answers.printed(answers.changes(answers.following(exact)))
 answers.printed(answers.one_for_all(rates))
 
 # %% [markdown]
-# At 5 Hz it is worth three of the nine AP that are lost, with seeds from −2 to 8. At 10 Hz it is worth one of two, at 40 Hz
+# At 5 Hz it is worth three of nine AP, with seeds from −2 to 8. At 10 Hz it is worth one of two, at 40 Hz
 # nothing, at 200 Hz half an AP: upwards one set of weights serves.
 #
 # (sec-higher)=
@@ -514,7 +513,7 @@ if len(delays):
 delays
 
 # %% [markdown]
-# An entry takes long at every rate, since at first only a sliver is in view; a start after rest does not: the state
+# An entry takes long, since at first only a sliver is in view; a start after rest does not: the state
 # still holds the box. At 200 Hz means are 10 to 20 ms lower, of few objects.
 #
 # (sec-other-arms)=
@@ -530,8 +529,8 @@ others = answers.changes(sliding[~sliding["model"].isin((*MAIN, *LONGER))])
 answers.printed(others) if len(others) else print("not computed yet: ssmbook reproduce 09 --profile study")
 
 # %% [markdown]
-# Compare along a row: at 20 Hz seeds differ as much as layers do, but those whose step depends on the input lie above all others. Where the step follows, all keep their AP, Mamba too, whose step, $B$ and $C$
-# depend on the input, once its input has the share of {eq}`eq-rates-lstm-step`: nothing aliases that did not at 20 Hz, and the mask and the norm have nothing left to mend. Where it does
+# Compare along a row: at 20 Hz seeds differ as much as layers do, but those whose step depends on the input lie above all others. Where the step follows, all keep their AP, Mamba too,
+# once its input has the share of {eq}`eq-rates-lstm-step`: nothing aliases that did not at 20 Hz, and the mask and the norm have nothing left to mend. Where it does
 # not follow, all fall, and seeds of one model by amounts that differ more than those of two models. Neither mask nor norm replaces following.
 #
 # (sec-quoted)=
@@ -631,4 +630,4 @@ answers.printed(compared)
 # ## Further reading
 #
 # The question and its first answer are [@zubic2024]; S5, whose step can be scaled after training, is [@smith2023s5]; the replication is
-# [@replication2026]. Inputs that scale with time are the subject of [@pedersen2024], perception while the world moves on that of [@li2020]. What the state holds that makes the difference is the subject of [chapter 10](10_memory.ipynb).
+# [@replication2026]. Inputs that scale with time are the subject of [@pedersen2024], perception while the world moves on that of [@li2020]. What the state holds is the subject of [chapter 10](10_memory.ipynb).

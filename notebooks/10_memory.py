@@ -153,8 +153,8 @@ trained.round(3) if len(trained) else print("not computed yet: ssmbook reproduce
 answers.printed(answers.by_time_at_rest(rest[~rest["model"].isin(LONGER)]), 0)
 
 # %% [markdown]
-# From zero, every model is blind to what has rested for longer than its ten windows, for in half a second without events there is nothing to see.
-# That is what the released code does with its state ([chapter 13](13_released_code.ipynb)). On moving objects the two carries of the state-space models hardly differ, and on a set without long stops nobody would miss the state.
+# From zero, every model is blind to what has rested for longer than its ten windows.
+# That is what the released code does with its state ([chapter 13](13_released_code.ipynb)). On moving objects the two carries of the state-space models hardly differ.
 # With the state carried the models differ most on objects that rest for half a second to two; beyond two seconds all lose most of their AP.
 #
 # Does memory last for a number of steps, or of seconds? At 200 Hz the same seconds are ten times as many steps:
@@ -320,7 +320,7 @@ pd.DataFrame(rows).T.rename_axis("time constant").round(3)
 # (sec-longer)=
 # ## Taught for longer
 #
-# The study's 600 steps are few. Here are some of its models after 2,000 and 8,000, at three rates, and by time at rest.
+# The study's 600 steps are few. Some of its models after 2,000 and 8,000:
 
 # %%
 #| label: tbl-longer
