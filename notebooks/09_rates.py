@@ -71,7 +71,7 @@ sliding = carried[carried["mode"] == "sliding"]
 # ## The answer
 #
 # The study trains every model at 20 Hz on simulated streets in which all objects stop for one to three seconds while the
-# background rests (the *memory set* of [chapter 10](10_memory.ipynb)). Each is trained with several seeds and then run at other rates.
+# background rests (the *memory set* of [chapter 10](10_memory.ipynb)). Each is trained with three seeds and run at other rates.
 
 # %% tags=["hide-input"]
 #| label: fig-answer
@@ -106,8 +106,8 @@ answers.printed(answers.changes(main))
 # ({numref}`sec-slower`) or on real recordings: scenes are simulated, the network is small, three
 # seeds are few. Trained for longer, selective S5 has 60 AP and keeps it ({numref}`sec-longer`).
 #
-# The input counts as the layer does. Traces raise two of three S5 by two to six AP and lower the third by one, at every rate; selective S5 gains by them at 5 Hz alone.
-# Of three ConvLSTMs one did not learn on them. Without a recurrence AP is the same at every rate.
+# The input counts as the layer does. Traces raise two of three S5 by two to six AP and lower the third by one; selective S5 gains at 5 Hz alone. Without long stops both lose by them ({numref}`tbl-driving`).
+# One of three ConvLSTMs did not learn. Without a recurrence AP is the same at every rate.
 #
 # ### How to read AP_common
 #
