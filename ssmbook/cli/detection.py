@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ssmbook.live.default import Familiar
     from ssmbook.live.stream import Show
 
-_SHORTEST_US = 100  # of a window, at the highest rate of ``StreamingDetector``
-
 
 def use_default(options: argparse.Namespace) -> bool:
     """Where no checkpoint was given, take the one that comes along; whether that was so."""
@@ -84,6 +82,7 @@ def choose_rate(options: argparse.Namespace, recording: Recording, tell: Callabl
     """The rate of training where none was given; for a recording shorter than a window one window as long as it is."""
     from ssmbook.detector import TrainedOn
     from ssmbook.detector.checkpoint_file import read_checkpoint
+    from ssmbook.live.stream import MAX_RATE_HZ
 
     if options.rate is not None:
         return
@@ -98,10 +97,10 @@ def choose_rate(options: argparse.Namespace, recording: Recording, tell: Callabl
             return
     if first is None:
         return
-    if last - first < _SHORTEST_US:
+    if (last - first) * MAX_RATE_HZ < 1e6:
         raise InputError(
-            f"{options.recording}: {last - first} µs of events are shorter than the shortest window, of {_SHORTEST_US} "
-            "µs; give a longer recording, or part of it"
+            f"{options.recording}: {last - first} µs of events are shorter than the shortest window, of "
+            f"{1e6 / MAX_RATE_HZ:g} µs; give a longer recording, or part of it"
         )
     options.rate, options.mode = 1e6 / (last - first), "true"
     tell(

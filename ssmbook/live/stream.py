@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 16  # events of a recording that are pushed at once
 LONGEST_GAP_US = 60_000_000  # a live jump of the stamps by more is taken for a fault, not for a quiet minute
+MAX_RATE_HZ = 10_000
 MAX_HELD = 1 << 25  # events, about 450 MB: more in a window come from a clock that stands still
 
 
@@ -232,7 +233,7 @@ class StreamingDetector:
         trained = (model.trained_on or TrainedOn()).grid_ms
         trained_hz = 1000 / trained[1]
         rate_hz = trained_hz if rate_hz is None else rate_hz
-        if not 0 < rate_hz <= 10_000:
+        if not 0 < rate_hz <= MAX_RATE_HZ:
             raise InputError(f"rate_hz is {rate_hz}; it must be above 0 and at most 10,000")
         self.camera, self.shrink = get_sensor(sensor), shrink
         self.sensor = shrunk_sensor(self.camera, shrink)
@@ -436,11 +437,14 @@ def _too_short(
             f"no events to detect in; the recording lasts from {recording.start_us} to {recording.end_us} µs"
         )
     window = stream.windows.window_us or stream.windows.stride_us
-    rate = min(2 * math.ceil(1e6 / (end - start)), 10_000)
-    return (
+    short = (
         f"{(end - start) / 1000:g} ms of events are shorter than one window of {window / 1000:g} ms; give a longer "
-        f"part, or windows of {1000 / rate:g} ms: --rate {rate} --mode true"
+        "part"
     )
+    if (end - start) * MAX_RATE_HZ < 1e6:
+        return short
+    rate = min(2 * math.ceil(1e6 / (end - start)), MAX_RATE_HZ)
+    return f"{short}, or windows of {1000 / rate:g} ms: --rate {rate} --mode true"
 
 
 def _pieces(

@@ -112,14 +112,17 @@ def _carry(sliding: pd.DataFrame, rest: pd.DataFrame | None, metric: str) -> str
 
 def _with_range(own: pd.DataFrame, scale: str, metric: str) -> str:
     """AP at the rate of training, with the range of the seeds where there are several."""
-    chosen = (own["step_scale"] == scale) & (own["carry"] == "exact") & (own["rate_hz"] == BASE_HZ)
-    values = 100 * own.loc[chosen, metric].dropna()
+    values = _values(own, scale, "exact", BASE_HZ, metric)
     return f"{values.mean():.1f}" + (
         f" ({values.min():.0f} to {values.max():.0f})" if len(values) > 1 else ""
     )
 
 
 def _mean(table: pd.DataFrame, scale: str, carry: str, rate_hz: float, metric: str) -> float | None:
+    values = _values(table, scale, carry, rate_hz, metric)
+    return None if values.empty else float(values.mean())
+
+
+def _values(table: pd.DataFrame, scale: str, carry: str, rate_hz: float, metric: str) -> pd.Series:
     chosen = (table["step_scale"] == scale) & (table["carry"] == carry) & (table["rate_hz"] == rate_hz)
-    values = table.loc[chosen, metric].dropna()
-    return None if values.empty else float(100 * values.mean())
+    return 100 * table.loc[chosen, metric].dropna()

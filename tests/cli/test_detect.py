@@ -95,6 +95,7 @@ def test_boxes_of_smaller_frames_are_in_the_cameras_pixels(tmp_path, detect):
             [],
             "50 µs of events are shorter than the shortest window, of 100 µs; give a longer recording",
         ),
+        ("short", ["--rate", "20"], "shorter than one window of 50 ms; give a longer part\n"),
         ("one", [], "0 µs of events are shorter than the shortest window"),
     ],
 )
