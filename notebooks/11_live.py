@@ -52,7 +52,7 @@ from ssmbook.events import BOX_DTYPE, Events, open_events, read_boxes
 from ssmbook.live import StreamingDetector, box_video, synthetic_frames, time_detector
 from ssmbook.live.default import DEFAULT, STATISTICS, Familiar, default_record, window_statistics
 from ssmbook.live.export import ExportedStep, step_and_arguments
-from ssmbook.live.stream import EventWindows
+from ssmbook.live.windows import EventWindows
 from ssmbook.study import Workspace
 from ssmbook.study.workspace import book_root
 

@@ -14,7 +14,7 @@ from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram, open_
 from ssmbook.live import StreamingDetector, detect_recording
 from ssmbook.live.folding import fold
 from ssmbook.live.step import tensors_of
-from ssmbook.live.stream import EventWindows
+from ssmbook.live.windows import EventWindows
 from tests.detector.test_model import make
 
 SIZE, END_US = 64, 400_000
@@ -244,7 +244,7 @@ def test_stale_events_among_others_are_dropped_and_counted():
 
 
 def test_a_clock_that_stands_still_is_told(monkeypatch):
-    monkeypatch.setattr("ssmbook.live.stream.MAX_HELD", 1000)
+    monkeypatch.setattr("ssmbook.live.windows.MAX_HELD", 1000)
     cut = EventWindows(5000, 5000)
     still = Events(np.full(400, 7), np.zeros(400, int), np.zeros(400, int), np.zeros(400, int))
     list(cut.push(still))
