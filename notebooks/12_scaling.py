@@ -362,13 +362,13 @@ feeding.round(0).astype(int).rename("windows a second").to_frame()
 # what is missing, and it may be given on several machines at once. Where the disk is not shared, each machine has a folder of its own, and
 # `--collect FOLDER …` makes the tables of all of them.
 #
-# The experiment itself is a file of a few lines. This one has two variants, two seeds and two rates: four models,
-# eight rows.
+# The experiment itself is a file of a few lines. This one has two variants, one seed and two rates: two models,
+# four rows.
 
 # %%
 experiment = """
 base: smoke
-seeds: [0, 1]
+seeds: [0]
 training: {steps: 2, validate_every: 2}
 arms:
   - {variant: s5, mode: sliding, follow: true, rates_hz: [20, 40]}
