@@ -4,7 +4,7 @@
     python -m tests.kills preprocess --workers 2 --moments 100
     python -m tests.kills download --moments 100       # a set from a slow server of this machine, then unpacked
     python -m tests.kills sweep --moments 20           # simulates, preprocesses, trains and evaluates a model
-    python -m tests.kills reproduce --moments 20       # all chapters in their smallest profile, a minute each time
+    python -m tests.kills reproduce --beside 2         # all chapters in their smallest profile, 2 minutes a time
 
 Each work is first run whole in a process of its own, for ten moments or more twice. Then, again and again, such a
 process is killed (SIGKILL) at a random moment of that time, and the work is run to its end. Compared are the files that
@@ -26,12 +26,16 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import psutil
+from tqdm import trange
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -187,6 +191,20 @@ WORKS = {
 }
 
 
+def kills_beside(work: str, workers: int, moments: int, seed: int, beside: int) -> Outcome:
+    """The same moments shared by so many processes, each with a folder of its own."""
+    shares = [moments // beside + (lane < moments % beside) for lane in range(beside)]
+    with ProcessPoolExecutor(beside, get_context("fork")) as pool:
+        lanes = pool.map(kills, repeat(work), repeat(workers), shares, range(seed, seed + beside))
+    found = Outcome(work, workers)
+    for lane in lanes:
+        found.moments += lane.moments
+        found.unfinished += lane.unfinished
+        found.seconds = max(found.seconds, lane.seconds)
+        found.faults += lane.faults
+    return found
+
+
 def kills(work: str, workers: int, moments: int, seed: int = 0) -> Outcome:
     """Kill a work at so many random moments, and finish it each time."""
     call, rng, found = WORKS[work].call, random.Random(f"{work} {workers} {seed}"), Outcome(work, workers)
@@ -202,7 +220,7 @@ def kills(work: str, workers: int, moments: int, seed: int = 0) -> Outcome:
             length = time.monotonic() - start
             _compare(right, _contents(out), {}, out, found, length)
         names = {path.name for path in Path(folder).iterdir()}
-        for _ in range(moments):
+        for _ in trange(moments, desc=work, disable=None):
             shutil.rmtree(out)
             after = rng.uniform(0, length)
             found.moments += 1
@@ -295,10 +313,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0, help="of the work (default: 0)")
     parser.add_argument("--moments", type=int, default=20, help="kills (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--beside", type=int, default=1, help="processes that share the moments (default: 1)")
     parser.add_argument(
         "--report", type=Path, help="also write the table into this file, between its markers"
     )
     options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of several processes wait for each other
     # Imported once, for all children.
     import training_set  # noqa: F401
 
@@ -312,7 +332,7 @@ def main() -> int:
         workers = max(
             options.workers, int(work in ("preprocess", "sweep"))
         )  # with 1 they work in this process
-        found = kills(work, workers, options.moments, options.seed)
+        found = kills_beside(work, workers, options.moments, options.seed, options.beside)
         table.append(found.row())
         print(table[-1], flush=True)
         for fault in found.faults[:10]:
