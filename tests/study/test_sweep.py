@@ -81,13 +81,15 @@ def holder(place, timeout_s=PATIENCE_S):
 
 
 def test_a_dask_cluster_that_loses_a_worker_ends_with_the_tables(done, place):
+    import dask
     from distributed import LocalCluster
 
     finished(place, done[0], "none", "s5_seed=1")
     tables = []
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
-    ) as cluster:
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),  # imports once
+        LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+    ):
         thread = threading.Thread(
             target=lambda: tables.append(run_arms(place, progress=False, scheduler=cluster.scheduler_address))
         )

@@ -18,13 +18,18 @@ from ssmbook.training.settings import Training
 from tests.training.test_train import run
 
 TESTS = Path(__file__).parent
-# Each rank of two: the gradients of its slot of a batch, and a short training on its share of the data.
+# Two ranks, forked when all is imported: each the gradients of its slot of a batch, and a short training on its
+# share of the data.
 SCRIPT = """
-import sys
+import os, sys
 sys.path[:0] = [{tests!r}, {helpers!r}]
 from pathlib import Path
 import test_distributed
+second = os.fork() == 0
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(int(second))
 test_distributed.on_one_rank(Path({folder!r}), Path({data!r}))
+if not second:
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
@@ -81,27 +86,20 @@ def folder(tmp_path_factory):
     script = SCRIPT.format(
         tests=str(TESTS), helpers=str(TESTS.parent), folder=str(folder), data=str(data / "set")
     )
-    ranks = []
-    for rank in range(2):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(TESTS.parents[1]),
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "LOCAL_WORLD_SIZE": "2",
-            "GROUP_RANK": "0",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(20_000 + os.getpid() % 20_000),
-            "TORCHELASTIC_RUN_ID": "test",
-        }
-        ranks.append(
-            subprocess.Popen(
-                [sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE, text=True
-            )
-        )
-    errors = [process.communicate(timeout=300)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], errors
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(TESTS.parents[1]),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(20_000 + os.getpid() % 20_000),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    ranks = subprocess.run(
+        [sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE, text=True, timeout=300
+    )
+    assert ranks.returncode == 0, ranks.stderr
     folder.joinpath("data").symlink_to(data / "set")
     return folder
 
