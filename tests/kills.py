@@ -9,7 +9,7 @@
 Each work is first run whole in a process of its own, for ten moments or more twice. Then, again and again, such a
 process is killed (SIGKILL) at a random moment of that time, and the work is run to its end. Compared are the files that
 do not hold times of day or speeds; nothing that was finished may be written again, and no file or process of the killed
-one may remain.
+one may remain. Ctrl-C ends it after the kill at hand, with a row of those done.
 """
 
 from __future__ import annotations
@@ -193,6 +193,7 @@ WORKS = {
 
 def kills_beside(work: str, workers: int, moments: int, seed: int, beside: int) -> Outcome:
     """The same moments shared by so many processes, each with a folder of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the lanes
     shares = [moments // beside + (lane < moments % beside) for lane in range(beside)]
     with ProcessPoolExecutor(beside, get_context("fork")) as pool:
         lanes = pool.map(kills, repeat(work), repeat(workers), shares, range(seed, seed + beside))
@@ -207,6 +208,8 @@ def kills_beside(work: str, workers: int, moments: int, seed: int, beside: int) 
 
 def kills(work: str, workers: int, moments: int, seed: int = 0) -> Outcome:
     """Kill a work at so many random moments, and finish it each time."""
+    stopped: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
     call, rng, found = WORKS[work].call, random.Random(f"{work} {workers} {seed}"), Outcome(work, workers)
     with tempfile.TemporaryDirectory() as folder, WORKS[work].source(Path(folder) / "source", found):
         source, out = Path(folder) / "source", Path(folder) / "out"
@@ -221,6 +224,8 @@ def kills(work: str, workers: int, moments: int, seed: int = 0) -> Outcome:
             _compare(right, _contents(out), {}, out, found, length)
         names = {path.name for path in Path(folder).iterdir()}
         for _ in trange(moments, desc=work, disable=None):
+            if stopped:
+                break
             shutil.rmtree(out)
             after = rng.uniform(0, length)
             found.moments += 1

@@ -162,12 +162,8 @@ def test_a_short_recording_is_one_window(here, capsys):
     assert main(["detect", "short_td.dat", "--out", "short.csv", "--rate", "20"]) == 1
 
 
-def test_other_commands_take_it_too(here, capsys, monkeypatch):
-    monkeypatch.setattr("torch.onnx.export", lambda step, *_, **__: exported.append(step.model))
-    exported = []
-    with pytest.raises(FileNotFoundError):  # nothing was written
-        main(["export", "step.onnx"])
-    assert exported[0].config == default_detector().config
+def test_other_commands_take_it_too(here, capsys):
+    assert main(["export", "step.onnx"]) == 0
     assert main(["time", "--windows", "1", "--runtime", "torch"]) == 0
     assert "network and post-processing" in capsys.readouterr().out
 
