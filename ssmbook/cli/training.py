@@ -41,7 +41,11 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("precision", str, "fp32 (without TF32), bf16 or fp16"),
     ("mask_ratio", float, "share of the tokens that a learnt vector replaces in training"),
     ("validate_every", int, "steps between validations"),
-    ("patience", int, "stop after this number of validations without a better AP; 0: never"),
+    (
+        "patience",
+        int,
+        "stop after this number of validations without a better AP, 0: never; a run that it stopped goes on with more",
+    ),
     ("workers", int, "processes that read"),
     ("seed", int, "of weights, order and augmentation"),
 )

@@ -47,7 +47,7 @@ from ssmbook.progress import tell
 from ssmbook.study.arms import Profile, Variant
 from ssmbook.study.profiles import get_profile
 from ssmbook.training.loggers import check_logger
-from ssmbook.training.run_folder import MODEL, Older, is_same_run
+from ssmbook.training.run_folder import MODEL, Older, is_finished
 from ssmbook.training.settings import Training
 
 if TYPE_CHECKING:
@@ -384,7 +384,7 @@ class Workspace:
         if not (self.run(variant) / MODEL).exists():
             return False
         model = {"model": self.new_model(variant).config, "training": asdict(self.training(variant))}
-        return is_same_run(self.run(variant), {**self._parameters(variant), **model})
+        return is_finished(self.run(variant), {**self._parameters(variant), **model})
 
     def _parameters(self, variant: str) -> dict[str, Any]:
         """What the provenance of a run records besides network and training; what is as usual is left out."""

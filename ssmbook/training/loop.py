@@ -24,7 +24,7 @@ from ssmbook.detector.precision import autocast
 from ssmbook.detector.recurrences import map_states
 from ssmbook.errors import InputError
 from ssmbook.evaluation.streaming import StreamingEvaluator
-from ssmbook.progress import progress_bar
+from ssmbook.progress import progress_bar, tell
 from ssmbook.training.burn_in import run_past
 from ssmbook.training.loggers import make_loggers
 from ssmbook.training.objective import TrainingStep, optimizer_and_schedule, schedule_at
@@ -127,7 +127,7 @@ class Fit:
                     self.validate(stopped)
                     started = time.monotonic(), self.step
                 if self.step == training.steps or (training.patience and self.stale >= training.patience):
-                    return
+                    break
                 losses, windows = self.train_step()
                 if self.step % LOG_EVERY == 0 or self.step in (1, training.steps):
                     speed = windows * (self.step - started[1]) / (time.monotonic() - started[0])
@@ -138,6 +138,11 @@ class Fit:
                 if self.step % training.save_every == 0 and not self.validation_is_due:
                     self.save()
                 self.obey(stopped)
+        if self.step < training.steps and show:
+            tell(
+                f"{self.folder}: ended at step {self.step} of {training.steps}, for AP did not rise in {self.stale} "
+                "validations; with a larger patience, or 0, it goes on"
+            )
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

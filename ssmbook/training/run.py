@@ -21,7 +21,7 @@ from ssmbook.errors import InputError, one_line
 from ssmbook.files import lock, remove_dead_lock
 from ssmbook.training.loggers import check_logger
 from ssmbook.training.loop import Fit
-from ssmbook.training.run_folder import MODEL, Older, begin, check_older, is_same_run
+from ssmbook.training.run_folder import MODEL, Older, begin, check_older, is_finished
 from ssmbook.training.settings import Training
 
 
@@ -40,7 +40,8 @@ def train(
     trained_on: TrainedOn | None = None,
     older: Older = "aside",
 ) -> Path:
-    """Train a detector; a finished run is returned as it is, an interrupted one goes on where it stopped.
+    """Train a detector; a finished run is returned as it is, an interrupted one goes on where it stopped, and so
+    does one that stopped early, with more patience or none.
 
     However it was stopped, and at whatever step, it ends with the same weights, on a CPU bit for bit.
 
@@ -78,10 +79,7 @@ def train(
     _check_steps(data, training)
     settings = {**(parameters or {}), "model": model.config, "training": asdict(training)}
 
-    def is_finished() -> bool:
-        return (folder / MODEL).exists() and is_same_run(folder, settings)
-
-    if is_finished():
+    if is_finished(folder, settings):
         remove_dead_lock(folder, beside=True)
         return folder / MODEL
     check_older(folder, settings, older)
@@ -104,7 +102,9 @@ def train(
 
     def fit_alone() -> None:
         finished, resume = False, None
-        if fabric.is_global_zero and not (finished := is_finished()):  # by the process that held the folder
+        if fabric.is_global_zero and not (
+            finished := is_finished(folder, settings)
+        ):  # by the process that held the folder
             resume = begin(folder, settings, older)
         finished, resume = fabric.broadcast((finished, resume))
         if not finished:

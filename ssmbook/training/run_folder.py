@@ -7,7 +7,7 @@
 ``metrics.csv``        losses, rates and validation AP by step
 ``panels/<step>.png``  a look at each validation
 ``provenance.json``    parameters and circumstances; of an extended run also at which steps it was extended
-``model_step=N.ckpt``  of an extended run: the detector of its earlier end
+``model_step=N.ckpt``  of a run that went on after its end: the detector of that end
 =====================  ==============================================================================
 """
 
@@ -53,9 +53,19 @@ Older = Literal[
 ]  # what becomes of a folder's run with other parameters, see ``train``
 
 
-def is_same_run(folder: Path, parameters: Mapping[str, Any]) -> bool:
-    """Whether the folder holds a run, finished or not, with these parameters, ``FREE`` ones aside."""
-    return differences(folder, parameters) == {}
+def is_finished(folder: Path, parameters: Mapping[str, Any]) -> bool:
+    """Whether the folder holds a run with these parameters, ``FREE`` ones aside, that is at its end.
+
+    One that stopped early is not, where ``patience`` is now 0 or larger than it was.
+    """
+    if not (folder / MODEL).exists() or differences(folder, parameters) != {}:
+        return False
+    training = parameters["training"]
+    with suppress(InputError):  # of what is damaged nothing could go on
+        if (folder / LAST).exists() and read_metrics(folder).index[-1] < training["steps"]:
+            stale = read_checkpoint(folder / LAST)["training"]["stale"]
+            return 0 < training["patience"] <= stale
+    return True
 
 
 def differences(folder: Path, parameters: Mapping[str, Any]) -> dict[str, tuple[Any, Any]] | None:
@@ -160,12 +170,12 @@ def begin(folder: Path, parameters: Mapping[str, Any], older: Older = "aside") -
         why = f"held a run with other parameters ({', '.join(differs or {})})"
     except InputError as error:
         differs, why = None, f"held a run whose parameters are not known ({error})"
-    if differs and older == "extend":
-        done = _steps_done(folder)
+    extends = bool(differs) and older == "extend"
+    if (extends or differs == {}) and (folder / MODEL).exists():
         # The finished model first: without it the run is an unfinished one, with whichever parameters.
-        if (folder / MODEL).exists():
-            os.replace(folder / MODEL, folder / f"model_step={done}.ckpt")
-        before = {name: pair[0] for name, pair in differs.items()}
+        os.replace(folder / MODEL, folder / f"model_step={_steps_done(folder)}.ckpt")
+    if extends:
+        done, before = _steps_done(folder), {name: pair[0] for name, pair in differs.items()}
         extensions, differs = [*extensions, {"at_step": done, "before": before}], {}
     if differs != {} and folder.is_dir() and any(folder.iterdir()):
         aside, extensions = _free_name(folder), []

@@ -14,7 +14,7 @@ from ssmbook.errors import InputError
 from ssmbook.training import train
 from ssmbook.training.burn_in import run_past
 from ssmbook.training.objective import TrainingStep
-from ssmbook.training.run_folder import MODEL, begin, is_same_run
+from ssmbook.training.run_folder import MODEL, begin, differences
 from ssmbook.training.settings import Training
 from tests.training.test_train import assert_same_weights, run
 
@@ -169,8 +169,8 @@ def test_runs_of_before_go_on_without_it(tmp_path):
     settings = {"training": asdict(TRAINING)}
     earlier = {"training": {k: v for k, v in settings["training"].items() if k != "burn_in"}}
     begin(tmp_path / "run", earlier)
-    assert is_same_run(tmp_path / "run", settings)
-    assert not is_same_run(tmp_path / "run", {"training": asdict(replace(TRAINING, burn_in=1))})
+    assert differences(tmp_path / "run", settings) == {}
+    assert differences(tmp_path / "run", {"training": asdict(replace(TRAINING, burn_in=1))})
 
 
 def test_a_model_whose_chunks_start_from_zero_takes_no_past(data_dir, tmp_path):

@@ -16,7 +16,7 @@ from ssmbook.training.run_folder import (
     begin,
     check_moments,
     damaged_state,
-    is_same_run,
+    differences,
     read_metrics,
     read_state,
 )
@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 
 def test_a_run_is_found_again(folder):
-    assert is_same_run(folder, PARAMETERS)
+    assert differences(folder, PARAMETERS) == {}
     assert begin(folder, PARAMETERS) == folder / LAST
 
 
@@ -45,7 +45,7 @@ def test_a_run_is_found_again(folder):
 def test_damaged_parameters_are_told_and_nothing_is_lost(folder, capsys, content):
     (folder / "provenance.json").write_bytes(content)
     with pytest.raises(InputError, match=r"provenance\.json: .*remove it"):
-        is_same_run(folder, PARAMETERS)
+        differences(folder, PARAMETERS)
     assert begin(folder, PARAMETERS) is None
     said = capsys.readouterr().err
     assert "whose parameters are not known" in said

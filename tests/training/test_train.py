@@ -458,6 +458,24 @@ def test_it_stops_early_when_validation_rises_no_more(data_dir, tmp_path):
     assert read_metrics(tmp_path / "run")["val/AP"].count() == 3  # the first is the best
 
 
+def test_stopped_early_it_goes_on_with_more_patience_as_if_it_always_had_it(data_dir, tmp_path, capfd):
+    early = replace(TRAINING, steps=8, validate_every=1, learning_rate=1e-9, patience=1)
+    run(data_dir, tmp_path / "run", early)
+    assert "ended at step 2 of 8, for AP did not rise in 1 validations" in capfd.readouterr().err
+    ended = (tmp_path / "run" / MODEL).read_bytes()
+    for patience, step in ((3, 4), (3, 4), (2, 4), (0, 8), (1, 8)):
+        run(data_dir, tmp_path / "run", replace(early, patience=patience))
+        assert read_metrics(tmp_path / "run").index[-1] == step
+        if patience == 3:
+            run(data_dir, tmp_path / "whole", replace(early, patience=patience))
+            for name in (MODEL, BEST, LAST):
+                assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (tmp_path / "run" / "model_step=2.ckpt").read_bytes() == ended
+    (tmp_path / "run" / LAST).unlink()
+    run(data_dir, tmp_path / "run", replace(early, steps=8, patience=0))
+    assert read_metrics(tmp_path / "run").index[-1] == 8
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
