@@ -110,12 +110,21 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file that appears under its name when the block ends, and not at all when the block raises.
 
     Until then it is ``.<name>.<process>@<machine>.tmp`` beside it. What a process that was killed has left of the
-    same file is removed.
+    same file is removed. A link stays one, to the new file; a pipe or a device (``/dev/stdout``) is written to.
 
     Raises:
         InputError: the system refuses to write: a full disk, a folder that is missing or read-only.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        try:
+            with open(path, "wb") as file:
+                yield file
+        except OSError as error:
+            if error.filename not in (None, str(path)):
+                raise
+            raise unwritable(path, error) from None
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.tmp")
     for left in _left_by_the_dead(path):
         left.unlink(missing_ok=True)
@@ -135,6 +144,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """A folder to fill that appears under its name when the block ends, and not at all when the block raises.
 
+    What a process that was killed has left of the same folder is removed.
+
     Raises:
         InputError: there is one that holds something, it is the current one, or the system refuses to write.
     """
@@ -142,6 +153,8 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     if not folder.name or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise InputError(f"{folder}: is there already; give the name of a new folder")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}@{platform.node()}.tmp")
+    for left in _left_by_the_dead(folder):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         temporary.mkdir()
         yield temporary
@@ -155,7 +168,7 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _left_by_the_dead(path: Path) -> list[Path]:
-    """Temporary files of a path whose processes, on this machine, are no more."""
+    """Temporary files or folders of a path whose processes, on this machine, are no more."""
     left = []
     for other in path.parent.glob(f".{glob.escape(path.name)}.*@{glob.escape(platform.node())}.tmp"):
         process = other.name.removeprefix(f".{path.name}.").partition("@")[0]

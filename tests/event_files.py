@@ -157,10 +157,11 @@ def aedat31_bytes(events, packet=19):
     return out
 
 
-def aedat2_bytes(events, sensor="DVS128", size=(128, 128)):
+def aedat2_bytes(events, sensor="DVS128", size=(128, 128), end=""):
     """Events of a DVS128 or a DAVIS, with triggers or APS samples that do not count between them."""
-    out = f"#!AER-DAT2.0\r\n# created by jAER\r\n# AEChip: {sensor}\r\n".encode()
+    out = f"#!AER-DAT2.0\r\n# created by jAER\r\n# AEChip: {sensor}\r\n{end}".encode()
     for t, x, y, p in zip(*events, strict=True):
+        t %= 1 << 32
         x, y = size[0] - 1 - x, size[1] - 1 - y
         if "DVS128" in sensor:
             out += struct.pack(">II", 1 << 15, t) + struct.pack(">II", y << 8 | x << 1 | (1 - p), t)

@@ -48,6 +48,24 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
     assert names(tmp_path) == [f".a[1].{os.getpid()}@elsewhere.tmp", "a[1]"]
 
 
+def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
+    (tmp_path / "a").write_bytes(b"before")
+    (tmp_path / "link").symlink_to("a")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name in ("link", "pipe"):
+        with atomic_write(tmp_path / name) as file:
+            file.write(b"after")
+    assert os.read(reader, 9) == (tmp_path / "a").read_bytes() == b"after"
+    os.close(reader)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+    with atomic_write(os.devnull) as file:
+        file.write(b"x")
+    assert Path(os.devnull).is_char_device()
+    assert names(tmp_path) == ["a", "link", "pipe"]
+
+
 def test_what_the_system_refuses_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="cannot be written"), atomic_write(tmp_path / "no" / "a"):
         pass
@@ -179,6 +197,18 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert names(tmp_path / "b") == ["x"]
     with pytest.raises(InputError, match="is there already"):
         fill()
+
+
+def test_a_folder_that_a_killed_process_was_filling_goes_with_the_next(tmp_path):
+    code = (
+        "import os, sys; from ssmbook.files import atomic_folder\n"
+        "with atomic_folder(sys.argv[1]) as folder: os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")])
+    assert len(names(tmp_path)) == 1
+    with atomic_folder(tmp_path / "b") as folder:
+        (folder / "x").touch()
+    assert names(tmp_path) == ["b"]
 
 
 def test_the_current_folder_is_no_new_one(tmp_path, monkeypatch):

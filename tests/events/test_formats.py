@@ -94,17 +94,30 @@ def test_blocks_are_the_callers_to_change(kind, tmp_path):
         assert_same(recording.read(before.t[0], before.t[-1] + 1), before)
 
 
-@pytest.mark.parametrize("kind", ["dat", "evt2", "evt3"])
+@pytest.mark.parametrize("kind", ["dat", "evt2", "evt3", "aedat2"])
 @pytest.mark.parametrize("block_events", [3, 1 << 20])
 def test_clocks_go_round_and_late_events_do_not(kind, block_events, tmp_path, monkeypatch):
     monkeypatch.setattr(Recording, "block_events", block_events)
-    lap = {"dat": 2**32, "evt2": 2**34, "evt3": 2**24}[kind]
+    lap = {"dat": 2**32, "evt2": 2**34, "evt3": 2**24, "aedat2": 2**32}[kind]
     # Late by little inside a lap; late across its end; and two laps in all, in steps of a ninth of one.
     t = [lap - 9000, lap - 8000, lap - 8100, lap - 5, lap + 3, lap - 2, lap + 4, lap + 5000]
     t += [t[-1] + lap // 9 * k for k in range(1, 13)]
     events = [t, list(range(20)), [1] * 20, [0, 1] * 10]
-    with open_events(write(tmp_path / "laps", kind, events)) as recording:
+    if kind == "aedat2":
+        (tmp_path / "laps").write_bytes(aedat2_bytes(events))
+    else:
+        write(tmp_path / "laps", kind, events)
+    with open_events(tmp_path / "laps") as recording:
         assert_same(Events.concatenate(list(recording.blocks())), expected(events))
+
+
+def test_evt3_high_stamp_that_is_repeated_keeps_the_low_one(tmp_path):
+    words = [0x8001, 0x6064, 0x0003, 0x2804, 0x8001, 0x2805, 0x6078, 0x2806]
+    (tmp_path / "a.raw").write_bytes(b"% evt 3.0\n" + struct.pack("<8H", *words))
+    with open_events(tmp_path / "a.raw") as recording:
+        t = recording.read(0, 1 << 40).t
+        assert not str(recording.faults)
+    assert t.tolist() == [4196, 4196, 4216]
 
 
 def test_evt3_vectors_agree_with_another_decoder(tmp_path, monkeypatch):
@@ -718,6 +731,22 @@ def test_aedat2(sensor, size, block_events, tmp_path, monkeypatch):
     with open_events(tmp_path / "a.aedat") as recording:
         assert (recording.format, recording.width, recording.height) == ("AEDAT 2.0", *size)
         assert_same(Events.concatenate(list(recording.blocks())), expected(events))
+
+
+@pytest.mark.parametrize("end", ["", "#End Of ASCII Header\r\n", "# End of ASCII Header\n"])
+def test_aedat2_of_rows_that_begin_as_a_comment_does(end, tmp_path):
+    """Rows 140 to 143 of a DAVIS: the first byte of their events is that of "#"."""
+    rng = np.random.default_rng(3)
+    events = [np.sort(rng.integers(0, 1 << 20, 500)), *(rng.integers(0, n, 500) for n in (346, 260, 2))]
+    events[2][0] = 259 - 141
+    content = aedat2_bytes(events, "Davis346", (346, 260), end)
+    (tmp_path / "a.aedat").write_bytes(content[: len(content) - 8 * 1000] + _without_samples(content[-8000:]))
+    with open_events(tmp_path / "a.aedat") as recording:
+        assert_same(Events.concatenate(list(recording.blocks())), Events(*events))
+
+
+def _without_samples(body):
+    return b"".join(body[i + 8 : i + 16] for i in range(0, len(body), 16))
 
 
 @pytest.mark.parametrize("block_events", [7, 1 << 20])

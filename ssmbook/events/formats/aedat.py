@@ -1,8 +1,9 @@
 """AEDAT 2.0 (jAER) and 3.1 (cAER), the formats of iniVation's cameras before AEDAT4.
 
-2.0: lines that begin with ``#``, then per event two big-endian 32-bit words, address and stamp in µs. DVS128 has
-polarity in bit 0 (0 is ON), x in bits 1–7 counted from the right, y in bits 8–14; a DAVIS polarity in bit 11, x in
-bits 12–21, y in bits 22–30, and other data where bit 31 is 1 or bit 10 is 1. Rows count from the bottom.
+2.0: lines that begin with ``#``, down to ``#End Of ASCII Header`` where jAER wrote it, then per event two big-endian
+32-bit words, address and stamp in µs. DVS128 has polarity in bit 0 (0 is ON), x in bits 1–7 counted from the right, y in
+bits 8–14; a DAVIS polarity in bit 11, x in bits 12–21, y in bits 22–30, and other data where bit 31 is 1 or bit 10 is 1.
+Rows count from the bottom.
 
 3.1: packets of a 28-byte header (type, source, event size, where its stamp is, overflows of the stamp, capacity,
 number, valid), little-endian. Type 1 is polarity: valid in bit 0, polarity in bit 1, y in bits 2–16, x in bits
@@ -16,10 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ssmbook.compiled import njit
 from ssmbook.errors import InputError, one_line
+from ssmbook.events.formats.checks import laps
 from ssmbook.events.formats.recording import Columns, Recording, sensor_size
 
 _LONGEST_HEADER = 1 << 20
+_ENDS = ("end-header", "end of ascii header")
+_STAMPS = 1 << 32
 _PACKET = struct.Struct("<HHIIIIII")
 _POLARITY = 1
 _LARGEST_PACKET = 1 << 26  # bytes
@@ -42,13 +47,18 @@ def read_lines(path: Path) -> tuple[list[str], int]:
         start = 0
         while start < _LONGEST_HEADER:
             line = file.readline(4096)
-            if not line.startswith(b"#") or not line.endswith(b"\n"):
+            # An event can begin with the byte of "#" (rows 140 to 143 of a DAVIS), and hold no text.
+            if not line.startswith(b"#") or not line.endswith(b"\n") or not _is_printable(line):
                 break
             lines.append(line.decode("latin-1").strip())
             start = file.tell()
-            if lines[-1] == "#!END-HEADER":
+            if lines[-1].lstrip("#! ").lower() in _ENDS:
                 break
     return lines, start
+
+
+def _is_printable(line: bytes) -> bool:
+    return all(byte in b"\t\r\n" or byte >= 32 for byte in line)
 
 
 def _sensor(lines: list[str]) -> tuple[str, int, int] | None:
@@ -57,7 +67,7 @@ def _sensor(lines: list[str]) -> tuple[str, int, int] | None:
 
 
 class Aedat2Recording(Recording):
-    """Events of an AEDAT 2.0 file of a DVS128 or a DAVIS."""
+    """Events of an AEDAT 2.0 file of a DVS128 or a DAVIS. Stamps of 32 bits that went round (after 71.6 min) go on."""
 
     format = "AEDAT 2.0"
 
@@ -78,27 +88,29 @@ class Aedat2Recording(Recording):
             raise InputError(f"{path}: the event at byte {at} is cut; the file is incomplete, fetch it again")
         width = sensor_size(path, sensor[1], width, "width")
         height = sensor_size(path, sensor[2], height, "height")
-        super().__init__(path, width, height, start=0)
+        super().__init__(path, width, height, start=(0, 0, 0))
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
 
     def close(self) -> None:
         super().close()
         self._file.close()
 
-    def _decode(self, cursor: int) -> tuple[Columns, int]:
-        while cursor < self._count:
-            n = min(self.block_events, self._count - cursor)
-            self._file.seek(self._data + 8 * cursor)
-            words = np.fromfile(self._file, ">u4", 2 * n).reshape(-1, 2).astype(np.uint32)
+    def _decode(self, cursor: tuple[int, int, int]) -> tuple[Columns, tuple[int, int, int]]:
+        i, last, lap = cursor
+        while i < self._count:
+            n = min(self.block_events, self._count - i)
+            self._file.seek(self._data + 8 * i)
+            words = np.fromfile(self._file, ">u4", 2 * n).reshape(-1, 2).astype(np.int64)
             if len(words) < n:
                 raise InputError(
-                    f"{self.path}: ends before event {cursor + len(words)}; it changed while it was read"
+                    f"{self.path}: ends before event {i + len(words)}; it changed while it was read"
                 )
-            cursor += n
+            i += n
+            last, lap = _go_on(words[:, 1], last, lap)
             columns = self._events(words[:, 0], words[:, 1])
             if len(columns[0]):
-                return columns, cursor
-        return self._events(np.empty(0, np.uint32), np.empty(0, np.uint32)), cursor
+                return columns, (i, last, lap)
+        return self._events(np.empty(0, np.int64), np.empty(0, np.int64)), (i, last, lap)
 
     def _events(self, address: np.ndarray, t: np.ndarray) -> Columns:
         assert self.width is not None
@@ -111,9 +123,18 @@ class Aedat2Recording(Recording):
             events = address >> 15 & 1 == 0  # bit 15 marks triggers
             address, t = address[events], t[events]
             x, y, p = address >> 1 & 0x7F, address >> 8 & 0x7F, 1 - (address & 1)
-        x = self.width - 1 - x.astype(np.int64)
-        y = self.height - 1 - y.astype(np.int64)
-        return t.astype(np.int64), x, y, p.astype(np.uint8)
+        return t, self.width - 1 - x, self.height - 1 - y, p.astype(np.uint8)
+
+
+@njit(nogil=True)
+def _go_on(t, last, lap):
+    """Stamps as they are stored become those that do not go round, in place; returns the last as stored and its lap."""
+    for i in range(len(t)):
+        stamp = t[i]
+        lap = laps(stamp, last, lap, _STAMPS)
+        last = stamp
+        t[i] = lap * _STAMPS + stamp
+    return last, lap
 
 
 class Aedat31Recording(Recording):

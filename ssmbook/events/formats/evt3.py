@@ -38,7 +38,8 @@ def decode_evt3(words, state, t, x, y, p, n, wanted):
         kind, value = words[i] >> 12, np.int64(words[i] & 0xFFF)
         if kind == _TIME_HIGH:
             lap = laps(value, high, lap, _HIGHS) if high >= 0 else 0
-            high, low = value, 0  # a low part before the next one belongs to the old high part
+            if value != high:  # cameras repeat it
+                high, low = value, 0  # a low part before the next one belongs to the old high part
         elif kind == _TIME_LOW:
             if low - value > _LOWS // 2 and high >= 0:
                 lap, high = lap + (high + 1) // _HIGHS, (high + 1) % _HIGHS
