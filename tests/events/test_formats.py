@@ -1,9 +1,11 @@
 """Every format gives the same events back: whole, by window, by time, after late events and clock laps."""
 
+import gc
 import io
 import os
 import struct
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import evt3
@@ -80,6 +82,22 @@ def test_blocks_windows_and_reads_agree(kind, block_events, tmp_path, monkeypatc
             assert len(windows) == (want.t[-1] - want.t[0]) // dt_us + 1
             for k, window in enumerate(windows):
                 assert np.all((window.t - want.t[0]) // dt_us == k)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_are_let_go_of_once_and_also_where_they_are_refused(kind, tmp_path):
+    path = write(tmp_path / "a", kind, random_events(np.random.default_rng(0), 20))
+    with open_events(path) as recording:
+        recording.close()
+    with pytest.raises(InputError, match="is closed"):
+        list(recording.blocks())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(InputError, match="width 70000"):
+            open_events(path, 70000, 48)
+        del recording
+        gc.collect()
+    assert [str(w.message) for w in caught if str(tmp_path) in str(w.message)] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -795,6 +813,26 @@ def test_text_as_people_write_it(case, block_events, tmp_path, monkeypatch):
         third = recording.read(recording.start_us + 1000, recording.end_us - 1000)
         want = expected(events)
         assert len(third) == np.sum((want.t >= want.t[0] + 1000) & (want.t < want.t[-1] - 1000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "t,x,y,p\n1,5,6,0\n# a remark\n% another, of 1 word\n3,7,8,1\n",
+        ",t,x,y,p\n0,1,5,6,0\n1,3,7,8,1\n",  # as pandas writes it with its index
+        "1 5 6 0\n3 7 8 1",
+    ],
+)
+def test_remarks_an_index_and_a_last_line_without_an_end(text, tmp_path):
+    (tmp_path / "a.txt").write_text(text)
+    with open_events(tmp_path / "a.txt") as recording:
+        assert_same(recording.read(0, 10), Events([1, 3], [5, 7], [6, 8], [0, 1]))
+
+
+def test_one_line_without_an_end_is_an_event(tmp_path):
+    (tmp_path / "a.txt").write_text("5 1 2 1")
+    with open_events(tmp_path / "a.txt") as recording:
+        assert_same(recording.read(0, 10), Events([5], [1], [2], [1]))
 
 
 def test_a_pipe_a_name_with_nul_and_a_long_one_are_refused(tmp_path):

@@ -111,13 +111,14 @@ def open_events(
 
 def _reader(name: str) -> _Reader:
     module, cls = name.split(".")
-    return getattr(import_module(f"ssmbook.events.formats.{module}"), cls)
+    return getattr(import_module(f"ssmbook.events.formats.{module}"), cls).open
 
 
 def _is_text(start: bytes) -> bool:
     """Whether bytes are lines of numbers, of names and numbers, or of the names of columns alone."""
+    whole = start if len(start) < _SNIFFED else start[: start.rfind(b"\n") + 1]
     try:
-        text = start[: start.rfind(b"\n") + 1].decode("utf-8-sig")
+        text = whole.decode("utf-8-sig")
     except UnicodeDecodeError:
         return False
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("#", "%"))]

@@ -1,9 +1,9 @@
 """AEDAT 2.0 (jAER) and 3.1 (cAER), the formats of iniVation's cameras before AEDAT4.
 
-2.0: lines that begin with ``#``, down to ``#End Of ASCII Header`` where jAER wrote it, then per event two big-endian
-32-bit words, address and stamp in µs. DVS128 has polarity in bit 0 (0 is ON), x in bits 1–7 counted from the right, y in
-bits 8–14; a DAVIS polarity in bit 11, x in bits 12–21, y in bits 22–30, and other data where bit 31 is 1 or bit 10 is 1.
-Rows count from the bottom.
+2.0: lines that begin with ``#``, down to ``#End Of ASCII Header`` where jAER wrote it, then per event two
+big-endian 32-bit words, address and stamp in µs. DVS128 has polarity in bit 0 (0 is ON), x in bits 1–7 counted from the
+right, y in bits 8–14; a DAVIS polarity in bit 11, x in bits 12–21, y in bits 22–30, and other data where bit 31 is 1 or
+bit 10 is 1. Rows count from the bottom.
 
 3.1: packets of a 28-byte header (type, source, event size, where its stamp is, overflows of the stamp, capacity,
 number, valid), little-endian. Type 1 is polarity: valid in bit 0, polarity in bit 1, y in bits 2–16, x in bits
@@ -91,10 +91,6 @@ class Aedat2Recording(Recording):
         super().__init__(path, width, height, start=(0, 0, 0))
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
 
-    def close(self) -> None:
-        super().close()
-        self._file.close()
-
     def _decode(self, cursor: tuple[int, int, int]) -> tuple[Columns, tuple[int, int, int]]:
         i, last, lap = cursor
         while i < self._count:
@@ -153,10 +149,6 @@ class Aedat31Recording(Recording):
         self._size = path.stat().st_size
         super().__init__(path, width, height, start=self._data)
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
-
-    def close(self) -> None:
-        super().close()
-        self._file.close()
 
     def _decode(self, cursor: int) -> tuple[Columns, int]:
         parts: list[tuple[np.ndarray, np.ndarray]] = []

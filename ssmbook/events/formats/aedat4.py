@@ -40,10 +40,6 @@ class Aedat4Recording(Recording):
         height = sensor_size(path, stream["height"], height, "height")
         super().__init__(path, width, height, start=0)
 
-    def close(self) -> None:
-        super().close()
-        self._file.close()
-
     def _reopen(self) -> None:
         self._at = self._first
         with as_input_error(f"{self.path}: not a readable AEDAT4 file"):

@@ -51,10 +51,6 @@ class DatRecording(Recording):
     def __len__(self) -> int:
         return self._count
 
-    def close(self) -> None:
-        super().close()
-        self._file.close()
-
     def _decode(self, cursor: tuple[int, int, int]) -> tuple[Columns, tuple[int, int, int]]:
         i, last, lap = cursor
         n = min(self.block_events, self._count - i)

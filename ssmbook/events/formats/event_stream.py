@@ -66,10 +66,6 @@ class EventStreamRecording(Recording):
         super().__init__(path, width, height, start=(_HEADER, 0))
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
 
-    def close(self) -> None:
-        super().close()
-        self._file.close()
-
     def _decode(self, cursor: tuple[int, int]) -> tuple[Columns, tuple[int, int]]:
         offset, clock = cursor
         n, room = 0, self.block_events

@@ -44,10 +44,6 @@ class EvtRecording(Recording):
         super().__init__(path, width, height, start=(header.size, self.first_state))
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
 
-    def close(self) -> None:
-        super().close()
-        self._file.close()
-
     def _decode(self, cursor: tuple[int, np.ndarray]) -> tuple[Columns, tuple[int, np.ndarray]]:
         offset, state = cursor[0], cursor[1].copy()
         room = self.block_events + self.most_events

@@ -7,7 +7,6 @@ counts t from the scalar ``t_offset``.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
@@ -43,26 +42,20 @@ class Hdf5Recording(Recording):
 
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         self.path = path
-        with ExitStack() as stack:
-            self._file = stack.enter_context(_opened(path))
-            with as_input_error(f"{path}: not a readable HDF5 file"):
-                self._place = self._find_events()
-                self._count = len(self._columns[0])
-                self._offset = self._scalar("t_offset") or 0
-                sizes = self._scalar(f"{self._place}/width"), self._scalar(f"{self._place}/height")
-            if abs(self._offset) > LARGEST_STAMP_US:
-                raise InputError(f"{path}: t_offset is {self._offset} µs; it may be at most 2⁶¹")
-            width = sensor_size(path, sizes[0], width, "width")
-            height = sensor_size(path, sizes[1], height, "height")
-            stack.pop_all()  # all is well: the file stays open until close
+        self._file = _opened(path)
+        with as_input_error(f"{path}: not a readable HDF5 file"):
+            self._place = self._find_events()
+            self._count = len(self._columns[0])
+            self._offset = self._scalar("t_offset") or 0
+            sizes = self._scalar(f"{self._place}/width"), self._scalar(f"{self._place}/height")
+        if abs(self._offset) > LARGEST_STAMP_US:
+            raise InputError(f"{path}: t_offset is {self._offset} µs; it may be at most 2⁶¹")
+        width = sensor_size(path, sizes[0], width, "width")
+        height = sensor_size(path, sizes[1], height, "height")
         super().__init__(path, width, height, start=0)
 
     def __len__(self) -> int:
         return self._count
-
-    def close(self) -> None:
-        super().close()
-        self._file.close()
 
     def _decode(self, cursor: int) -> tuple[Columns, int]:
         end = min(cursor + self.block_events, self._count)

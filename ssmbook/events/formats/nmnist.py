@@ -30,10 +30,6 @@ class NMnistRecording(Recording):
         super().__init__(path, width, sensor_size(path, None, height, "height"), start=(0, 0))
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
 
-    def close(self) -> None:
-        super().close()
-        self._file.close()
-
     def _decode(self, cursor: tuple[int, int]) -> tuple[Columns, tuple[int, int]]:
         i, overflows = cursor
         while i < self._count:

@@ -28,19 +28,20 @@ class NpyRecording(Recording):
                 check_header(file, path.stat().st_size)
             self._array = np.load(path, mmap_mode="r", allow_pickle=False)
         sample = self._array[:_SAMPLE] if self._array.ndim else self._array
+        self._count = len(self._array) if self._array.ndim else 0
         self._table = _table(path, self._array.dtype, self._array.shape, sample)
         width = sensor_size(path, None, width, "width")
         super().__init__(path, width, sensor_size(path, None, height, "height"), start=0)
 
     def __len__(self) -> int:
-        return len(self._array)
+        return self._count
 
     def close(self) -> None:
         super().close()
-        del self._array
+        self._array = np.empty(0)
 
     def _decode(self, cursor: int) -> tuple[Columns, int]:
-        end = min(cursor + self.block_events, len(self._array))
+        end = min(cursor + self.block_events, self._count)
         try:
             return self._table.columns(self._array[cursor:end]), end
         except InputError as error:
@@ -82,21 +83,19 @@ class NpzRecording(Recording):
     format = "npz"
 
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
-        self._archive = None
         with as_input_error(f"{path}: not a readable npz file"):
-            self._archive = zipfile.ZipFile(path)
-            check_members(self._archive.infolist()[:_MAX_MEMBERS], path.stat().st_size)
+            self._file = zipfile.ZipFile(path)
+            check_members(self._file.infolist()[:_MAX_MEMBERS], path.stat().st_size)
             self._find(path)
         width = sensor_size(path, None, width, "width")
         super().__init__(path, width, sensor_size(path, None, height, "height"), start=0)
 
     def _find(self, path: Path) -> None:
-        assert self._archive is not None
-        names = [name for name in self._archive.namelist()[:_MAX_MEMBERS] if name.endswith(".npy")]
+        names = [name for name in self._file.namelist()[:_MAX_MEMBERS] if name.endswith(".npy")]
         found = find_columns(name.removesuffix(".npy") for name in names)
         self._table: Table | None = None
         if found is not None:
-            self._members = [_Member(self._archive, f"{found[name]}.npy") for name in "txyp"]
+            self._members = [_Member(self._file, f"{found[name]}.npy") for name in "txyp"]
             shapes = [member.shape for member in self._members]
             if len(set(shapes)) > 1 or len(shapes[0]) != 1:
                 raise InputError(
@@ -105,7 +104,7 @@ class NpzRecording(Recording):
             sample = self._members[0].read(0, min(_SAMPLE, shapes[0][0]))
             self._scale = stated_scale(found["t"]) or find_scale(sample)
         elif len(names) == 1 or "events.npy" in names:
-            member = _Member(self._archive, "events.npy" if "events.npy" in names else names[0])
+            member = _Member(self._file, "events.npy" if "events.npy" in names else names[0])
             self._members = [member]
             sample = member.read(0, min(_SAMPLE, member.shape[0]))
             self._table = _table(path, member.dtype, member.shape, sample)
@@ -118,11 +117,6 @@ class NpzRecording(Recording):
 
     def __len__(self) -> int:
         return self._count
-
-    def close(self) -> None:
-        super().close()
-        if self._archive is not None:
-            self._archive.close()
 
     def _decode(self, cursor: int) -> tuple[Columns, int]:
         end = min(cursor + self.block_events, self._count)

@@ -54,6 +54,19 @@ class Recording(ABC):
     format: ClassVar[str]
     #: events in one block
     block_events = 1 << 20
+    _file: Any = None  # what ``close`` closes
+    _closed = False
+
+    @classmethod
+    def open(cls, path: Path, width: int | None = None, height: int | None = None) -> Self:
+        """The recording in a file of this format; one that cannot be read is closed again."""
+        recording = cls.__new__(cls)
+        try:
+            recording.__init__(path, width, height)  # type: ignore[misc, call-arg]
+        except BaseException:
+            recording.close()
+            raise
+        return recording
 
     def __init__(self, path: Path, width: int | None, height: int | None, start: Any) -> None:
         self.path = path
@@ -64,7 +77,6 @@ class Recording(ABC):
         self._whole = False  # all of it has been met
         self._polarities: set[int] = set()
         self._kept: tuple[int, Events] | None = None
-        self._closed = False
 
     @abstractmethod
     def _decode(self, cursor: Any) -> tuple[Columns, Any]:
@@ -77,6 +89,8 @@ class Recording(ABC):
         """Let go of the file."""
         self._closed = True
         self._kept = None
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

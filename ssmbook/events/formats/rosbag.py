@@ -35,10 +35,11 @@ class RosbagRecording(Recording):
     """Events of the first topic of events in a bag; other topics are passed over. Stamps are whole µs."""
 
     format = "ROS bag"
+    _reader: Any = None
+    _stream: Any = None
 
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         self.path = path
-        self._reader: Any = None
         self._open()
         first = next(self._messages(), None)
         said: tuple[int | None, int | None] = (None, None)
@@ -57,12 +58,12 @@ class RosbagRecording(Recording):
             raise InputError(f"{self.path}: a ROS bag; it needs: pip install 'ssmbook[ros]'") from None
         with as_input_error(f"{self.path}: not a readable ROS bag"):
             _check_records(self.path)
-            self._reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
-            self._reader.open()
+            reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+            reader.open()
+        self._reader = reader
         topics = {c.topic: c.msgtype for c in self._reader.connections}
         events = sorted(topic for topic, kind in topics.items() if kind in _TYPES)
         if not events:
-            self._reader.close()
             if _PACKED in topics.values():
                 raise InputError(
                     f"{self.path}: events in {_PACKED}; convert it with event_camera_tools: "
@@ -87,7 +88,8 @@ class RosbagRecording(Recording):
     def close(self) -> None:
         super().close()
         if self._reader is not None:
-            self._stream.close()  # type: ignore[attr-defined]
+            if self._stream is not None:
+                self._stream.close()
             self._reader.close()
             self._reader = None
 

@@ -1,13 +1,15 @@
 """Events as text: a line an event, four numbers between commas, semicolons, tabs or blanks.
 
 Before them may stand a line with the sensor's width and height (as in the Event Camera Dataset) and one with the
-names of the columns; lines that begin with ``#`` or ``%`` are comments. Without names the order of the columns is
-found from the first lines: stamps grow, polarity takes two values. Stamps with a fraction are seconds, whole ones µs.
+names of the columns; lines that begin with ``#`` or ``%``, there or further on, are comments. Without names the order
+of the columns is found from the first lines: stamps grow, polarity takes two values. Stamps with a fraction are
+seconds, whole ones µs.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,18 +39,10 @@ class TextRecording(Recording):
     def __init__(self, path: Path, width: int | None = None, height: int | None = None) -> None:
         self.path = path
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
-        try:
-            size = self._read_head()
-            width = sensor_size(path, size and size[0], width, "width")
-            height = sensor_size(path, size and size[1], height, "height")
-        except BaseException:
-            self._file.close()
-            raise
+        size = self._read_head()
+        width = sensor_size(path, size and size[0], width, "width")
+        height = sensor_size(path, size and size[1], height, "height")
         super().__init__(path, width, height, start=(self._first, self._line))
-
-    def close(self) -> None:
-        super().close()
-        self._file.close()
 
     def _read_head(self) -> tuple[int, int] | None:
         """Set where the events begin, which column is which, and the unit of t; the sensor's size if it is stated."""
@@ -58,7 +52,8 @@ class TextRecording(Recording):
         self._first, self._line, self._separator = 0, 1, ","
         while line := self._file.readline(_LONGEST_LINE):
             text = line.decode("utf-8-sig", errors="replace").strip()
-            words = [word for word in SEPARATOR.split(text) if word]
+            fields = SEPARATOR.split(text)  # pandas leaves the name of its index empty
+            words = [word for word in fields if word]
             numbers = all(_is_number(word) for word in words)
             comment = text.startswith(("#", "%"))
             if comment and find_columns(SEPARATOR.split(text.lstrip("#% "))):
@@ -66,7 +61,7 @@ class TextRecording(Recording):
             elif len(words) == 2 and numbers and size is None and all(word.isdigit() for word in words):
                 size = int(words[0][:9]), int(words[1][:9])
             elif words and not comment and not numbers and not names:
-                names = [word.strip("\"'") for word in words]
+                names = [word.strip("\"'") for word in fields]
             elif words and not comment:
                 self._separator = _separator_of(text)
                 break
@@ -107,8 +102,11 @@ class TextRecording(Recording):
             data = data[: data.rfind(b"\n") + 1]
             if not data:
                 raise InputError(f"{self.path}: line {line} has no end; write a line for each event")
+        end = offset + len(data)
+        if b"%" in data:
+            data = re.sub(rb"(?m)^[ \t]*%", b"#", data)
         if not data.strip():
-            return np.empty((0, _LONGEST_LINE)), offset + len(data)
+            return np.empty((0, _LONGEST_LINE)), end
         separator = self._separator if self._separator != " " else r"\s+"
         try:
             table = pd.read_csv(
@@ -119,7 +117,7 @@ class TextRecording(Recording):
             raise InputError(
                 f"{self.path}: line {line} or one after it: {words}; write four numbers a line"
             ) from None
-        return table.to_numpy(), offset + len(data)
+        return table.to_numpy(), end
 
     def _decode(self, cursor: tuple[int, int]) -> tuple[Columns, tuple[int, int]]:
         offset, line = cursor
