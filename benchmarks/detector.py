@@ -255,7 +255,7 @@ def has_bf16(device: str) -> bool:
     """Whether the device multiplies bfloat16 in hardware."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
 
 
 def measure(

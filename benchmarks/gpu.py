@@ -259,7 +259,7 @@ def stop(process: Any) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def update(path: Path, name: str, found: dict[str, Any]) -> None:

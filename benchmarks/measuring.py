@@ -45,14 +45,16 @@ def peak_mb(run: Run, device: str) -> float:
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
     ctypes.CDLL(None).malloc_trim(0)  # what was freed while the run was made is not held
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is now the present size
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak is now the present size
     before = status_kb("VmRSS")
     run()
     return (status_kb("VmHWM") - before) / 1e3
 
 
 def status_kb(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    line = next(
+        line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith(field)
+    )
     return int(line.split()[1])
 
 

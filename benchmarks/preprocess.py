@@ -251,7 +251,9 @@ def warm_up(recording: Recording) -> Recording:
 
 
 def status_mb(field: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    line = next(
+        line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith(field)
+    )
     return int(line.split()[1]) / 1e3
 
 

@@ -223,7 +223,7 @@ def lock(
         raise unwritable(folder, error) from None
     try:
         try:
-            path.write_text(f"process {os.getpid()} on {platform.node()} {work}")
+            path.write_text(f"process {os.getpid()} on {platform.node()} {work}", encoding="utf-8")
         except OSError as error:  # a full disk
             raise unwritable(folder, error) from None
         yield
@@ -257,7 +257,7 @@ def unwritable(path: str | os.PathLike[str], error: OSError) -> InputError:
 
 def _holder(path: Path) -> str:
     try:
-        return path.read_text()[:200] or "another process holds it"
+        return path.read_text(encoding="utf-8")[:200] or "another process holds it"
     except (OSError, UnicodeDecodeError):
         return "another process holds it"
 

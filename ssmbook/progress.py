@@ -56,6 +56,7 @@ def _append(descriptor: int) -> None:
 @functools.cache
 def _open(where: int | str) -> TextIO | None:
     try:
-        return open(os.dup(where), "w") if isinstance(where, int) else open(where, "a")
+        file, mode = (os.dup(where), "w") if isinstance(where, int) else (where, "a")
+        return open(file, mode, encoding="utf-8")
     except OSError:  # the kernel is no more, or there is no /proc
         return None

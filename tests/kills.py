@@ -246,7 +246,7 @@ def _start(call: Callable[[], None]) -> int:
         code = 1
         try:
             os.setsid()
-            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
             call()
             code = 0
         except BaseException as error:

@@ -45,7 +45,7 @@ def test_a_notebook_that_papermill_saves_holds_no_bars(tmp_path):
         "--no-progress-bar",
     ]
     # As `command 2> log` in a shell: all who write have one place in the file, save those who open it by its path.
-    with open(tmp_path / "log", "w") as log:
+    with open(tmp_path / "log", "w", encoding="utf-8") as log:
         run = subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=log)
         subprocess.run([sys.executable, "-c", "import sys; print('the end', file=sys.stderr)"], stderr=log)
     written = (tmp_path / "log").read_text()

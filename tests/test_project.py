@@ -38,7 +38,7 @@ for part in ("training", "study"):  # pictures of a run, a chapter
 def imported_parts(path: Path) -> set[str]:
     """Parts of ssmbook that a module imports, anywhere in it."""
     parts = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import in line {node.lineno}"

@@ -29,13 +29,15 @@ def main() -> int:
     gist = rates[rates["model"].isin(("s5-selective", "convlstm")) & (rates["mode"] == "sliding")]
     answers = {README: summary(gist, rest), CONCLUSION: summary(rates, rest)}
     stale = {
-        path: text for path, text in answers.items() if filled(path.read_text(), text) != path.read_text()
+        path: text
+        for path, text in answers.items()
+        if filled(path.read_text(encoding="utf-8"), text) != path.read_text(encoding="utf-8")
     }
     for path, answer in stale.items():
         if "--check" in sys.argv:
             print(f"{path}: does not say what the tables do; run python theme/answer.py", file=sys.stderr)
         else:
-            path.write_text(filled(path.read_text(), answer))
+            path.write_text(filled(path.read_text(encoding="utf-8"), answer))
     return 1 if stale and "--check" in sys.argv else 0
 
 

@@ -188,5 +188,5 @@ if __name__ == "__main__":
         if not m.is_alias and m.is_module and m.name not in ("__main__", "cli")
     ]
     for part in parts:
-        (OUT / f"api_{part.name}.md").write_text(page(part, names))
-    (OUT / "names.json").write_text(json.dumps(names, indent=0))
+        (OUT / f"api_{part.name}.md").write_text(page(part, names), encoding="utf-8")
+    (OUT / "names.json").write_text(json.dumps(names, indent=0), encoding="utf-8")

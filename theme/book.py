@@ -30,7 +30,7 @@ class Book:
             if r.get("identifier", "").startswith("ssmbook.")
         }
         path = ROOT / "pages" / "api" / "names.json"
-        names = json.loads(path.read_text()) if path.exists() else {}
+        names = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         self.objects = {
             name: labels[label.lower()] for name, label in names.items() if label.lower() in labels
         }

@@ -49,7 +49,7 @@ def words_of(node: dict) -> int:
 def compared(notebook: Path) -> tuple[int, int]:
     """Cells whose output nbval compares, and cells with an output. Pictures alone are never compared."""
     held = with_output = 0
-    for cell in json.loads(notebook.read_text())["cells"]:
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] != "code" or not cell["outputs"]:
             continue
         with_output += 1
@@ -103,7 +103,7 @@ def count(document: dict, notebook: Path) -> Chapter:
 def chapters() -> list[Chapter]:
     """All chapters of the built site, in order."""
     content = ROOT / "_build" / "site" / "content"
-    documents = [json.loads(path.read_text()) for path in content.glob("*.json")]
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in content.glob("*.json")]
     found = sorted((d["location"], d) for d in documents if re.match(r"/notebooks/\d", d["location"]))
     return [count(document, ROOT / location.lstrip("/")) for location, document in found]
 
@@ -183,14 +183,14 @@ def main() -> int:
     found, page = chapters(), ROOT / "CONTRIBUTING.md"
     if not found:
         sys.exit("no chapter in _build/site: run `ssmbook site` first")
-    text = page.read_text() if page.exists() else ""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
     if START not in text or END not in text:
         sys.exit(f"{page.name} has no lines {START} and {END}: put them where the table belongs")
     head, rest = text.split(START, 1)
     new = f"{head}{START}\n\n{table(found)}\n\n{END}{rest.split(END, 1)[1]}"
     if options.check:
         return int(new != text)
-    page.write_text(new)
+    page.write_text(new, encoding="utf-8")
     print(table(found))
     return 0
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from pypdf import PdfReader
 
-STYLE = (Path(__file__).parent / "paper.css").read_text()
+STYLE = (Path(__file__).parent / "paper.css").read_text(encoding="utf-8")
 
 
 def pages_of(site: Path) -> list[str]:
     """File names in the order of the navigation, without those of the library's reference."""
-    listed = re.search(r'<nav id="toc".*?</nav>', (site / "index.html").read_text(), re.DOTALL)
+    listed = re.search(
+        r'<nav id="toc".*?</nav>', (site / "index.html").read_text(encoding="utf-8"), re.DOTALL
+    )
     return [
         name
         for name in re.findall(r'href="([^"]+\.html)"', listed[0] if listed else "")
@@ -27,7 +29,7 @@ def pages_of(site: Path) -> list[str]:
 
 def article(site: Path, name: str, names: list[str]) -> str:
     """One page's text, with identifiers and links that are unique in the whole."""
-    found = re.search(r"<article>(.*)</article>", (site / name).read_text(), re.DOTALL)
+    found = re.search(r"<article>(.*)</article>", (site / name).read_text(encoding="utf-8"), re.DOTALL)
     text = re.sub(
         r'<nav class="around".*?</nav>|<p class="sources">.*?</p>',
         "",
@@ -102,7 +104,7 @@ def main(site: Path, out: Path, chromium: str) -> None:
     """Join the pages and print them twice."""
     names = pages_of(site)
     texts = [article(site, name, names) for name in names]
-    head = re.search(r"<title>.*?· (.*?)</title>", (site / "index.html").read_text())
+    head = re.search(r"<title>.*?· (.*?)</title>", (site / "index.html").read_text(encoding="utf-8"))
     title = head[1] if head else ""
     page = site / "print.html"
     numbers: dict[str, int] = {}
@@ -110,7 +112,8 @@ def main(site: Path, out: Path, chromium: str) -> None:
         body = f'<section class="cover"><h1>{title}</h1></section>{contents(texts, numbers)}{"".join(texts)}'
         page.write_text(
             f'<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{title}</title>'
-            f'<link rel="stylesheet" href="book.css"><style>{STYLE}</style></head><body>{body}</body></html>'
+            f'<link rel="stylesheet" href="book.css"><style>{STYLE}</style></head><body>{body}</body></html>',
+            encoding="utf-8",
         )
         print_pdf(chromium, page, out)
         numbers = places_of(out)

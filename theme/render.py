@@ -72,7 +72,7 @@ def sources(book: Book, page: Page) -> str:
 
 def write(book: Book) -> None:
     """Renders every page, then what they share."""
-    template = string.Template((HERE / "page.html").read_text())
+    template = string.Template((HERE / "page.html").read_text(encoding="utf-8"))
     slugs, titles = list(book.titles), book.titles
     pages = {slug: Page(book, slug) for slug in slugs}
     for place, (slug, page) in enumerate(pages.items()):
@@ -124,7 +124,8 @@ def write(book: Book) -> None:
                     )
                     for rel, to in around
                 ),
-            )
+            ),
+            encoding="utf-8",
         )
     records = [
         {
@@ -135,9 +136,11 @@ def write(book: Book) -> None:
         for r in json.loads(fetch("/myst.search.json"))["records"]
         if r["type"] == "content"
     ]
-    (book.out / "search.js").write_text(f"window.SEARCH = {json.dumps(records, ensure_ascii=False)};")
+    (book.out / "search.js").write_text(
+        f"window.SEARCH = {json.dumps(records, ensure_ascii=False)};", encoding="utf-8"
+    )
     (book.out / "previews.js").write_text(
-        f"window.PREVIEWS = {json.dumps(book.previews, ensure_ascii=False)};"
+        f"window.PREVIEWS = {json.dumps(book.previews, ensure_ascii=False)};", encoding="utf-8"
     )
     for name in ("book.css", "book.js", "moving.js", "math.woff2", "math.woff2.txt"):
         (book.out / name).write_bytes((HERE / name).read_bytes())

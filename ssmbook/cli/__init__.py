@@ -19,6 +19,9 @@ _NO_MEMORY = ("can't allocate memory", "out of memory")  # PyTorch's words, in a
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code, see ``EXIT_CODES``."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # into a file, Windows takes an encoding that lacks bars, √ and →
+            stream.reconfigure(errors="replace")
     parser = make_parser()
     if "_ARGCOMPLETE" in os.environ:  # set by a shell that asks for completions
         import argcomplete

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import signal
 import sys
 import threading
 import time
@@ -276,11 +277,12 @@ def _detect_live(options: argparse.Namespace) -> int:
             page.begin(stream.sensor.classes, stream.represent, zero)
         windows = detect_live(stream, itertools.chain([first], messages), stats, tell, tracker)
         try:
-            for frame, found, latency_s in _until_a_fault(windows, faults):
-                for show in shows:
-                    show(frame, *found)
-                if page is not None:
-                    page.show(frame, found, _figures(stats, latency_s))
+            with _ended_by_signals():
+                for frame, found, latency_s in _until_a_fault(windows, faults):
+                    for show in shows:
+                        show(frame, *found)
+                    if page is not None:
+                        page.show(frame, found, _figures(stats, latency_s))
         except KeyboardInterrupt:
             interrupted = True
         if stats.windows == 0 and not interrupted:
@@ -296,6 +298,20 @@ def _detect_live(options: argparse.Namespace) -> int:
     if faults:
         raise faults[0]
     return 130 if interrupted else 0
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM, by which services and containers are stopped, and SIGHUP end the block as Ctrl-C does."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # Python lets no other handle signals
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _until_a_fault(windows: Iterator[LiveWindow], faults: list[Exception]) -> Iterator[LiveWindow]:

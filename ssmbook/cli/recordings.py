@@ -109,7 +109,11 @@ def _facts(path: str, found: Summary) -> dict[str, Any]:
 
 def _lines(path: str, found: Summary) -> Iterator[str]:
     """The description of a recording, a line a fact."""
-    size = f"{found.width} × {found.height} px" if found.width else "size not stated"
+    size = (
+        f"{found.width or '?'} × {found.height or '?'} px"
+        if found.width or found.height
+        else "size not stated"
+    )
     yield f"{path}: {found.format}, {size}"
     if not found.events:
         yield "  no events"
@@ -124,7 +128,8 @@ def _lines(path: str, found: Summary) -> Iterator[str]:
         )
         per_s = 1e6 / found.bin_us
         yield f"  over time  |{bars}| a bar is {found.bin_us / 1000:g} ms, the highest {_rate(peak * per_s)}"
-    yield f"  gaps       {found.largest_gap_us:,} µs at most, from {found.gap_at_us:,} µs on"
+    if found.events > 1:
+        yield f"  gaps       {found.largest_gap_us:,} µs at most, from {found.gap_at_us:,} µs on"
     faults = found.faults
     yield f"  late       {faults.late:,} events" + (
         f", by up to {faults.latest_us:,} µs" if faults.late else ""
@@ -132,7 +137,7 @@ def _lines(path: str, found: Summary) -> Iterator[str]:
     if faults.first_outside is not None:
         i, x, y = faults.first_outside
         yield f"  outside    {faults.outside:,} events, dropped; the first is event {i} at x = {x}, y = {y}"
-    if found.width is None:
+    if found.width is None or found.height is None:
         smallest = f"{found.x_max + 1}x{found.y_max + 1}"
         yield f"  next       ssmbook convert RECORDING OUT.h5 --size {smallest} (or the true size, if larger)"
     else:
@@ -159,11 +164,6 @@ def _convert(options: argparse.Namespace) -> None:
             raise InputError(f"--stop {stop} µs is not after --start {start} µs")
         blocks = _cut(recording, start, stop, options.from_zero)
         count = write_events(options.out, blocks, recording.width, recording.height, options.to)
-        if count == 0 and recording.start_us:
-            print(
-                f"no events from {start} to {stop} µs; the recording begins at {recording.start_us} µs",
-                file=sys.stderr,
-            )
         if str(recording.faults):
             print(recording.faults, file=sys.stderr)
     print_facts(options.json, {"written": options.out, "events": count}, f"{options.out}: {count:,} events")
@@ -182,3 +182,9 @@ def _cut(recording: Recording, start: int | None, stop: int | None, from_zero: b
                 zero = int(block.t[0]) if zero is None else zero
                 block = Events(block.t - zero, block.x, block.y, block.p)
             yield block
+        if (start, stop) != (None, None) and bar.n == 0:
+            until = "on" if stop is None else f"to {stop} µs"
+            raise InputError(
+                f"{recording.path}: has no events from {start or 0} µs {until}; it lasts from "
+                f"{recording.start_us} to {recording.end_us} µs"
+            )

@@ -101,7 +101,9 @@ def _pixel(options: argparse.Namespace, default: PixelModel) -> PixelModel:
         try:
             values[name] = int(text) if known[name].type == "int" else float(text)
         except ValueError:
-            raise InputError(f"-p {name} {text}: is no number") from None
+            raise InputError(
+                f"-p {name} {text}: is no {'whole ' if known[name].type == 'int' else ''}number"
+            ) from None
     return replace(pixel, **values)
 
 

@@ -112,11 +112,11 @@ def run_myst(root: Path, myst: str) -> str:
         env={**os.environ, "PATH": here, "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     log = done.stdout + done.stderr
     (root / "_build").mkdir(exist_ok=True)
-    (root / "_build" / "myst.log").write_text(log)
+    (root / "_build" / "myst.log").write_text(log, encoding="utf-8")
     return log if not done.returncode else log + f"\n⛔ myst build ended with code {done.returncode}"
 
 
@@ -158,7 +158,7 @@ class _Links(HTMLParser):
         super().__init__()
         self.targets: set[str] = set()
         self.addresses: set[str] = set()
-        self.feed(page.read_text())
+        self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:

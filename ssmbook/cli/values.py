@@ -34,14 +34,14 @@ class SinceStart(int):
 
 def time_us(text: str) -> int:
     """A time in µs: 2500000, 2500ms or 2.5s on the recording's clock, or +2.5s after its first event."""
-    match = re.fullmatch(r"([+-]?)(\d{1,19}(?:\.\d{1,9})?)(us|ms|s|)", text.strip())
+    match = re.fullmatch(r"(\+?)(\d{1,19}(?:\.\d{1,9})?)(us|ms|s|)", text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time; write 2500000 (µs), 2500ms or 2.5s, or +2.5s after the first event"
         )
     sign, number, unit = match.groups()
     value = round(float(number) * _UNITS[unit]) if "." in number else int(number) * _UNITS[unit]
-    return SinceStart(value) if sign == "+" else -value if sign else value
+    return SinceStart(value) if sign else value
 
 
 def stamp(time: int | None, start_us: Callable[[], int]) -> int | None:

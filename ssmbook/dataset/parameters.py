@@ -139,19 +139,23 @@ def _read(record: Path) -> dict[str, Any]:
 
 
 def claim(out_dir: Path, parameters: Parameters) -> None:
-    """Keep the parameters beside the set, or check that they are those that it is made with."""
+    """Keep the parameters beside the set, or check that they are those that it is made with.
+
+    Where no sequence came of earlier ones, as with the sensor of another camera, these take their place.
+    """
     record = out_dir / PARAMETERS
     asked = json.loads(json.dumps(asdict(parameters)))
     if record.exists():
         kept = _read(record)
         kept.setdefault("options", _UNRECORDED.get(str(kept.get("representation")), asked["options"]))
         differ = _differences(kept, asked)
-        if differ:
+        if not differ:
+            return
+        if any(path.is_dir() for split in SPLITS for path in (out_dir / split).glob("[!.]*")):
             raise InputError(
                 f"{out_dir}: was made with other parameters ({'; '.join(differ)}); choose another folder"
             )
-        return
-    if any((out_dir / split).exists() for split in SPLITS):
+    elif any((out_dir / split).exists() for split in SPLITS):
         raise InputError(f"{out_dir}: holds a set but no {PARAMETERS}; choose another folder")
     try:
         out_dir.mkdir(parents=True, exist_ok=True)

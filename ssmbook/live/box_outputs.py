@@ -144,10 +144,10 @@ def yolo_output(
     """
     height, width = frame_hw
     with atomic_folder(folder) as filled:
-        (filled / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+        (filled / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
 
         def write(frame: np.ndarray, t_us: int, boxes: np.ndarray) -> None:
-            (filled / f"{t_us:012d}us.txt").write_text(_yolo_lines(boxes, height, width))
+            (filled / f"{t_us:012d}us.txt").write_text(_yolo_lines(boxes, height, width), encoding="utf-8")
 
         yield write
 

@@ -143,7 +143,10 @@ def step_and_arguments(
     if step_scale is not None and not step_scale > 0:
         raise InputError(f"step_scale must be above 0, not {step_scale}")
     if any(not 1 <= size <= most for size, most in zip(frame_hw, model.input_hw, strict=True)):
-        raise InputError(f"frames of {tuple(frame_hw)} do not fit the model's input of {model.input_hw}")
+        raise InputError(
+            f"frames of {tuple(frame_hw)} do not fit the model's input of {model.input_hw}; load it with "
+            f"load_checkpoint(PATH, **input_sizes{tuple(frame_hw)})"
+        )
     step = ExportedStep(model, step_scale).eval()
     kind = get_representation((model.trained_on or TrainedOn()).representation)
     frame = torch.from_numpy(np.zeros((batch, model.in_channels, *frame_hw), kind.dtype))

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -152,9 +153,15 @@ class _Handler(RequestHandler):
 
     def prepare(self) -> None:
         """Only under the name that was given, so that no other site can read it by way of its own name."""
-        wanted = self.page.url.removeprefix("http://").rstrip("/")
-        port = wanted.rpartition(":")[2]
-        if self.request.host not in (wanted, f"localhost:{port}") and not wanted.startswith("0.0.0.0:"):
+        wanted = urlsplit(self.page.url)
+        if wanted.hostname in ("0.0.0.0", "::"):
+            return
+        try:
+            given = urlsplit(f"//{self.request.host}")
+            right = given.hostname in (wanted.hostname, "localhost") and (given.port or 80) == wanted.port
+        except ValueError:
+            right = False
+        if not right:
             raise HTTPError(403)
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from ssmbook.errors import InputError
 from ssmbook.events import Events
+from ssmbook.events.formats.checks import LATE_US
 from ssmbook.live.stream import Detections, StreamingDetector
 from ssmbook.live.tracks import Tracker
 from ssmbook.live.wire import Message
@@ -42,13 +44,16 @@ class LiveStats:
     boxes: int = 0
     restarts: int = 0  # the clock went back, jumped or stood still, and the stream began anew
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
-    _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=1000))
+    _recent: deque[tuple[float, int]] = field(default_factory=deque)  # messages of the last second
 
     def count(self, events: int) -> None:
         """Note events that have just come."""
         self.events += events
         self.messages += 1
-        self._recent.append((time.monotonic(), events))
+        now = time.monotonic()
+        self._recent.append((now, events))
+        while self._recent[0][0] <= now - 1:
+            self._recent.popleft()
 
     def events_per_s(self) -> float:
         """Over the last second."""
@@ -148,15 +153,24 @@ class _Feed(threading.Thread):
         self._note_number(message.number)
         self.stats.count(len(message.events))
         events = self._inside(message.events)
+        while len(before := _before_a_jump(events)) < len(events):
+            self._push(before, None, now)
+            events = events[len(before) :]
+        self._push(events, None if message.is_end else message.now_us, now)
+
+    def _push(self, events: Events, now_us: int | None, now: float) -> None:
         self._note_clock(events, now)
         try:
-            self._frames(events, None if message.is_end else message.now_us)
+            self._frames(events, now_us)
         except InputError as error:  # the clock went back, jumped or stands still
             self.stats.restarts += 1
             self.life += 1
             self.tell(f"{error}: the stream begins anew")
             self.stream.reset_events()
             self.clock = -1
+            self._note_clock(events, now)
+            with suppress(InputError):  # what jumps in itself is lost
+                self._frames(events, now_us)
 
     def _note_number(self, number: int | None) -> None:
         if number is not None:
@@ -207,6 +221,12 @@ class _Feed(threading.Thread):
                     self.stats.dropped += 1
                 self.waiting.append(_Waiting(frame, end, self.arrived, self.life))
                 self.changed.notify()
+
+
+def _before_a_jump(events: Events) -> Events:
+    """The events before the clock goes back among them; all of them where it does not."""
+    latest = len(events) - int(np.argmax(events.t[::-1])) if len(events) else 0
+    return events[:latest] if latest and events.t[latest - 1] - events.t[-1] > LATE_US else events
 
 
 def detect_live(

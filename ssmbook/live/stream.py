@@ -113,7 +113,10 @@ class StreamingDetector:
                 "the sensor that it was trained for"
             )
         if any(size > most for size, most in zip(frame_hw, model.input_hw, strict=True)):
-            raise InputError(f"frames of {frame_hw} do not fit the model's input of {model.input_hw}")
+            raise InputError(
+                f"frames of {frame_hw} do not fit the model's input of {model.input_hw}; load it with "
+                f"load_checkpoint(PATH, **input_sizes{frame_hw})"
+            )
         window_ms, stride_ms = window_and_stride(mode, rate_hz, trained)
         self._times: tuple[int | None, float, int | None]
         if self.represent.windowed:

@@ -101,7 +101,10 @@ def time_detector(
             if k >= WARM_UP:
                 taken[name].append((times[0], times[1]))
     if not all(taken.values()):
-        raise InputError(f"there are too few windows: {WARM_UP} warm up, and at least one must follow")
+        raise InputError(
+            f"there are too few windows: {WARM_UP} warm up, and at least one must follow; give a longer recording or "
+            "a higher rate"
+        )
     rows = []
     for name, times_of in taken.items():
         network, whole = 1e3 * np.array(times_of).T

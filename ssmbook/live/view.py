@@ -144,13 +144,16 @@ class View:
         """
         parts, count = [], 0
         for block in self.recording.between(self.start_us, self.stop_us):
+            stop = self.start_us + MAX_US
+            if count + len(block) > MAX_EVENTS:
+                stop = min(stop, int(block.t[MAX_EVENTS - count]))
+            if count + len(block) > MAX_EVENTS or (len(block) and block.t[-1] >= stop):
+                raise InputError(
+                    f"{self.recording.path}: a page holds {MAX_EVENTS:,} events and 71 minutes; give --start "
+                    f"{self.start_us} --stop {stop}, or write a video"
+                )
             parts.append(block)
             count += len(block)
-            if count > MAX_EVENTS or (len(block) and block.t[-1] - self.start_us >= MAX_US):
-                raise InputError(
-                    f"{self.recording.path}: a page holds {MAX_EVENTS:,} events and 71 minutes; give --start and "
-                    f"--stop (from {self.start_us} to {int(block.t[0])} µs there are fewer), or write a video"
-                )
         events = Events.concatenate(parts)
         content = {
             "name": self.recording.path.name,

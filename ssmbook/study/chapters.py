@@ -197,7 +197,7 @@ def refresh(chosen: Sequence[str] = ()) -> list[Path]:
     for chapter in selected:
         print(chapter.stem, file=sys.stderr, flush=True)
         copy = _execute(chapter, chapter.with_name(f".{chapter.name}"), {})
-        copy.write_text(_without_traces(copy.read_text()))
+        copy.write_text(_without_traces(copy.read_text(encoding="utf-8")))
         os.replace(copy, chapter)
     return selected
 

@@ -25,7 +25,7 @@ SCRIPT = """#!/usr/bin/env bash
 #SBATCH --cpus-per-task={cpus}
 {gpus}#SBATCH --signal=B:TERM@120
 #SBATCH --open-mode=append
-#SBATCH --output={log}
+#SBATCH --output="{log}"
 set -euo pipefail
 export OMP_NUM_THREADS=1
 cd {cwd}

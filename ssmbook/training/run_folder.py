@@ -204,7 +204,7 @@ class MetricsFile:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        rows = path.read_text(errors="replace").splitlines()[1:] if path.exists() else []
+        rows = path.read_text(encoding="utf-8", errors="replace").splitlines()[1:] if path.exists() else []
         whole = [row for row in rows if _is_row(row)]
         if len(whole) < len(rows):
             print(f"{path}: {len(rows) - len(whole)} damaged rows were left out", file=sys.stderr)

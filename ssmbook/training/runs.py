@@ -100,7 +100,7 @@ def _trains_on(folder: Path) -> str:
     """The machine whose process holds the run's folder (see ``ssmbook.files.lock``); empty if none does."""
     lock = folder.with_name(f".{folder.name}.lock")
     try:
-        held = re.match(r"process (\d+) on (\S*)", lock.read_text())
+        held = re.match(r"process (\d+) on (\S*)", lock.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return ""
     if held is None:

@@ -87,9 +87,9 @@ def test_examples_run(name, files, capfd, monkeypatch):
         assert len(list(Path("pictures").glob("*.png"))) == 100
     if name == "detect":
         assert len(list(Path("labels").glob("*us.txt"))) == 59
-        assert {line.split(",")[5] for line in Path("boxes.csv").read_text().splitlines()[1:]} <= set(
-            SENSOR.classes
-        )
+        assert {
+            line.split(",")[5] for line in Path("boxes.csv").read_text(encoding="utf-8").splitlines()[1:]
+        } <= set(SENSOR.classes)
 
 
 def test_json(files, capsys):

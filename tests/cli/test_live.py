@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from dataclasses import asdict
 
 import numpy as np
@@ -14,6 +17,8 @@ from ssmbook.cli import main
 from ssmbook.detector import save_checkpoint
 from ssmbook.events import DatWriter, read_boxes
 from ssmbook.live import realtime
+from ssmbook.live.transport import open_target
+from ssmbook.live.wire import Message
 from tests.live.test_realtime import free_port
 from tests.live.test_stream import SENSOR, SIZE, model_of, random_events
 
@@ -75,6 +80,39 @@ def test_through_the_shells_pipe(files, text, tmp_path):
     assert facts["events"] == 6000
     assert facts["windows"] + facts["dropped"] == 7
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + facts["boxes"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_with_what_was_detected(files, number, tmp_path):
+    run, pipe, out = [sys.executable, "-m", "ssmbook"], tmp_path / "events", tmp_path / "a.csv"
+    os.mkfifo(pipe)
+    command = [
+        *run,
+        "detect",
+        "--live",
+        pipe,
+        files / "model.ckpt",
+        "--out",
+        out,
+        "--json",
+        "--runtime",
+        "torch",
+    ]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as live,
+        suppress(BrokenPipeError),  # the receiver goes first
+        open_target(str(pipe)) as target,
+    ):
+        target(Message(random_events(), None, 0, (SIZE, SIZE)))
+        while not list(tmp_path.glob(".a.csv.*")):
+            time.sleep(0.05)
+        time.sleep(1.0)
+        live.send_signal(number)
+        printed, told = live.communicate(timeout=60)
+    assert live.returncode == 130, told
+    assert json.loads(printed)["windows"] > 0
+    assert len(out.read_text().splitlines()) == 1 + json.loads(printed)["boxes"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "events"]
 
 
 @pytest.mark.parametrize(

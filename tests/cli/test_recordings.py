@@ -1,11 +1,16 @@
 """ssmbook info and ssmbook convert, on every format that is read."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from event_files import KINDS, SAY_SIZE, write
 
 from ssmbook.cli import main
 from ssmbook.events import open_events
+from ssmbook.events.formats.writers import write_events
 
 T = np.arange(0, 400_000, 500)
 EVENTS = [T.tolist(), (T // 500 % 64).tolist(), (T // 3500 % 48).tolist(), (T // 500 % 2).tolist()]
@@ -56,11 +61,26 @@ def test_a_clock_made_to_begin_at_zero(files, tmp_path, capsys):
         assert (recording.start_us, len(recording)) == (0, 600)
 
 
-def test_a_part_without_events_is_read_back(files, tmp_path, capsys):
+def test_a_part_without_events_is_refused_and_no_events_are_read_back(files, tmp_path, capsys):
     for name in ("a.csv", "a.npy"):
-        assert main(["convert", files["dat"], str(tmp_path / name), "--start", "5s"]) == 0
-        assert main(["info", str(tmp_path / name)]) == 0
+        out = str(tmp_path / name)
+        assert main(["convert", files["dat"], out, "--start", "5s"]) == 1
+        message = "has no events from 5000000 µs on; it lasts from 0 to 399500 µs"
+        assert message in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+        write_events(out, [], 64, 48)
+        assert main(["info", out]) == 0
         assert "no events" in capsys.readouterr().out
+        (tmp_path / name).unlink()
+
+
+def test_an_output_that_cannot_show_every_sign_shows_the_others(files):
+    command = [sys.executable, "-m", "ssmbook"]
+    for words in (["info", files["dat"]], ["export", "--help"]):
+        environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+        run = subprocess.run([*command, *words], env=environment, capture_output=True)
+        assert run.returncode == 0, run.stderr
+        assert b"?" in run.stdout
 
 
 @pytest.mark.parametrize(

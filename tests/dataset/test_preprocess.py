@@ -421,6 +421,15 @@ def test_other_parameters_are_noticed(raw, tmp_path, change, named):
     assert contents(tmp_path / "out") == before
 
 
+def test_parameters_of_which_nothing_came_give_way(raw, tmp_path):
+    wrong = replace(SENSOR, width=SENSOR.width // 2)
+    with pytest.raises(SequencesFailed):
+        run(raw, tmp_path / "set", sensor=wrong)
+    assert run(raw, tmp_path / "set").done
+    with pytest.raises(InputError, match="made with other parameters"):
+        run(raw, tmp_path / "set", sensor=wrong)
+
+
 def test_the_record_says_what_the_set_was_made_with(raw, tmp_path):
     run(raw, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "preprocess.json").read_text())

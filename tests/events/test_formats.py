@@ -694,7 +694,7 @@ def test_hdf5_chunks_are_read_once(tmp_path, monkeypatch):
         pytest.skip("this system does not count the bytes that a process reads")
 
     def read_bytes():
-        return int(counter.read_text().split()[1])
+        return int(counter.read_text(encoding="utf-8").split()[1])
 
     for _ in range(2):  # the first time also reads code
         before = read_bytes()

@@ -83,7 +83,7 @@ def main():
         path.write_bytes(data)
         words = outcome(path, data, format)
         if words.startswith("fault"):
-            with open(folder / "faults", "a") as file:
+            with open(folder / "faults", "a", encoding="utf-8") as file:
                 file.write(f"{words} | {data[:200]!r}".replace("\n", " | ")[:2000] + "\n")
 
     limits = {"runs": inputs, "max_len": _LONGEST, "timeout": _SECONDS, "rss_limit_mb": _MEGABYTES}

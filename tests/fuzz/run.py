@@ -105,7 +105,7 @@ def _batch(found, folder, seed, number, stop, left):
 
 def _child(format, folder, seed, number, stop, left, pipe):
     start = time.monotonic()
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     limit = used + RESERVED.get(format, MEMORY)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -120,6 +120,26 @@ def test_after_dropped_windows_the_step_is_as_long_as_the_time_that_passed():
     assert max(gaps) > 1
 
 
+def test_a_message_in_which_the_clock_goes_back_counts_whole(stream):
+    network = FakeNetwork(stream)
+    first, second = random_events(end_us=400_000), random_events(end_us=200_000, seed=1)
+    whole = Events.concatenate([first, second])
+    _, stats, told = run(stream, [Message(whole, None, 0)])
+    assert (stats.restarts, network.resets) == (1, 1)
+    assert sum("goes back" in line for line in told) == 1
+    assert stats.windows + stats.dropped == 7 + 3
+
+
+def test_events_a_second_are_of_all_messages():
+    stats = LiveStats()
+    for _ in range(5000):
+        stats.count(2048)
+    assert stats.events_per_s() == 5000 * 2048
+    stats._recent[0] = (stats._recent[0][0] - 2, 2048)
+    stats.count(1)
+    assert (stats.events_per_s(), len(stats._recent)) == (4999 * 2048 + 1, 5000)
+
+
 def test_memory_does_not_grow(stream):
     FakeNetwork(stream, 0.002)
     sizes = []
@@ -292,6 +312,29 @@ def get(url, path, headers=None):
     connection = http.client.HTTPConnection(url.removeprefix("http://").rstrip("/"), timeout=20)
     connection.request("GET", path, headers=headers or {})
     return connection.getresponse()
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "status"),
+    [
+        ("127.0.0.1", "LocalHost:{}", 200),
+        ("127.0.0.1", "localhost:1", 403),
+        ("127.0.0.1", "localhost:x", 403),
+        ("::1", "[::1]:{}", 200),
+        ("::", "camera.local:{}", 200),
+    ],
+)
+def test_the_page_is_found_under_its_names_alone(host, given, status):
+    try:
+        page = LivePage(host, 0)
+    except InputError:
+        pytest.skip("no IPv6 here")
+    try:
+        port = page.url.rstrip("/").rpartition(":")[2]
+        url = page.url.replace("[::]", "[::1]")
+        assert get(url, "/", {"Host": given.format(port)}).status == status
+    finally:
+        page.close()
 
 
 def test_the_page_shows_windows_as_they_come(stream):

@@ -45,6 +45,18 @@ def boxes(tmp_path):
     return found
 
 
+def test_the_part_that_a_page_can_hold_is_named(tmp_path, monkeypatch):
+    t = np.array([0, 10, 20, 5_000_000_000])
+    write_events(tmp_path / "a.npy", [Events(t, *(np.zeros(4, int) for _ in range(3)))], None, None)
+    for most, part in ((4, "--start 0 --stop 4294967296"), (2, "--start 0 --stop 20")):
+        monkeypatch.setattr(viewing, "MAX_EVENTS", most)
+        with open_events(tmp_path / "a.npy") as recording:
+            with pytest.raises(InputError, match=part):
+                View(recording).write_page(tmp_path / "a.html")
+            stop = int(part.rpartition(" ")[2])
+            assert View(recording, stop_us=stop).write_page(tmp_path / "a.html") == min(most, 3)
+
+
 @pytest.mark.parametrize("window_us", [1_000, 7_001, 1_000_000])
 def test_windows_hold_each_event_once(recording, events, window_us):
     windows = list(View(recording, window_us).windows())
@@ -112,7 +124,9 @@ def test_pictures_have_boxes_where_they_are(recording, boxes, tmp_path):
 
 def test_mistakes_are_named(recording, tmp_path, monkeypatch):
     monkeypatch.setattr(viewing, "MAX_EVENTS", 100)
-    with pytest.raises(InputError, match="a page holds 100 events and 71 minutes; give --start and --stop"):
+    with pytest.raises(
+        InputError, match="a page holds 100 events and 71 minutes; give --start 1000038 --stop 1006106"
+    ):
         View(recording).write_page(tmp_path / "a.html")
     with pytest.raises(InputError, match="a window of 0 µs"):
         View(recording, 0)

@@ -268,7 +268,8 @@ class TestTheCommandTrain:
 
     def write_sensor(self, sensor):
         fields = {key: value for key, value in asdict(sensor).items() if key != "class_map"}
-        Path("tiny_sensor.yaml").write_text(yaml.safe_dump({**fields, "classes": list(sensor.classes)}))
+        text = yaml.safe_dump({**fields, "classes": list(sensor.classes)})
+        Path("tiny_sensor.yaml").write_text(text, encoding="utf-8")
 
     @pytest.fixture
     def train(self, study, capsys):

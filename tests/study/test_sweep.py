@@ -125,7 +125,7 @@ def test_an_array_of_tasks_does_what_is_missing(done, place, monkeypatch, capsys
 
 STAND_IN = """#!{python}
 import os, re, subprocess, sys
-array, log = (re.search(rf"--{{name}}=(\\S+)", open(sys.argv[1]).read())[1] for name in ("array", "output"))
+array, log = (re.search(rf"--{{name}}=(\\S+)", open(sys.argv[1]).read())[1].strip('"') for name in ("array", "output"))
 for task in array.partition("%")[0].split(","):
     environment = {{**os.environ, "SLURM_ARRAY_TASK_ID": task}}
     with open(log.replace("%A", "7").replace("%a", task), "w") as out:

@@ -151,7 +151,7 @@ def _complete(record: Path) -> dict[str, Any]:
     """What a set was made with; arguments that did not exist yet when it was made have their defaults."""
     defaults = json.loads(json.dumps(asdict(Simulation(Scene(), {}))))
     try:
-        noted = json.loads(record.read_text())
+        noted = json.loads(record.read_text(encoding="utf-8"))
         parts = {name: {**defaults[name], **noted[name]} for name in ("scene", "pixel")}
         return {**defaults, **noted, **parts}
     except (ValueError, TypeError, KeyError):
