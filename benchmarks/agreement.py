@@ -15,7 +15,7 @@ from detector import Plain, chunk, network
 
 from ssmbook.detector import Detector
 from ssmbook.live.step import NetworkStep, tensors_of
-from ssmbook.ssm import S5
+from ssmbook.ssm import S5, SelectiveS5
 from ssmbook.ssm.kernels.dispatch import scan_planes
 from ssmbook.ssm.kernels.planes import from_planes, to_planes
 from ssmbook.ssm.plain import scan
@@ -38,7 +38,7 @@ def check_kernels(device: str, shapes: list[tuple[int, int, int]] = KERNEL_SHAPE
         a = 0.95 * a / a.abs().clamp(min=1)
         expected = with_gradients(lambda a, b, x0, r=reverse: scan(a, b, x0, r), (a, b, x0), dx)
         got = with_gradients(planes_scan(dtype, time_major, reverse), (a, b, x0), dx)
-        worst = max(float((g - e).abs().max() / e.abs().max()) for g, e in zip(got, expected, strict=True))
+        worst = difference(got, expected)
         rows.append(
             {
                 "shape": shape,
@@ -50,6 +50,12 @@ def check_kernels(device: str, shapes: list[tuple[int, int, int]] = KERNEL_SHAPE
             | {"difference": worst, "passes": worst <= TOLERANCE[dtype]}
         )
     return rows
+
+
+def difference(values: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    """The largest difference of any from what is expected, relative to the latter's largest; NaN where one is."""
+    pairs = zip(values, expected, strict=True)
+    return float(torch.stack([(a - b).abs().max() / b.abs().max().clamp(min=1e-300) for a, b in pairs]).max())
 
 
 def planes_scan(dtype: torch.dtype, time_major: bool, reverse: bool):
@@ -129,6 +135,8 @@ def as_trained(model: Detector) -> Detector:
                 module.running_var.uniform_(0.1, 0.3)
             elif isinstance(module, S5):
                 module.log_step += math.log(10)
+                if isinstance(module, SelectiveS5):
+                    module.gate_weight.normal_(std=0.3)
         for layer in (*model.head.class_out, *model.head.objectness_out, *model.head.box_out):
             layer.weight.normal_(std=0.1)
             layer.bias.zero_()
@@ -167,8 +175,5 @@ def row(
     limit: float,
 ) -> dict[str, Any]:
     """The largest relative difference of each from what is expected, and whether ours is below the limit."""
-    ours, plain = (
-        max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(values, expected, strict=True))
-        for values in (got, rounded)
-    )
+    ours, plain = (difference(values, expected) for values in (got, rounded))
     return {"row": name, "ours": ours, "plain": plain, "limit": limit, "passes": ours <= limit}

@@ -92,7 +92,7 @@ def agreements(settings: Settings, keep: Keep) -> dict[str, Any]:
     for preset in settings.presets:
         for row in agreement.check_detector(settings.device, preset, settings.length):
             _note(row, rows, keep, result)
-    for recurrence in ("s4d", "s4", "convlstm", "none"):
+    for recurrence in ("s5-selective", "mamba", "s4d", "s4", "convlstm", "none"):
         for row in agreement.check_recurrence(settings.device, settings.small, recurrence):
             _note(row, rows, keep, result)
     return result()

@@ -39,7 +39,7 @@ class Hdf5File(h5py.File):
 
 
 class _DiskToRead(io.FileIO):
-    """In what it reads, a damaged local heap is no heap.
+    """What it reads holds no damaged local heap.
 
     A local heap holds the names in a group (HDF5 File Format Specification, III.D). HDF5 follows the list of its free
     blocks without counting them, so that one that leads round in a circle takes all memory.
@@ -73,8 +73,10 @@ class _DiskToRead(io.FileIO):
         if start.startswith(_SIGNATURE) and len(start) > 14:
             self._base = at
             self._offset_bytes, self._length_bytes = start[13:15] if start[8] < 2 else start[9:11]
-        elif start.startswith(b"HEAP") and not self._is_heap(start):
-            view[:4] = b"\0\0\0\0"
+        elif start.startswith(b"HEAP\0\0\0\0") and not self._is_heap(
+            start
+        ):  # version 0, and three bytes for later
+            raise OSError(f"the heap of a group's names at byte {at:,} is damaged")
         return len(view)
 
     def _is_heap(self, start: bytes) -> bool:

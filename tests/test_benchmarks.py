@@ -1,5 +1,6 @@
 """The benchmarks run: their checks pass on this machine and notice faults, and their tables fill, at tiny sizes."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -48,6 +49,24 @@ def test_a_wrong_kernel_is_noticed(monkeypatch):
     right = agreement.scan_planes
     monkeypatch.setattr(agreement, "scan_planes", lambda a, b, x0, reverse: right(a, b, 1.001 * x0, reverse))
     assert not any(row["passes"] for row in agreement.check_kernels("cpu", [(2, 3, 4)]))
+
+
+def test_a_gradient_that_is_not_a_number_is_noticed(monkeypatch):
+    right = agreement.with_gradients
+
+    def spoilt(run, arguments, dx):
+        x, of_a, *others = right(run, arguments, dx)
+        of_a[..., 0] = torch.nan
+        return [x, of_a, *others]
+
+    calls = itertools.cycle([right, spoilt])  # the loop comes first
+    monkeypatch.setattr(agreement, "with_gradients", lambda *arguments: next(calls)(*arguments))
+    assert not any(row["passes"] for row in agreement.check_kernels("cpu", [(2, 3, 4)]))
+
+
+@pytest.mark.parametrize("recurrence", ["s5-selective", "mamba"])
+def test_recurrences_agree_with_themselves_in_float64(recurrence):
+    assert all(row["passes"] for row in agreement.check_recurrence("cpu", "sim-smoke", recurrence))
 
 
 def test_a_lost_state_is_noticed(monkeypatch):
@@ -114,7 +133,7 @@ def test_all_parts_run(tmp_path, capsys):
     assert all(part["torch"] == torch.__version__ for part in found.values())
     assert found["kernels"]["passes"]
     assert found["agreement"]["passes"]
-    assert len(found["agreement"]["rows"]) == 4 + 4 + 4 * 2
+    assert len(found["agreement"]["rows"]) == 4 + 4 + 6 * 2
     streaming, training = ([r["row"] for r in found[name]["rows"]] for name in ("streaming", "training"))
     assert streaming == ["streaming, sim-smoke, fp32", "streaming, sim-smoke, bf16"]
     assert [row.partition(",")[0] for row in training] == [

@@ -50,7 +50,11 @@ def commit() -> str:
         return run.stdout.strip()
 
     try:
-        changes = git("status", "--porcelain", "--untracked-files=no", "--", "*.py", "*.toml", "*.txt")
+        git(
+            "ls-files", "--error-unmatch", Path(__file__).name
+        )  # or it is installed inside of another checkout
+        files = [f":(top){pattern}" for pattern in ("*.py", "*.toml", "*.txt")]
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", *files)
         return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -153,9 +153,10 @@ def _check(model: Detector, training: Training, logger: str) -> None:
     check_logger(logger)
     if training.precision not in PRECISIONS:
         raise InputError(f"precision is {training.precision!r}; it can be {', '.join(PRECISIONS)}")
-    if training.freeze and (training.mask_ratio or training.h2_weight):
+    if training.freeze and (training.mask_ratio or training.h2_weight or "h2_norm" in training.terms):
         raise InputError(
-            "mask_ratio and h2_weight teach the backbone, which is frozen; set them to 0, or leave out freeze"
+            "mask_ratio and h2_weight (the term h2_norm) teach the backbone, which is frozen; set them to 0, or leave "
+            "out freeze"
         )
     check_burn_in(training.burn_in, training.sampling)
     if training.burn_in and model.carry == "published":

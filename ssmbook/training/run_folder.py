@@ -6,7 +6,8 @@
 ``last.ckpt``          all that a run needs to resume; also a detector for ``load_checkpoint``
 ``metrics.csv``        losses, rates and validation AP by step
 ``panels/<step>.png``  a look at each validation
-``provenance.json``    parameters and circumstances; of an extended run also at which steps it was extended
+``provenance.json``    parameters and circumstances, also those in which it was resumed; of an extended run at which
+                       steps it was extended
 ``model_step=N.ckpt``  of a run that went on after its end: the detector of that end
 =====================  ==============================================================================
 """
@@ -61,7 +62,7 @@ def is_finished(folder: Path, parameters: Mapping[str, Any]) -> bool:
     if not (folder / MODEL).exists() or differences(folder, parameters) != {}:
         return False
     training = parameters["training"]
-    with suppress(InputError):  # of what is damaged nothing could go on
+    with suppress(InputError, IndexError, KeyError, TypeError):  # of what is damaged nothing could go on
         if (folder / LAST).exists() and read_metrics(folder).index[-1] < training["steps"]:
             stale = read_checkpoint(folder / LAST)["training"]["stale"]
             return 0 < training["patience"] <= stale
@@ -185,8 +186,22 @@ def begin(folder: Path, parameters: Mapping[str, Any], older: Older = "aside") -
         remove_left(folder)
         remove_left(folder / PANELS)
     content = provenance(**parameters)
+    if differs == {}:
+        content = _gone_on_with(folder, content)
     write_json(folder / PROVENANCE, {**content, "extended": extensions} if extensions else content)
     return folder / LAST if (folder / LAST).exists() else None
+
+
+def _gone_on_with(folder: Path, now: dict[str, Any]) -> dict[str, Any]:
+    """The provenance of a run that goes on: as it began; under "resumed" where anything but the time was another."""
+    previous = read_json(folder / PROVENANCE)
+    first = {name: previous[name] for name in now if name in previous and name != "parameters"}
+    resumed = previous.get("resumed", [])
+    before = resumed[-1] if resumed else first
+    here = {name: value for name, value in now.items() if name != "parameters"}
+    if any(before.get(name) != value for name, value in here.items() if name != "time"):
+        resumed = [*resumed, here]
+    return {**now, **first} | ({"resumed": resumed} if resumed else {})
 
 
 def _free_name(folder: Path) -> Path:

@@ -14,7 +14,8 @@ class Training:
     """Hyper-parameters; the defaults are those of the released code on Gen1 (facts of the paper's repository).
 
     Raises:
-        InputError: one of them is out of its range.
+        InputError: a number is out of its range, or mixed_rates or freeze has none of its values. Precision, sampling
+            and terms are looked at by ``train``.
     """
 
     steps: int = 400_000
@@ -57,6 +58,13 @@ class Training:
                     raise InputError(f"{name} is {value}; it must be at least {least}")
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate is {self.learning_rate}; it must be a number above 0")
+        for name in ("weight_decay", "h2_weight"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise InputError(f"{name} is {value}; it must be a number, 0 or above")
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to 1")
+        if not self.clip > 0:
+            raise InputError(f"clip is {self.clip}; it must be above 0, or inf: nothing is clipped")
         if not 0 <= self.mask_ratio < 1:
             raise InputError(f"mask_ratio is {self.mask_ratio}; it must be at least 0 and below 1")
         if self.mixed_rates not in ("", "true", "sliding"):

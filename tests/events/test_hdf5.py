@@ -296,7 +296,7 @@ def test_a_heap_whose_free_blocks_go_round_takes_no_memory(word, tmp_path):
             damaged[at + free : at + free + word] = following.to_bytes(word, "little")
             path.write_bytes(damaged)
             with limited_memory():
-                refused(path, "bad local heap signature")
+                refused(path, "heap of a group's names at byte .* is damaged")
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 import json
 import platform
+import re
 import subprocess
 
 import pytest
 import torch
 
 from ssmbook.errors import InputError
+from ssmbook.training import provenance
 from ssmbook.training.run_folder import (
     COLUMNS,
     LAST,
@@ -52,6 +54,40 @@ def test_damaged_parameters_are_told_and_nothing_is_lost(folder, capsys, content
     assert f"it is now {folder}.1" in said
     assert (folder.with_name("run.1") / LAST).read_bytes() == b"a state"
     assert json.loads((folder / "provenance.json").read_text())["parameters"] == PARAMETERS
+
+
+def test_it_says_where_it_began_and_where_it_was_resumed(tmp_path, monkeypatch):
+    commits = iter("AAABBA")
+    monkeypatch.setattr(provenance, "commit", lambda: next(commits))
+    for _ in range(6):
+        begin(tmp_path / "run", PARAMETERS)
+    record = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert record["commit"] == "A"
+    assert [resumed["commit"] for resumed in record["resumed"]] == ["B", "A"]
+    assert record["parameters"] == PARAMETERS
+
+
+def test_a_commit_is_that_of_the_files_that_run(tmp_path, monkeypatch):
+    """With changes anywhere in them; and not that of another checkout which they lie in."""
+
+    def git(*words):
+        author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *author, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    inside = tmp_path / "ssmbook" / "training"
+    inside.mkdir(parents=True)
+    (tmp_path / "other.py").touch()
+    git("init")
+    git("add", "other.py")
+    git("commit", "-m", "a")
+    monkeypatch.setattr(provenance, "__file__", str(inside / "provenance.py"))
+    (inside / "provenance.py").touch()
+    assert provenance.commit() == "unknown"
+    git("add", ".")
+    git("commit", "-m", "b")
+    assert re.fullmatch(r"[0-9a-f]{40}", provenance.commit())
+    (tmp_path / "other.py").write_text("changed")
+    assert provenance.commit().endswith("+changes")
 
 
 def test_what_a_killed_process_was_writing_is_removed(folder):

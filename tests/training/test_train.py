@@ -471,9 +471,15 @@ def test_stopped_early_it_goes_on_with_more_patience_as_if_it_always_had_it(data
             for name in (MODEL, BEST, LAST):
                 assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert (tmp_path / "run" / "model_step=2.ckpt").read_bytes() == ended
-    (tmp_path / "run" / LAST).unlink()
-    run(data_dir, tmp_path / "run", replace(early, steps=8, patience=0))
-    assert read_metrics(tmp_path / "run").index[-1] == 8
+    metrics = tmp_path / "run" / "metrics.csv"
+    for damage in (
+        lambda: metrics.write_text(metrics.read_text().partition("\n")[0]),
+        (tmp_path / "run" / LAST).unlink,
+    ):
+        damage()
+        before = (tmp_path / "run" / MODEL).stat().st_mtime_ns
+        run(data_dir, tmp_path / "run", replace(early, patience=0))
+        assert (tmp_path / "run" / MODEL).stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
@@ -483,6 +489,11 @@ def test_stopped_early_it_goes_on_with_more_patience_as_if_it_always_had_it(data
         ({"steps": 0}, "steps is 0"),
         ({"mask_ratio": 1.0}, "mask_ratio is 1.0"),
         ({"burn_in": -2}, "burn_in is -2"),
+        ({"warmup": 2.0}, r"warmup is 2\.0"),
+        ({"clip": 0.0}, r"clip is 0\.0"),
+        ({"clip": float("nan")}, "clip is nan"),
+        ({"weight_decay": -1.0}, r"weight_decay is -1\.0"),
+        ({"freeze": "backbone", "terms": {"h2_norm": 1.0}}, "h2_norm.* is frozen"),
     ],
 )
 def test_wrong_settings_are_named(data_dir, tmp_path, options, words):
