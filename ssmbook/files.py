@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import current_process
@@ -109,8 +110,8 @@ def read_yaml(path: str | os.PathLike[str], what: str) -> Any:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file that appears under its name when the block ends, and not at all when the block raises.
 
-    Until then it is ``.<name>.<process>@<machine>.tmp`` beside it. What a process that was killed has left of the
-    same file is removed. A link stays one, to the new file; a pipe or a device (``/dev/stdout``) is written to.
+    Until then it is ``.<name>.<process>-<thread>@<machine>.tmp`` beside it. What a process that was killed has left of
+    the same file is removed. A link stays one, to the new file; a pipe or a device (``/dev/stdout``) is written to.
 
     Raises:
         InputError: the system refuses to write: a full disk, a folder that is missing or read-only.
@@ -125,9 +126,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 raise
             raise unwritable(path, error) from None
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.tmp")
-    for left in _left_by_the_dead(path):
-        left.unlink(missing_ok=True)
+    temporary = _temporary(path)
+    remove_left(path.parent, path.name)
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -152,9 +152,8 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     folder = Path(folder)
     if not folder.name or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise InputError(f"{folder}: is there already; give the name of a new folder")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}@{platform.node()}.tmp")
-    for left in _left_by_the_dead(folder):
-        shutil.rmtree(left, ignore_errors=True)
+    temporary = _temporary(folder)
+    remove_left(folder.parent, folder.name)
     try:
         temporary.mkdir()
         yield temporary
@@ -167,21 +166,20 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _left_by_the_dead(path: Path) -> list[Path]:
-    """Temporary files or folders of a path whose processes, on this machine, are no more."""
-    left = []
-    for other in path.parent.glob(f".{glob.escape(path.name)}.*@{glob.escape(platform.node())}.tmp"):
-        process = other.name.removeprefix(f".{path.name}.").partition("@")[0]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
-            left.append(other)
-    return left
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}@{platform.node()}.tmp")
 
 
-def remove_left(folder: Path) -> None:
-    """Remove temporary files in a folder whose processes, on this machine, are no more."""
-    for other in folder.glob(f".*@{glob.escape(platform.node())}.tmp"):
-        process = other.name.partition("@")[0].rpartition(".")[2]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
+def remove_left(folder: Path, name: str = "*") -> None:
+    """Remove temporary files and folders, of one name or of all, whose processes, on this machine, are no more."""
+    of = name if name == "*" else glob.escape(name)
+    for other in folder.glob(f".{of}.*@{glob.escape(platform.node())}.tmp"):
+        process = other.name.rpartition("@")[0].rpartition(".")[2].partition("-")[0]
+        if not process.isdecimal() or psutil.pid_exists(int(process)):
+            continue
+        if other.is_dir():
+            shutil.rmtree(other, ignore_errors=True)
+        else:
             other.unlink(missing_ok=True)
 
 
@@ -244,7 +242,7 @@ def remove_dead_lock(folder: str | os.PathLike[str], beside: bool = False) -> No
 
 def _lock_file(folder: str | os.PathLike[str], beside: bool) -> Path:
     if not beside:
-        return Path(folder) / ".lock"
+        return Path(folder).resolve() / ".lock"
     whole = Path(folder).resolve()
     return whole.with_name(f".{whole.name}.lock")
 

@@ -88,7 +88,8 @@ def run_calls(
         client: of a Dask cluster, which makes them instead.
 
     Yields:
-        i and the result as each call ends; the exception where its process ended with it.
+        i and the result as each call ends; in its place the exception where its process ended with it, or where it
+            raised one in another process. What it raises here is raised.
 
     Raises:
         InputError: no worker begins, as when a script calls this without ``if __name__ == "__main__":``.

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
     with atomic_write(tmp_path / "a[1]") as file:
         file.write(b"x")
     assert names(tmp_path) == [f".a[1].{os.getpid()}@elsewhere.tmp", "a[1]"]
+
+
+def test_threads_write_one_file_beside_each_other(tmp_path):
+    def write(k):
+        for _ in range(50):
+            with atomic_write(tmp_path / "a") as file:
+                file.write(b"%d" % k * 1000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert (tmp_path / "a").read_bytes() in {b"%d" % k * 1000 for k in range(4)}
+    assert names(tmp_path) == ["a"]
 
 
 def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
