@@ -184,9 +184,12 @@ def _socket(name: str, join: Callable[[socket.socket, tuple], None]) -> Iterator
     except OSError as error:
         raise InputError(f"{name}: {error.strerror or error}; give another address") from None
     with opened:
+        for side in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            for size in (BUFFER, BUFFER // 8):
+                with suppress(OSError):  # Linux gives what it allows, others refuse more
+                    opened.setsockopt(socket.SOL_SOCKET, side, size)
+                    break
         try:
-            for side in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                opened.setsockopt(socket.SOL_SOCKET, side, BUFFER)
             join(opened, address)
         except OSError as error:
             raise InputError(f"{name}: {error.strerror or error}; give another address or port") from None

@@ -115,7 +115,7 @@ class Workspace:
         name = self.profile.name
         own = root / "data" / name
         self.folder = Path(data_dir).absolute() if data_dir else own
-        self.given = bool(data_dir) and self.folder.resolve() != own
+        self.given = bool(data_dir) and self.folder.resolve() != own.resolve()
         if self.given:  # data of another place has tables of its own
             place = self.folder.resolve()
             name = f"{name}@{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:6]}"
