@@ -18,9 +18,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     In float32 on AMD's processors with AVX-512 the product is oneDNN's, and so are those of its gradients. Elsewhere it
     is PyTorch's own, and also where that has to be seen through: compiled, exported, under autocast or a transform of
-    torch.func. The two round differently.
+    torch.func; and where oneDNN is switched off (``torch.backends.mkldnn.flags``). The two round differently.
     """
-    if not (onednn_is_faster() and _fits(x, weight)):
+    if not (_fits(x, weight) and onednn_is_faster()):
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
     return onednn_linear(rows, weight, bias).view(*x.shape[:-1], len(weight))
@@ -54,13 +54,14 @@ def onednn_is_faster() -> bool:
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
     return (
-        not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()  # first: what else is asked here would break the graph
+        and not torch.jit.is_tracing()
         and x.numel() * len(weight) >= _SMALLEST
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and type(x) in (Tensor, nn.Parameter)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
+        and bool(torch.backends.mkldnn.enabled)
         and not torch._C._are_functorch_transforms_active()  # type: ignore[attr-defined]
     )
 

@@ -122,3 +122,31 @@ def test_a_detector_computes_the_same(calls, monkeypatch, recurrence):
     for got, want in zip(ours, gradients(), strict=True):
         if want is not None:
             torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4 * float(want.abs().max() + 1e-12))
+
+
+def test_torch_compile_sees_through_it():
+    """In one graph, with a state too."""
+    torch.manual_seed(0)
+    layer, rows = products.Linear(6, 4), torch.randn(5, 6)
+    model = Detector(**PRESETS["sim-smoke"]).eval()
+    x = torch.randint(0, 5, (2, 1, model.in_channels, *model.input_hw), dtype=torch.uint8)
+
+    def run(x, states=None):
+        features, states = model.features(x, states)
+        return model.predict(features), *states
+
+    for function, arguments in ((layer, (rows,)), (run, (x,)), (run, (x, list(run(x)[1:])))):
+        torch.compiler.reset()
+        compiled = torch.compile(function, fullgraph=True, backend="eager")
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(*arguments), function(*arguments), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_one_dnn_can_be_switched_off(calls):
+    x, weight = torch.randn(8, 6), torch.randn(4, 6)
+    with torch.backends.mkldnn.flags(enabled=False):
+        products.linear(x, weight)
+    assert not calls
+    products.linear(x, weight)
+    assert calls == [8]

@@ -4,6 +4,7 @@ A box is (cx, cy, w, h) in pixels unless said otherwise. An anchor is one cell o
 its row, and the map's stride. Source: YOLOX (arXiv 2107.08430), section 2.1.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,7 +54,8 @@ def nms(predictions: Tensor, confidence: float = 0.001, iou: float = 0.45) -> li
     """Detections out of dense predictions, by non-maximum suppression class by class.
 
     The class is the best one; kept are boxes with objectness · class ≥ ``confidence``; in falling order of
-    that product, each box removes those of its class that overlap it by more than ``iou``.
+    that product, each box removes those of its class that overlap it by more than ``iou``. Boxes with a side beyond
+    float32, which a network may give that has not learnt yet, are left out.
 
     Args:
         predictions: [..., A, 5 + classes], as ``Detector.predict`` returns them.
@@ -65,10 +67,12 @@ def nms(predictions: Tensor, confidence: float = 0.001, iou: float = 0.45) -> li
         x1, y1, x2, y2, objectness, class score, class.
 
     Raises:
-        InputError: predictions that hold NaN, of which no box would be found without a word.
+        InputError: predictions of another shape, or that hold NaN, of which no box would be found without a word.
     """
-    *_, A, D = predictions.shape
-    frames = predictions.detach().float().reshape(-1, A, D)  # [M, A, 5 + classes]
+    if predictions.ndim < 2 or predictions.shape[-1] < 6:
+        raise InputError(f"predictions must be [..., A, 5 + classes], not {list(predictions.shape)}")
+    *lead, A, D = predictions.shape
+    frames = predictions.detach().float().reshape(math.prod(lead), A, D)  # [M, A, 5 + classes]
     if bool((broken := frames.isnan().any(-1).any(-1)).any()):
         raise InputError(
             f"predictions hold NaN in {int(broken.sum())} of {len(frames)} frames, first in frame "
@@ -85,6 +89,8 @@ def nms(predictions: Tensor, confidence: float = 0.001, iou: float = 0.45) -> li
     chosen = frames[frame, anchor]
     scores = torch.stack([chosen[:, 4], class_score[frame, anchor], label[frame, anchor].float()], -1)
     rows = torch.cat([corners(chosen[:, :4]), scores], -1)  # [K of all frames, 7]
+    finite = rows.isfinite().all(-1)
+    rows, frame = rows[finite], frame[finite]
     counts = torch.bincount(frame, minlength=len(frames)).cpu()
     keep = torch.from_numpy(_suppress(rows.cpu().numpy(), counts.numpy(), iou))
     kept = [int(k.sum()) for k in keep.split(counts.tolist())]

@@ -25,7 +25,7 @@ from ssmbook.detector.checkpoint_names import (
 from ssmbook.detector.model import Detector
 from ssmbook.detector.presets import PRESETS, SIMULATED
 from ssmbook.detector.recurrences import REGISTRY, options_of
-from ssmbook.detector.trained_on import TrainedOn
+from ssmbook.detector.trained_on import KEY, TrainedOn
 from ssmbook.errors import InputError, one_line, shown
 from ssmbook.files import atomic_write
 from ssmbook.lazy import PLUGINS
@@ -54,10 +54,16 @@ def save_checkpoint(path: str | Path, model: Detector, **extra: Any) -> None:
         extra: tensors and plain values to keep beside them.
 
     Raises:
-        InputError: it cannot be written, the disk being full, say; what was there before stays.
+        InputError: it cannot be written, the disk being full, say, or not be read again, for a value in the config or
+            in what it was trained on; what was there before stays.
     """
     path = Path(path)
     own = _plainly({**extra, "format": FORMAT, "config": model.config})
+    for name, value in {**own["config"], KEY: own.get(KEY)}.items():
+        if not _is_plain(value):
+            raise InputError(
+                f"{path}: a checkpoint cannot keep {name} {shown(value)}; give finite numbers, words, or tuples of them"
+            )
     content = {**own, "state_dict": model.state_dict()}
     try:
         with atomic_write(path) as file:
@@ -83,6 +89,15 @@ def _plainly(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_plainly(part) for part in value)
     return value
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value comes out of a file as it went in: None, words, finite numbers, and containers of them."""
+    if type(value) is dict:
+        return all(map(_is_plain, (*value.keys(), *value.values())))
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (str, int, bool) or (type(value) is float and math.isfinite(value))
 
 
 def load_checkpoint(path: str | Path, preset: str | None = "gen1-small", **overrides: Any) -> Detector:
@@ -250,13 +265,7 @@ def _own_config(config: Any, path: str | Path) -> dict[str, Any]:
             f"{', '.join(one_line(name, 40) for name in unknown)}; install that version"
         )
     for name, value in config.items():
-        numbers = value if isinstance(value, tuple | list) else (value,)
-        plain = all(isinstance(n, str | int | float | None) for n in numbers)
-        if (
-            not plain
-            or len(numbers) > 2
-            or any(isinstance(n, float) and not math.isfinite(n) for n in numbers)
-        ):
+        if not _is_plain(value):
             raise InputError(
                 f"{path}: its 'config' has {name} {shown(value)}; the file is damaged, write it again"
             )

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from ssmbook.detector.presets import input_sizes
 from ssmbook.detector.recurrences.registry import options_of
 from ssmbook.errors import InputError, shown
@@ -37,8 +39,14 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {name: _whole(getattr(self, name), name) for name in WHOLE}
         checked |= {name: _pair(getattr(self, name), name) for name in ("input_hw", "partition")}
-        checked |= {"fpn_depth": _number(self.fpn_depth, "fpn_depth"), "mask_token": bool(self.mask_token)}
-        checked["options"] = {**options_of(self.recurrence), **self.options}
+        checked["fpn_depth"] = _number(self.fpn_depth, "fpn_depth")
+        checked["mask_token"] = _flag(self.mask_token, "mask_token")
+        checked |= {name: plain(getattr(self, name)) for name in ("recurrence", "carry")}
+        defaults = options_of(checked["recurrence"])
+        checked["options"] = {**defaults, **plain(self.options)}
+        for name, default in defaults.items():
+            if isinstance(default, bool):
+                checked["options"][name] = _flag(checked["options"][name], name)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self._check_numbers()
@@ -79,6 +87,26 @@ class DetectorConfig:
 
 
 WHOLE = ("embed_dim", "dim_head", "num_classes", "in_channels")
+
+
+def plain(value: Any) -> Any:
+    """A value whose NumPy numbers and words are Python's, and whose arrays are tuples: what a file can keep."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return tuple(map(plain, value))
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    if isinstance(value, Mapping):
+        return {plain(key): plain(part) for key, part in value.items()}
+    return value
+
+
+def _flag(value: Any, name: str) -> bool:
+    value = plain(value)
+    if not isinstance(value, int) or value not in (0, 1):
+        raise InputError(f"{name} must be True or False, not {shown(value)}")
+    return bool(value)
 
 
 def _number(value: Any, name: str) -> float:

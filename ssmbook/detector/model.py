@@ -12,8 +12,9 @@ from ssmbook.detector.boxes import anchor_grid
 from ssmbook.detector.config import STRIDES, DetectorConfig
 from ssmbook.detector.head import YOLOXHead, detection_loss, scores_and_boxes
 from ssmbook.detector.neck import PAFPN
+from ssmbook.detector.recurrences.states import check_state
 from ssmbook.detector.trained_on import TrainedOn
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 from ssmbook.ssm.inputs import as_scale, check_axes
 
 Features = dict[int, Tensor]
@@ -114,10 +115,10 @@ class Detector(nn.Module):
             each feature), Mamba real [B, C · 16, h, w], ConvLSTM (h, c), each [B, C, h, w], none None.
 
         Raises:
-            InputError: shapes that do not fit the model or each other.
+            InputError: shapes that do not fit the model or each other, or frames, on the CPU, that x has not.
         """
         step_scale = as_scale(step_scale)
-        self._check_input(x, states, step_scale, token_mask)
+        self._check_input(x, states, step_scale, token_mask, frames)
         if self.carry == "published":
             states = None
         B = x.shape[1]
@@ -133,6 +134,8 @@ class Detector(nn.Module):
 
         The leading axes are those of the features. BatchNorm works as the module's mode says.
         """
+        if features[2].ndim == 3:
+            return self.predict({i: f[None] for i, f in features.items()})[0]
         raw = self._raw(features)
         return scores_and_boxes(raw, self.anchors).unflatten(0, features[2].shape[:-3])
 
@@ -189,7 +192,12 @@ class Detector(nn.Module):
         return self.head(self.neck(*maps))
 
     def _check_input(
-        self, x: Tensor, states: list[Any] | None, step_scale: float | Tensor, token_mask: Tensor | None
+        self,
+        x: Tensor,
+        states: list[Any] | None,
+        step_scale: float | Tensor,
+        token_mask: Tensor | None,
+        frames: Tensor | None,
     ) -> None:
         H, W = self.input_hw
         fits = x.ndim == 5 and x.shape[2] == self.in_channels and x.shape[3] <= H and x.shape[4] <= W
@@ -205,6 +213,10 @@ class Detector(nn.Module):
                 raise InputError(f"step_scale must be a number, [{B}] or [{L}, {B}], not {list(shape)}")
         if states is not None and len(states) != len(STRIDES):
             raise InputError(f"states must be a list of {len(STRIDES)}, one per stage, not of {len(states)}")
+        for stage, state in zip(self.backbone.stages, states or (), strict=False):
+            check_state(stage.recurrence, state)  # type: ignore[arg-type]
+        if frames is not None:
+            self._check_frames(frames, L, B)
         if token_mask is None:
             return
         if not self.config["mask_token"]:
@@ -212,6 +224,17 @@ class Detector(nn.Module):
         wanted = (L, B, H // STRIDES[0], W // STRIDES[0])
         if token_mask.shape != wanted:
             raise InputError(f"token_mask must be {list(wanted)}, not {list(token_mask.shape)}")
+
+    @staticmethod
+    def _check_frames(frames: Tensor, L: int, B: int) -> None:
+        if frames.ndim != 2 or frames.shape[1] != 2 or frames.dtype not in (torch.int32, torch.int64):
+            raise InputError(f"frames must be integers [M, 2], not {frames.dtype} {list(frames.shape)}")
+        if frames.device.type != "cpu" or torch.compiler.is_compiling():
+            return  # to look at the numbers would mean to wait for them
+        if bool(((frames < 0) | (frames >= frames.new_tensor([L, B]))).any()):
+            raise InputError(
+                f"frames must be (l, b) with l below {L} and b below {B}, not {shown(frames.tolist())}"
+            )
 
 
 def _set_apart(x: Tensor) -> Tensor:

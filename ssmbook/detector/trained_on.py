@@ -8,6 +8,7 @@ from typing import Any
 
 from ssmbook.dataset.grid import BASE_MS
 from ssmbook.dataset.sensor import Sensor
+from ssmbook.detector.config import plain
 from ssmbook.errors import InputError, one_line, shown
 from ssmbook.events import Representation, get_representation
 
@@ -32,7 +33,8 @@ class TrainedOn:
         score: what ranks its detections, see ``to_boxes``.
 
     Raises:
-        InputError: an unknown representation, or a number that is out of range.
+        InputError: an unknown representation, options that it cannot be made with for that sensor, or a number that is
+            out of range.
     """
 
     sensor: Sensor | None = None
@@ -46,7 +48,9 @@ class TrainedOn:
     window_events: int | None = None
 
     def __post_init__(self) -> None:
-        get_representation(self.representation)
+        for f in fields(self):
+            object.__setattr__(self, f.name, plain(getattr(self, f.name)))
+        kind = get_representation(self.representation)
         if not isinstance(self.options, Mapping) or not all(isinstance(name, str) for name in self.options):
             raise InputError(f"options is {shown(self.options)}; give the representation's arguments by name")
         if self.score not in ("product", "class"):
@@ -58,6 +62,8 @@ class TrainedOn:
         rates = self.rates_hz
         if not isinstance(rates, tuple | list) or not all(map(_is_above_0, rates)):
             raise InputError(f"rates_hz is {shown(rates)}; it must be rates above 0")
+        if self.sensor is not None:  # whether it can be made with these options
+            kind.for_sensor(self.sensor, **self.options)
 
     @property
     def grid_ms(self) -> tuple[float, float]:
@@ -83,11 +89,11 @@ class TrainedOn:
 
     def content(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
         if self.window_events is None:  # as in files from before it
-            del plain["window_events"]
-        sensor = None if self.sensor is None else asdict(self.sensor)
-        return {KEY: {**plain, "sensor": sensor, "options": dict(self.options)}}
+            del values["window_events"]
+        sensor = None if self.sensor is None else plain(asdict(self.sensor))
+        return {KEY: {**values, "sensor": sensor, "options": dict(self.options)}}
 
     @classmethod
     def read(cls, content: Mapping[str, Any], path: object = "the checkpoint") -> TrainedOn:
@@ -113,10 +119,7 @@ class TrainedOn:
             )
         try:
             fields: dict[str, Any] = {**record, "sensor": None if sensor is None else Sensor(**sensor)}
-            made = cls(**fields)
-            if made.sensor is not None:  # whether it can be made with these options
-                get_representation(made.representation).for_sensor(made.sensor, **made.options)
-            return made
+            return cls(**fields)
         except (InputError, TypeError, ValueError, OverflowError) as error:
             words = one_line(str(error), 300)
             raise InputError(f"{path}: its {KEY!r} is damaged: {words}; write it again") from None

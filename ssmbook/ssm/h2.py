@@ -18,7 +18,8 @@ from ssmbook.errors import InputError
 
 
 def h2_norm(Lambda: Tensor, B: Tensor, C: Tensor, omega_min: float) -> Tensor:
-    """‖G‖ of the real system Re(C (jω − Λ)⁻¹ B) above ω_min, differentiable; computed in double precision.
+    """‖G‖ of the real system Re(C (jω − Λ)⁻¹ B) above ω_min, differentiable (where it is 0, with gradient
+    0); computed in double precision.
 
     Args:
         Lambda: poles, complex [..., P], Re λ < 0, in radians per unit of time.
@@ -44,4 +45,6 @@ def h2_norm(Lambda: Tensor, B: Tensor, C: Tensor, omega_min: float) -> Tensor:
     kappa = torch.log(omega_min + 1j * mu)
     integrals = 1j / math.pi * (kappa.conj()[..., :, None] - kappa[..., None, :])
     integrals = integrals / (mu.conj()[..., :, None] + mu[..., None, :])
-    return (residues * integrals).sum().real.clamp(min=0).sqrt()
+    squared = (residues * integrals).sum().real
+    above = squared > 0  # at 0 the root has no derivative
+    return torch.where(above, squared.where(above, 1).sqrt(), 0)

@@ -66,11 +66,11 @@ def check_gain(state_gain: float) -> None:
 
 
 def check_bandlimit(bandlimit: float | None, mode: str) -> None:
-    """InputError unless bandlimit is None or above 0, and its mode "held" or "once"."""
+    """InputError unless bandlimit is None or a number above 0, and its mode "held" or "once"."""
     if mode not in ("held", "once"):
         raise InputError(f'bandlimit_mode must be "held" or "once", not {mode!r}')
-    if bandlimit is not None and not bandlimit > 0:
-        raise InputError(f"bandlimit must be above 0 (or None), not {bandlimit}")
+    if bandlimit is not None and not (isinstance(bandlimit, Real) and 0 < bandlimit < math.inf):
+        raise InputError(f"bandlimit must be a number above 0 and finite (or None), not {bandlimit!r}")
 
 
 def as_scale(step_scale: Scale) -> float | Tensor:

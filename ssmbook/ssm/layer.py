@@ -31,7 +31,7 @@ class StateSpaceLayer(nn.Module):
     D: Tensor
     width: int
     is_complex: ClassVar[bool] = True  # the state
-    dynamics: ClassVar[tuple[str, ...]] = ()  # names of the parameters of A, B and Δ
+    dynamics: ClassVar[tuple[str, ...]] = ()  # names of the parameters that `parameter_groups` sets apart
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -143,7 +143,8 @@ def _pieces(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -> Pieces:
     resets, lengths = torch.as_tensor(resets, device=u.device), torch.as_tensor(lengths, device=u.device)
     if tuple(resets.shape) != (N, L) or resets.dtype != torch.bool:
         raise InputError(f"resets must be bool [{N}, {L}], not {resets.dtype} {list(resets.shape)}")
-    if tuple(lengths.shape) != (N,) or lengths.is_floating_point():
+    whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
+    if tuple(lengths.shape) != (N,) or not whole:
         raise InputError(f"lengths must be integers [{N}], not {lengths.dtype} {list(lengths.shape)}")
     if not bool(((lengths >= 0) & (lengths <= L)).all()):
         raise InputError(f"lengths must be from 0 to {L}, not {int(lengths.min())} to {int(lengths.max())}")
@@ -162,7 +163,8 @@ def parameter_groups(model: nn.Module, learning_rate: float | None = None) -> li
         learning_rate: of the state-space parameters; None leaves it to the optimiser.
 
     ``torch.optim.AdamW(parameter_groups(model, 1e-3), lr=4e-3, weight_decay=0.05)``. The state-space parameters are
-    ``dynamics`` of each layer's class: those of A, B and Δ.
+    ``dynamics`` of each layer's class: those of A, B and Δ; of `S6` A_log, D and the bias of Δ, as in the published
+    code, while the matrices that make B and Δ out of the input are weights like others.
     """
     special = {
         id(layer.get_parameter(name)): layer.get_parameter(name)

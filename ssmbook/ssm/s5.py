@@ -303,9 +303,10 @@ class S5(StateSpaceLayer):
         """`_planes` of a frozen layer, kept until the scale changes; a scale that is a tensor may change unseen."""
         if isinstance(scale, Tensor):
             return _Frozen(*self._planes(scale))
-        if self._frozen is None or self._frozen[0] != scale:
-            self._frozen = scale, _Frozen(*self._planes(scale))
-        return self._frozen[1]
+        frozen = self._frozen  # read once: another thread may replace it
+        if frozen is None or frozen[0] != scale:
+            self._frozen = frozen = scale, _Frozen(*self._planes(scale))
+        return frozen[1]
 
     def _output_planes(self) -> list[Tensor]:
         """[Re C, −Im C] [H, 2P], whose product with planes is Re(C x); a second one for the reversed scan."""

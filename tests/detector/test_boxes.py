@@ -105,3 +105,18 @@ def test_nan_is_an_error_and_not_no_boxes(column):
     predictions[1, 0, 4, column] = float("nan")
     with pytest.raises(InputError, match=r"NaN in 1 of 6 frames, first in frame 2: .*weights have diverged"):
         nms(predictions)
+
+
+def test_a_box_beyond_float32_is_no_detection():
+    good = torch.tensor([10.0, 10, 8, 8, 1, 0.5])
+    wide, far = good.clone(), good.clone()
+    wide[2], far[1], wide[4], far[4] = float("inf"), float("-inf"), 2, 2
+    detections = nms(torch.stack([torch.stack([wide, good, far]), torch.stack([wide] * 3)]))
+    assert [d.tolist() for d in detections] == [[[6, 6, 14, 14, 1, 0.5, 0]], []]
+
+
+def test_nms_of_other_shapes():
+    assert [d.shape for d in nms(torch.zeros(2, 0, 7))] == [(0, 7), (0, 7)]
+    for bad in (torch.zeros(7), torch.zeros(2, 3, 5)):
+        with pytest.raises(InputError, match=r"predictions must be \[..., A, 5 \+ classes\], not"):
+            nms(bad)

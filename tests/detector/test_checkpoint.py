@@ -6,12 +6,15 @@ import os
 import pathlib
 import subprocess
 import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ssmbook.detector import PRESETS, RECURRENCES, Detector, load_checkpoint, save_checkpoint
 from ssmbook.detector.checkpoint import published_name
+from ssmbook.detector.recurrences import REGISTRY, NoRecurrence
 from ssmbook.errors import InputError
 
 MINI = {
@@ -228,3 +231,41 @@ def test_configs_of_no_detector_are_named(tmp_path):
             InputError, match=r"own\.ckpt: its 'config' holds .*not the arguments of a Detector"
         ):
             load_checkpoint(tmp_path / "own.ckpt")
+
+
+class Pyramid(NoRecurrence):
+    """An option of any kind."""
+
+    def __init__(self, channels, *, sizes=(1, 2, 4)):
+        super().__init__(channels)
+
+
+@pytest.fixture
+def pyramid():
+    REGISTRY["pyramid"] = Pyramid
+    yield "pyramid"
+    del REGISTRY["pyramid"]
+
+
+def test_numbers_and_words_of_numpy_come_back_as_python_s(tmp_path, pyramid):
+    bandlimit, gain = np.linspace(0.1, 0.5, 3)[1], np.float32(2)
+    plain = {"carry": np.str_("exact"), "mask_token": np.True_}
+    models = [
+        Detector(
+            **PRESETS["sim-smoke"], **plain, recurrence=np.str_("s5"), bandlimit=bandlimit, state_gain=gain
+        ),
+        Detector(**PRESETS["sim-smoke"], recurrence=pyramid, sizes=np.array([1, 2, 4])),
+        Detector(**PRESETS["sim-smoke"], recurrence=pyramid),
+    ]
+    for model in models:
+        save_checkpoint(tmp_path / "model.ckpt", model)
+        assert load_checkpoint(tmp_path / "model.ckpt").config == model.config
+    assert [model.config.get("sizes") for model in models] == [None, (1, 2, 4), (1, 2, 4)]
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), Path("x"), {1, 2}, (1, b"2")])
+def test_what_would_not_come_back_is_not_written(tmp_path, pyramid, value):
+    model = Detector(**PRESETS["sim-smoke"], recurrence=pyramid, sizes=value)
+    with pytest.raises(InputError, match="a checkpoint cannot keep sizes"):
+        save_checkpoint(tmp_path / "model.ckpt", model)
+    assert not list(tmp_path.iterdir())

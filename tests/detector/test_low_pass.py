@@ -131,3 +131,14 @@ def test_files_and_what_is_written_elsewhere(tmp_path):
         Detector(**PRESETS["sim-smoke"], recurrence="s4d", low_pass=True)
     plainly, filtered = (make_recurrence("s5", 6, low_pass=on).step_flops() for on in (False, True))
     assert filtered - plainly == 36
+
+
+@pytest.mark.parametrize("recurrence", ["s5", "s5-selective", "s4d", "convlstm"])
+def test_a_scale_for_each_sequence_needs_no_second_axis(recurrence):
+    options = {"low_pass": True} if recurrence in RECURRENCES else {}
+    block, x, scale = make_recurrence(recurrence, 4, **options), torch.randn(5, 4, 4), torch.rand(4) + 0.1
+    torch.testing.assert_close(
+        block(x, None, scale)[0], block(x, None, scale[:, None])[0], rtol=0, atol=1e-12
+    )
+    with pytest.raises(InputError, match=r"step_scale \[4\] may be meant for each sequence or for each step"):
+        block(x[:4], None, scale)

@@ -270,6 +270,10 @@ def test_half_precision_ends_at_the_head():
         ({"dim_head": 3}, "dim_head 3 does not divide embed_dim 8"),
         ({"carry": "none"}, "'none'"),
         ({"recurrence": "gru"}, "'gru'"),
+        ({"recurrence": ["s5"]}, r"recurrence is \['s5'\]; it must be one of s5"),
+        ({"clip_eigs": "false"}, "clip_eigs must be True or False, not 'false'"),
+        ({"mask_token": "false"}, "mask_token must be True or False, not 'false'"),
+        ({"bandlimit": "0.5"}, "bandlimit must be a number"),
         ({"num_classes": 0}, "num_classes is 0"),
         ({"partition": 2}, "partition must be a pair"),
         ({"input_hw": "64"}, "input_hw must be a pair"),
@@ -320,3 +324,40 @@ def test_inputs_that_do_not_fit():
             model.loss(frames, targets)
     with pytest.raises(InputError, match="class 2; the model has 2 classes"):
         model.loss(frames, torch.tensor([[[2.0, 1, 1, 1, 1]]] * 2))
+
+
+def test_states_of_other_models_are_refused():
+    x, model = counts(2, 1), make()
+    for other in (
+        make(recurrence="convlstm"),
+        make(embed_dim=16),
+        make(recurrence="s4d"),
+        make(low_pass=True),
+    ):
+        states = other.features(x)[1]
+        with pytest.raises(
+            InputError, match=r"the state of S5Block must be tensors \[B, ·, h, w\] of widths \[8\]"
+        ):
+            model.features(x, states)
+        with pytest.raises(InputError, match=r"the state of .* must be tensors"):
+            other.features(x, model.features(x)[1])
+    for wrong in (1, "state", torch.zeros(8), (torch.zeros(1, 8, 16, 16),)):
+        with pytest.raises(InputError, match="the state"):
+            model.features(x, [wrong] * 4)
+
+
+def test_frames_that_a_chunk_has_not_are_refused():
+    model, x = make(), counts(2, 1)
+    for frame in ([2, 0], [0, 1], [-1, 0]):
+        with pytest.raises(InputError, match="l below 2 and b below 1"):
+            model.features(x, frames=torch.tensor([frame]))
+    for frames in (torch.zeros(2, dtype=torch.long), torch.zeros(1, 2)):
+        with pytest.raises(InputError, match=r"frames must be integers \[M, 2\]"):
+            model.features(x, frames=frames)
+
+
+def test_one_frame_is_predicted_without_leading_axes():
+    model = make()
+    features = {i: f[0, 0] for i, f in model.features(counts(1, 1))[0].items()}
+    expected = model.predict({i: f[None] for i, f in features.items()})[0]
+    assert torch.equal(model.predict(features), expected)

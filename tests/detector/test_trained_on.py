@@ -2,6 +2,7 @@
 
 from dataclasses import FrozenInstanceError, asdict
 
+import numpy as np
 import pytest
 import torch
 
@@ -84,3 +85,24 @@ def test_its_representation_has_the_channels_of_the_model():
             record.represent(SENSOR, channels)
     with pytest.raises(InputError, match="traces has no option bins; it has taus_ms"):
         TrainedOn(representation="traces", options={"bins": 3}).represent(SENSOR, 10)
+
+
+def test_numbers_of_numpy_come_back_as_python_s(tmp_path):
+    record = TrainedOn(
+        sensor=SENSOR,
+        representation=np.str_("traces"),
+        options={"taus_ms": np.array([5.0, 10.0])},
+        window_ms=np.float64(50),
+        stride_us=np.int64(50_000),
+        rates_hz=np.array([20.0, 40.0]),
+    )
+    save_checkpoint(tmp_path / "model.ckpt", make(), **record.content())
+    assert load_checkpoint(tmp_path / "model.ckpt").trained_on == record
+    assert record.rates_hz == (20, 40)
+
+
+def test_a_record_that_could_not_be_read_is_not_made_or_not_written(tmp_path):
+    with pytest.raises(InputError, match="has no option a"):
+        TrainedOn(sensor=SENSOR, options={"a": 1})
+    with pytest.raises(InputError, match="a checkpoint cannot keep trained_on"):
+        save_checkpoint(tmp_path / "model.ckpt", make(), **TrainedOn(options={"bins": object()}).content())

@@ -101,3 +101,11 @@ def test_what_has_no_norm():
         S5(3, 4, bidirectional=True).h2_norm(1.0)
     with pytest.raises(InputError, match="poles"):
         S4(3, 4).h2_norm(1.0)
+
+
+def test_where_it_is_0_its_gradient_is_0():
+    layer = S5(4, 4, bandlimit=1e-9)
+    norm = layer.h2_norm(0.1)
+    norm.backward()
+    assert float(norm.detach()) == 0
+    assert all(p.grad is None or not p.grad.any() for p in layer.parameters())

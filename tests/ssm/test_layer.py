@@ -133,6 +133,8 @@ def test_pieces_pass_through_the_residual_layer():
     [
         ({"lengths": torch.tensor([1, 2])}, r"lengths must be integers \[3\], not torch.int64 \[2\]"),
         ({"lengths": torch.tensor([1.0, 2, 3])}, "integers"),
+        ({"lengths": torch.tensor([True, False, True])}, "integers"),
+        ({"lengths": torch.tensor([1j, 2, 3])}, "integers"),
         ({"lengths": torch.tensor([0, 2, 10])}, "from 0 to 9, not 0 to 10"),
         (
             {"resets": torch.zeros(3, 8, dtype=torch.bool)},

@@ -349,6 +349,8 @@ def test_bad_calls_name_the_shapes(call, message):
         {"width": 0},
         {"discretization": "euler"},
         {"bandlimit": 0.0},
+        {"bandlimit": "0.5"},
+        {"bandlimit": float("inf")},
         {"bandlimit_mode": "sometimes"},
     ],
 )
@@ -404,3 +406,27 @@ def test_no_sequences_give_no_sequences(steps, scale, bidirectional):
             assert layer.eval()(u, None, scale)[0].shape == y.shape == u.shape
         assert bidirectional or state.shape == (0, P)
         layer.train()
+
+
+class Shared(S5):
+    """Whatever a frozen layer keeps, another thread at once replaces by what it made for its own scale."""
+
+    kept = others = None
+
+    @property
+    def _frozen(self):
+        return self.kept
+
+    @_frozen.setter
+    def _frozen(self, value):
+        self.kept = self.others or value
+
+
+def test_a_frozen_layer_in_threads_takes_the_scale_that_it_was_asked_for():
+    layer, u = Shared(3, 4), torch.randn(2, 5, 3)
+    layer.freeze()
+    with torch.no_grad():
+        expected, _ = layer(u, None, 0.5)
+        layer(u, None, 2.0)
+        layer.others = layer.kept
+        assert torch.equal(layer(u, None, 0.5)[0], expected)

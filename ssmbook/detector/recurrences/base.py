@@ -23,7 +23,8 @@ class Recurrence(nn.Module):
     def forward(self, x: Tensor, state: State = None, step_scale: Scale = 1.0) -> tuple[Tensor, State]:
         """x [L, N, C] (N pixels) → [L, N, C] and the state after the last step.
 
-        The state is None, a tensor [N, ·] or a tuple of them; step_scale is a number, [N, 1] or [N, L].
+        The state is None, a tensor [N, ·] or a tuple of them; step_scale is a number, [N, 1] or [N, L]; the library's
+        own take [N], too, as the layers do.
         """
         raise TypeError("a subclass says how it runs")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ssmbook.detector.recurrences.base import Recurrence, Scale, State
 from ssmbook.errors import InputError
 from ssmbook.products import linear
-from ssmbook.ssm.inputs import check_positive
+from ssmbook.ssm.inputs import check_axes, check_positive
 from ssmbook.ssm.zoh import share_of_a_step
 
 
@@ -45,7 +45,9 @@ class ConvLSTM(Recurrence):
             raise InputError(f"the state of a ConvLSTM is a pair (h, c), not a {type(state).__name__}")
         h, c = state or (x.new_zeros(N, C), x.new_zeros(N, C))
         scales: Sequence[float | Tensor] = [step_scale] * L
-        if isinstance(step_scale, Tensor) and step_scale.ndim:  # [N, 1] or [N, L] → L times [N, 1]
+        if isinstance(step_scale, Tensor) and step_scale.ndim:  # [N], [N, 1] or [N, L] → L times [N, 1]
+            check_axes(tuple(step_scale.shape), N, L, f"[{N}, 1] for each pixel or [1, {L}] for each step")
+            step_scale = step_scale[:, None] if step_scale.ndim == 1 else step_scale
             scales = step_scale.to(at_least_float32(x)).expand(-1, L)[..., None].unbind(1)
         outputs = []
         for m_t, scale in zip(m.unbind(0), scales, strict=True):

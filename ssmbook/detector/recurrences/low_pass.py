@@ -26,8 +26,11 @@ class LowPass(nn.Module):
         self.log_tau = nn.Parameter(torch.full((channels,), math.log(0.5)))
 
     def forward(self, a: Tensor, mean: Tensor | None, step_scale: Scale) -> tuple[Tensor, Tensor]:
-        """a [L, N, C], m [N, C] or None, step_scale a number, [], [N, 1] or [N, L] → all m [L, N, C], the last one."""
+        """a [L, N, C], m [N, C] or None, step_scale a number, [], [N], [N, 1] or [N, L] → all m [L, N, C], the last
+        one."""
         steps = torch.as_tensor(step_scale, dtype=a.dtype, device=a.device)
+        if steps.ndim == 1:
+            steps = steps[:, None]
         if steps.ndim == 2:
             steps = steps.T[..., None]  # [L, N, 1] or [1, N, 1]
         kept = torch.exp(-steps * torch.exp(-self.log_tau)).expand(len(a), *[-1] * max(steps.ndim - 1, 1))

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 from ssmbook.lazy import Registry
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def register(name: str) -> Callable[[type[Recurrence]], type[Recurrence]]:
 
 def get_recurrence(name: str) -> type[Recurrence]:
     """The class of that name; an InputError that lists the names if there is none."""
+    if not isinstance(name, str):
+        raise InputError(f"recurrence is {shown(name)}; it must be one of {', '.join(REGISTRY)}")
     return REGISTRY.find(name)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssmbook.detector.attention import add_to
 from ssmbook.detector.recurrences.base import Recurrence, Scale, State
+from ssmbook.errors import InputError
 from ssmbook.products import Linear, linear
 
 
@@ -37,7 +38,8 @@ class StateSpaceBlock(Recurrence):
         self.decode = Linear(channels, channels, bias=False)
 
     def forward(self, x: Tensor, state: State = None, step_scale: Scale = 1.0) -> tuple[Tensor, State]:
-        """x [L, N, C] → [L, N, C]; state the layer's, flat: [N, ·]; step_scale a number, [N, 1] or [N, L]."""
+        """x [L, N, C] → [L, N, C]; state the layer's, flat: [N, ·]; step_scale a number, [N], [N, 1] or [N, L], as in
+        the layer."""
         y, direct, state = self.over_time(self.norm1(x), state, step_scale)
         b = self.norm2(add_to(F.gelu(y), direct))  # [L, N, C]
         # Two products in place of one and its halves: the gradients need not be joined.
@@ -47,6 +49,8 @@ class StateSpaceBlock(Recurrence):
     def over_time(self, a: Tensor, state: State, step_scale: Scale) -> tuple[Tensor, Tensor, State]:
         """What the layer makes of a [L, N, C], what goes past it, both [L, N, C], and the state."""
         if state is not None:
+            if not isinstance(state, Tensor):
+                raise InputError(f"the state must be a tensor, not a {type(state).__name__}")
             state = state.unflatten(-1, self.layer.state_shape)
         y, state = self.layer(a.transpose(0, 1), state, step_scale)  # [N, L, C], a view
         return y.transpose(0, 1), a, None if state is None else state.flatten(1)

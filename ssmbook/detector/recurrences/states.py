@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ssmbook.detector.recurrences.base import Recurrence, Scale, State
-from ssmbook.errors import InputError
+from ssmbook.errors import InputError, shown
 
 
 def over_pixels(block: Recurrence, tokens: Tensor, state: State, step_scale: Scale) -> tuple[Tensor, State]:
@@ -37,6 +37,26 @@ def over_pixels(block: Recurrence, tokens: Tensor, state: State, step_scale: Sca
     y, state = block(tokens.flatten(1, 3), state, step_scale)  # [L, N, C]
     state = map_states(lambda s: s.unflatten(0, (B, h, w)).permute(0, 3, 1, 2), state)  # [B, ·, h, w]
     return y.reshape(L, B, h, w, C), state
+
+
+def check_state(block: Recurrence, state: State) -> None:
+    """InputError unless a state is None or of tensors [B, ·, h, w] of the block's widths, where it names any."""
+    widths, tensors = list(block.state_widths().values()), _parts(state)
+    fits = all(isinstance(s, Tensor) and s.ndim == 4 for s in tensors)
+    if state is None or not widths or (fits and [s.shape[1] for s in tensors] == widths):
+        return
+    has = [list(s.shape) if isinstance(s, Tensor) else shown(s) for s in tensors]
+    raise InputError(
+        f"the state of {type(block).__name__} must be tensors [B, ·, h, w] of widths {widths}, not {has}; "
+        "give what a model of this kind and these sizes returned"
+    )
+
+
+def _parts(state: State) -> list[Any]:
+    """The tensors of a state, one after another, or whatever else it holds."""
+    if isinstance(state, tuple | list):
+        return [part for each in state for part in _parts(each)]
+    return [] if state is None else [state]
 
 
 def map_states(change: Callable[[Tensor], Tensor], states: Any) -> Any:
