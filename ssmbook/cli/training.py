@@ -170,7 +170,6 @@ def _train(options: argparse.Namespace) -> None:
 
     from ssmbook.dataset import describe, find_sequences
     from ssmbook.detector.checkpoint import recurrence_of
-    from ssmbook.study.checkpoints import check_counted
     from ssmbook.study.workspace import Workspace
     from ssmbook.training.run_folder import existing_run
     from ssmbook.training.runs import describe_run
@@ -199,7 +198,6 @@ def _train(options: argparse.Namespace) -> None:
     sets = workspace.preprocessed()
     if is_first():
         print(f"{sets / 'train'}: {describe(find_sequences(sets / 'train'))}", file=sys.stderr)
-        check_counted(find_sequences(sets / "val"), sets / "val", workspace.sensor)
     path = workspace.train(
         model,
         options.accelerator,

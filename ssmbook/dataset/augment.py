@@ -149,7 +149,7 @@ def draw_stream_transforms(rng: np.random.Generator, height: int, width: int) ->
 
 
 def move_frames(frames: Iterable[np.ndarray], transforms: list[Straight], out: np.ndarray) -> None:
-    """Frames [C, H, W], L of them, after transforms, into ``out`` [L, C, H, W]; each frame is contiguous.
+    """Frames [C, H, W] of any numbers, L of them, after transforms, into ``out`` [L, C, H, W]; each is contiguous.
 
     The same bytes as the transforms' ``frames`` one after another, in one pass: flips and zooms take pixel (i, j)
     from (rows[i], columns[j]), and where from is what becomes of numbered rows and columns.
@@ -164,13 +164,14 @@ def move_frames(frames: Iterable[np.ndarray], transforms: list[Straight], out: n
     # What comes from nowhere lies at the edges; unsigned, so that the kernel's look-ups need no sign check.
     inside = np.flatnonzero(from_columns >= 0)
     begin, sources = int(inside[0]), from_columns[inside].astype(np.uintp)
+    bits = np.dtype(f"u{out.dtype.itemsize}")  # a number is moved as it is, whatever it stands for
     for frame, moved in zip(frames, out, strict=True):
-        _gather(frame.view(np.uint8), from_rows, sources, begin, moved.view(np.uint8))
+        _gather(frame.view(bits), from_rows, sources, begin, moved.view(bits))
 
 
 @njit(nogil=True)
 def _gather(frame, rows, columns, begin, out):
-    """out[c, i, begin + j] = frame[c, rows[i], columns[j]], all else and rows from −1 zero; bytes [C, H, W].
+    """out[c, i, begin + j] = frame[c, rows[i], columns[j]], all else and rows from −1 zero; unsigned [C, H, W].
 
     Most rows of most bins are empty, and zooming in repeats rows: neither is looked up pixel by pixel.
     """
@@ -183,9 +184,9 @@ def _gather(frame, rows, columns, begin, out):
             if rows[i] < 0:
                 continue
             source, target = frame[c, rows[i]], out[c, i]
-            some = np.uint8(0)
+            some = frame.dtype.type(0)
             for j in range(len(source)):
-                some = np.uint8(some | source[j])
+                some = frame.dtype.type(some | source[j])
             if some:
                 for j in range(len(columns)):
                     target[begin + j] = source[columns[j]]

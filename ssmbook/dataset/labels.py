@@ -178,8 +178,8 @@ def plan_labels(
         seed: of the mixed grid's steps.
 
     Returns:
-        The plan, None if no box at or after 100 ms is left (the sequence counts as without labels); and what became
-        of the boxes.
+        The plan, None if no usable box is left (the sequence counts as without labels): none from 100 ms on, or, with
+        own label times or a late start, after the recording's start; and what became of the boxes.
     """
     counts = LabelCounts(read=len(boxes))
     between = np.diff(np.unique(boxes["t"]))

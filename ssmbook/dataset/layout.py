@@ -195,7 +195,7 @@ class Sequence:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of its frames: uint8 or int8."""
+        """Of its frames: whole or floating numbers; uint8 or int8 where ``preprocess`` made them."""
         return self._reader().dtype
 
     @property

@@ -146,7 +146,7 @@ class EventDataModule(L.LightningDataModule):
     def _streams(self, split: str) -> DataLoader[Batch]:
         sequences = find_sequences(self.data_dir / split, self.representation)
         streams = EvaluationStreams(sequences, self.sequence_length, self.batch_size, *_rank_of_ranks())
-        return DataLoader(streams, sampler=_InOrder(streams), **self._options())
+        return BatchLoader(streams, sampler=_InOrder(streams), **self._options())
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -163,7 +163,17 @@ class EventDataModule(L.LightningDataModule):
         }
 
 
-class TrainingLoader(DataLoader):
+class BatchLoader(DataLoader):
+    """Batches; an ``InputError`` that a worker gives in place of one is raised, see ``Chunks``."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+class TrainingLoader(BatchLoader):
     """Batches of a schedule, which counts those that were taken: what workers read ahead does not count.
 
     Its ``state_dict`` tells Lightning that it resumes by itself.
@@ -173,7 +183,7 @@ class TrainingLoader(DataLoader):
         super().__init__(chunks, sampler=schedule, **options)
         self.schedule = schedule
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Batch]:
         for batch in super().__iter__():
             self.schedule.seen += 1
             yield batch

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from ssmbook.dataset.augment import Straight, Transform, draw_stream_transforms, draw_transforms, move_frames
 from ssmbook.dataset.layout import Sequence
@@ -74,7 +74,8 @@ class Past(NamedTuple):
 class Batch(NamedTuple):
     """B chunks of L windows; M of the L · B frames are labelled, with at most G boxes each.
 
-    x [L, B, C, H, W]: uint8 or int8, as the representation is.
+    x [L, B, C, H, W]: the numbers of the set's frames; uint8 or int8, as the representation is, where ``preprocess``
+        made it.
     targets [M, G, 5]: class, cx, cy, w, h in pixels, float32; rows of zeros are padding, G ≥ 1.
     frames [M, 2]: (l, b) of the labelled frames, sorted; int64.
     first [B]: a new sequence starts in this slot.
@@ -228,7 +229,8 @@ class Chunks(Dataset):
     """Reads batches: an item is a ``Batch``, asked for by a list of keys, one for each slot; None is padding.
 
     It depends on its keys alone, so that processes may read ahead. The sequences used last stay open, at
-    most ``limit`` of them, so that long runs hold few files.
+    most ``limit`` of them, so that long runs hold few files. In a loader's process, an ``InputError`` is the item that
+    could not be read: raised there, it would come with a traceback as its message (``loader.BatchLoader`` raises it).
     """
 
     def __init__(self, sequences: list[Sequence], length: int, limit: int = 128) -> None:
@@ -243,6 +245,14 @@ class Chunks(Dataset):
         )  # frames of one batch after another differ in size
 
     def __getitem__(self, keys: list[ChunkKey | None]) -> Batch:
+        try:
+            return self._batch(keys)
+        except InputError as error:
+            if get_worker_info() is None:
+                raise
+            return error  # type: ignore[return-value]
+
+    def _batch(self, keys: list[ChunkKey | None]) -> Batch:
         model = self._opened(next((key.sequence for key in keys if key is not None), 0))
         shape = self.length, len(keys), *model.shape
         x = self._pool.take(shape, model.dtype)

@@ -27,6 +27,9 @@ class FramePool:
         self._memories: list[torch.Tensor] = []
         self._numbers = itertools.count(1)
 
+    def __reduce__(self) -> Any:
+        return FramePool, ()  # another process's pool has memory of its own
+
     def take(self, shape: tuple[int, ...], dtype: np.dtype) -> torch.Tensor:
         """Uninitialised frames. A loader's process sends them without a copy.
 

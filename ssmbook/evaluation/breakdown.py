@@ -14,7 +14,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from ssmbook.evaluation.average_precision import precision_table
+from ssmbook.evaluation.average_precision import Boxes, precision_table
+from ssmbook.evaluation.moments import check_tracks
 from ssmbook.evaluation.protocol import counted, mean_of_known
 from ssmbook.evaluation.streaming import Evaluation
 from ssmbook.events import BOX_DTYPE
@@ -34,7 +35,7 @@ def ap_by_size(result: Evaluation, edges_px: Sequence[float]) -> pd.DataFrame:
     )
     sizes = (np.hypot(boxes.xywh[:, 2], boxes.xywh[:, 3]) for boxes in (truth, detected))
     ignored, outside = (~_within(size, edges_px) for size in sizes)
-    return _table(result, edges_px, ignored, outside)
+    return _table(result, truth, detected, edges_px, ignored, outside)
 
 
 def ap_by_rest(result: Evaluation, edges_s: Sequence[float], moved_px: float = MOVED_PX) -> pd.DataFrame:
@@ -43,12 +44,13 @@ def ap_by_rest(result: Evaluation, edges_s: Sequence[float], moved_px: float = M
     Returns:
         As ``ap_by_size``.
     """
-    _, detected, counts = counted(
+    truth, detected, counts = counted(
         result.ground_truth, result.detections, result.sensor, result.sensor.downsample
     )
     rest = np.concatenate([np.zeros(0), *time_at_rest(result.ground_truth, result.sequences, moved_px)])
     ignored = ~_within(rest[counts], edges_s)
-    return _table(result, edges_s, ignored, np.zeros((len(ignored), len(detected.frame)), bool))
+    outside = np.zeros((len(ignored), len(detected.frame)), bool)
+    return _table(result, truth, detected, edges_s, ignored, outside)
 
 
 def ap_by_speed(result: Evaluation, edges_px_s: Sequence[float]) -> pd.DataFrame:
@@ -57,12 +59,13 @@ def ap_by_speed(result: Evaluation, edges_px_s: Sequence[float]) -> pd.DataFrame
     Returns:
         As ``ap_by_size``.
     """
-    _, detected, counts = counted(
+    truth, detected, counts = counted(
         result.ground_truth, result.detections, result.sensor, result.sensor.downsample
     )
     speed = np.concatenate([np.zeros(0), *speeds(result.ground_truth, result.sequences)])
     ignored = ~_within(speed[counts], edges_px_s)
-    return _table(result, edges_px_s, ignored, np.zeros((len(ignored), len(detected.frame)), bool))
+    outside = np.zeros((len(ignored), len(detected.frame)), bool)
+    return _table(result, truth, detected, edges_px_s, ignored, outside)
 
 
 def _within(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
@@ -72,11 +75,13 @@ def _within(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
 
 
 def _table(
-    result: Evaluation, edges: Sequence[float], ignored: np.ndarray, outside: np.ndarray
+    result: Evaluation,
+    truth: Boxes,
+    detected: Boxes,
+    edges: Sequence[float],
+    ignored: np.ndarray,
+    outside: np.ndarray,
 ) -> pd.DataFrame:
-    truth, detected, _ = counted(
-        result.ground_truth, result.detections, result.sensor, result.sensor.downsample
-    )
     precision, recall = precision_table(truth, detected, ignored, outside, len(result.sensor.classes))
     rows = []
     for v, (low, high) in enumerate(pairwise(edges)):
@@ -91,9 +96,9 @@ def time_at_rest(
 ) -> list[np.ndarray]:
     """Seconds since each box's object last moved, from the labels alone.
 
-    An object is a ``track_id`` of a sequence. It has moved when the centre of its box lies ``moved_px`` pixels
-    or more from where it was when it last moved, so that a slow creep adds up; when it is first seen it counts as
-    moving. The time is that since the label at which it last moved: 0 while it moves. What counts is movement in
+    An object is a ``track_id`` of a class in a sequence. It has moved when the centre of its box lies ``moved_px``
+    pixels or more from where it was when it last moved, so that a slow creep adds up; when it is first seen it counts
+    as moving. The time is that since the label at which it last moved: 0 while it moves. What counts is movement in
     the picture, whoever moves, for that is what makes events.
 
     Args:
@@ -102,13 +107,17 @@ def time_at_rest(
 
     Returns:
         One array per frame.
+
+    Raises:
+        InputError: labels without tracks, see ``moments.check_tracks``.
     """
-    last: dict[tuple[str, int], tuple[float, float, int]] = {}  # centre and time when it last moved
+    last: dict[tuple[str, int, int], tuple[float, float, int]] = {}  # centre and time when it last moved
     rest = []
     for boxes, sequence in zip(frames, sequences, strict=True):
+        check_tracks(boxes, sequence)
         seconds = np.zeros(len(boxes))
         for i, box in enumerate(boxes):
-            key = sequence, int(box["track_id"])
+            key = sequence, int(box["class_id"]), int(box["track_id"])
             x, y, t = float(box["x"] + box["w"] / 2), float(box["y"] + box["h"] / 2), int(box["t"])
             if key not in last or np.hypot(x - last[key][0], y - last[key][1]) >= moved_px:
                 last[key] = x, y, t
@@ -123,13 +132,16 @@ def speeds(frames: Sequence[np.ndarray], sequences: Sequence[str]) -> list[np.nd
     From its label before to the one after, or the one that there is; NaN for an object with a single label. At the edge
     of the frame, where boxes are clipped, a centre moves at half the speed of the object.
 
-    Args, returns: as ``time_at_rest``.
+    Args, returns, raises: as ``time_at_rest``.
     """
+    for boxes, sequence in zip(frames, sequences, strict=True):
+        check_tracks(boxes, sequence)
     joined = np.concatenate([np.zeros(0, BOX_DTYPE), *frames])
     _, name = np.unique(np.repeat(np.array(sequences, str), [len(f) for f in frames]), return_inverse=True)
-    order = np.lexsort((joined["t"], joined["track_id"], name))
+    order = np.lexsort((joined["t"], joined["track_id"], joined["class_id"], name))
     rows, object_name = joined[order], name[order]
-    same = (rows["track_id"][1:] == rows["track_id"][:-1]) & (object_name[1:] == object_name[:-1])
+    track = rows[["class_id", "track_id"]]
+    same = (track[1:] == track[:-1]) & (object_name[1:] == object_name[:-1])
     index = np.arange(len(rows))
     before, after = index - np.append(False, same)[: len(rows)], index + np.append(same, False)[: len(rows)]
     t, x, y = rows["t"] / 1e6, rows["x"] + rows["w"] / 2, rows["y"] + rows["h"] / 2

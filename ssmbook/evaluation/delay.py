@@ -15,7 +15,16 @@ from ssmbook.dataset import Sensor, get_sensor
 from ssmbook.errors import InputError
 from ssmbook.evaluation.average_precision import RIGHT, WRONG, match_detections, overlaps
 from ssmbook.evaluation.breakdown import time_at_rest
-from ssmbook.evaluation.moments import GAP_US, Latency, boxes_at, known_us, newest, of_sequence
+from ssmbook.evaluation.moments import (
+    GAP_US,
+    Latency,
+    boxes_at,
+    check_tracks,
+    known_us,
+    labels_of,
+    newest,
+    of_sequence,
+)
 from ssmbook.evaluation.protocol import counted, prophesee_filter
 from ssmbook.evaluation.streaming import Evaluation, Steps
 
@@ -79,15 +88,18 @@ def delays(
         One row per onset: sequence, class, track_id, kind ("entry", "return" or "start"), t_us of the onset,
         seen_ms from there to the object's last label before a gap, and delay_ms, NaN where no box was correct until
         then. A detector that has a correct box at the onset itself, as of an object that it remembers, has 0.
+
+    Raises:
+        InputError: labels without tracks, see ``check_tracks``; steps without a time of their own.
     """
     sensor = get_sensor(sensor)
     nothing = Steps(np.zeros(0, np.int64), [])
     rows = []
     for name in sorted(truth):
+        check_tracks(truth[name], name)
         own = steps.get(name, nothing)
-        known = np.ceil(
-            known_us(own.times_us, of_sequence(latency_ms, name), of_sequence(compute_ms, name))
-        ).astype(np.int64)
+        known = known_us(own.times_us, *(of_sequence(v, name, own) for v in (latency_ms, compute_ms)))
+        known = np.ceil(known).astype(np.int64)
         for kind, onset, boxes in onsets(truth[name], sensor, rest_s, started_px):
             end = int(boxes["t"][-1])
             row = {
@@ -127,11 +139,10 @@ def onsets(
     """Kind and time of each onset in one sequence, and the object's labels [N] until it is out of sight."""
     counts = prophesee_filter(boxes, sensor, sensor.downsample)
     seen = boxes[boxes["t"] <= sensor.eval_skip_us]
-    for track in np.unique(counts["track_id"]):
-        own = counts[counts["track_id"] == track]
-        own = own[np.argsort(own["t"], kind="stable")]
+    for track in np.unique(counts[["class_id", "track_id"]]):
+        own = labels_of(counts, track)
         cuts = np.flatnonzero(np.diff(own["t"]) > GAP_US) + 1
-        before = seen["t"][seen["track_id"] == track]
+        before = labels_of(seen, track)["t"]
         for i, stretch in enumerate(np.split(own, cuts)):
             first = int(stretch["t"][0])
             if i:

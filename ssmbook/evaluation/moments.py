@@ -55,13 +55,16 @@ def boxes_at(boxes: np.ndarray, times_us: np.ndarray) -> list[np.ndarray]:
     Returns:
         T arrays of ``BOX_DTYPE``, ``t`` being the time; an object is absent before its first label, after its last and
         between labels more than 60 ms apart.
+
+    Raises:
+        InputError: see ``check_tracks``.
     """
+    check_tracks(boxes)
     times_us = np.asarray(times_us, np.int64)
     rows = [np.zeros(0, BOX_DTYPE)]
     places = [np.zeros(0, np.int64)]
     for track in np.unique(boxes[["class_id", "track_id"]]):
-        own = boxes[(boxes["class_id"] == track["class_id"]) & (boxes["track_id"] == track["track_id"])]
-        own = own[np.argsort(own["t"], kind="stable")]
+        own = labels_of(boxes, track)
         after = own["t"].searchsorted(times_us)  # the first label at t or later
         inside = after < len(own)
         before = np.maximum(after - 1, 0)
@@ -83,6 +86,32 @@ def boxes_at(boxes: np.ndarray, times_us: np.ndarray) -> list[np.ndarray]:
     joined = np.concatenate(rows).astype(BOX_DTYPE)[order]  # concatenating drops the padding between fields
     starts = place[order].searchsorted(np.arange(len(times_us) + 1))
     return [joined[i:j] for i, j in pairwise(starts)]
+
+
+def labels_of(boxes: np.ndarray, track: np.void) -> np.ndarray:
+    """The labels of one object, which is a ``track_id`` of a class, in order of time."""
+    own = boxes[(boxes["class_id"] == track["class_id"]) & (boxes["track_id"] == track["track_id"])]
+    return own[np.argsort(own["t"], kind="stable")]
+
+
+def check_tracks(boxes: np.ndarray, sequence: str = "") -> None:
+    """Refuse labels of one sequence that do not tell their objects apart, as those of files without ``track_id``.
+
+    Raises:
+        InputError: several boxes of a class have the same ``track_id`` at the same time.
+    """
+    if len(boxes) < 2:
+        return
+    names = ["t", "class_id", "track_id"]
+    rows = boxes[np.lexsort([boxes[name] for name in names])][names]
+    again = np.flatnonzero(rows[1:] == rows[:-1])
+    if len(again):
+        t, class_id, track_id = rows[again[0]].tolist()
+        raise InputError(
+            f"{sequence or 'a sequence'}: several boxes of class id {class_id} have track_id {track_id} at {t} µs, so "
+            "the labels have no track ids that tell objects apart; give them, or use what needs none: streaming_ap "
+            "without every_ms, or ap_by_size"
+        )
 
 
 def known_us(
@@ -127,11 +156,13 @@ def streaming_evaluation(
         sensor: whose protocol; moments of the first ``eval_skip_us`` do not count.
         latency_ms, compute_ms: see ``known_us``; arrays by sequence where they were measured step by step.
         every_ms: score at this interval in ms from a sequence's first label to its last, boxes interpolated between
-            labels, see ``boxes_at``; None: at each label time. Moments that coincide with all steps of a fast detector
-            flatter it by half a step: choose one that divides no stride, e.g. 7.
+            labels, see ``boxes_at``; None: at each label time, with the boxes that are labelled then. Moments that
+            coincide with all steps of a fast detector flatter it by half a step: choose one that divides no stride,
+            e.g. 7.
 
     Raises:
-        InputError: steps of a sequence that has no truth, or a time below 0.
+        InputError: steps of a sequence that has no truth, or without a time of their own; a time below 0; with
+            every_ms, labels without tracks, see ``check_tracks``.
     """
     sensor = get_sensor(sensor)
     if unknown := sorted(steps.keys() - truth.keys()):
@@ -144,11 +175,15 @@ def streaming_evaluation(
     all_truth, all_detected, names = [], [], []
     for name in sorted(truth):
         boxes, own = truth[name], steps.get(name, nothing)
-        times = np.unique(boxes["t"])
-        if every_ms is not None and len(times):
+        boxes = boxes[np.argsort(boxes["t"], kind="stable")]
+        times, starts = np.unique(boxes["t"], return_index=True)
+        if every_ms is None:
+            all_truth += np.split(boxes, starts)[1:]
+        elif len(times):
+            check_tracks(boxes, name)
             times = np.arange(times[0], times[-1] + 1, 1000 * every_ms).astype(np.int64)
-        known = known_us(own.times_us, of_sequence(latency_ms, name), of_sequence(compute_ms, name))
-        all_truth += boxes_at(boxes, times)
+            all_truth += boxes_at(boxes, times)
+        known = known_us(own.times_us, *(of_sequence(v, name, own) for v in (latency_ms, compute_ms)))
         all_detected += newest(own, known, times)
         names += [name] * len(times)
     scores = score_boxes(all_truth, all_detected, sensor, sensor.downsample)
@@ -187,6 +222,18 @@ def newest(steps: Steps, known: np.ndarray, times_us: np.ndarray) -> list[np.nda
     return detected
 
 
-def of_sequence(value: Latency, name: str) -> float | np.ndarray:
-    """A time for all sequences, or that of one of them [K]."""
-    return value[name] if isinstance(value, Mapping) else value
+def of_sequence(value: Latency, name: str, steps: Steps) -> float | np.ndarray:
+    """A time for all sequences, or that of the K steps of one of them [K]; 0 if it has none.
+
+    Raises:
+        InputError: there are steps, but no times of theirs.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    if len(steps.times_us) == 0:
+        return 0.0
+    if name not in value:
+        raise InputError(
+            f"latency_ms or compute_ms has no times of {name}, which has {len(steps.times_us)} steps; give one for each"
+        )
+    return value[name]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ssmbook.dataset import Sensor, get_sensor
+from ssmbook.dataset import Sequence as Recorded
 from ssmbook.errors import InputError
 from ssmbook.evaluation.average_precision import IOU, Boxes, outside_areas, precision_table
 from ssmbook.events import BOX_DTYPE
@@ -35,6 +37,25 @@ def _counts(boxes: np.ndarray, sensor: Sensor, downsampled: bool) -> np.ndarray:
     diagonal, side = scale * sensor.eval_min_diagonal, scale * sensor.eval_min_side
     w, h = boxes["w"], boxes["h"]
     return (boxes["t"] > sensor.eval_skip_us) & (w**2 + h**2 >= diagonal**2) & (w >= side) & (h >= side)
+
+
+def check_counted(sequences: Sequence[Recorded], split: Path, sensor: Sensor) -> None:
+    """Say so where no box of a split counts, for then there is no AP.
+
+    Raises:
+        InputError: none does.
+    """
+    for sequence in sequences:
+        labels = (sequence.labels_at(i) for i in range(len(sequence.label_frames)))
+        some = any(len(prophesee_filter(boxes, sensor, sensor.downsample)) for boxes in labels)
+        sequence.close()
+        if some:
+            return
+    skip, diagonal, side = sensor.eval_skip_us, sensor.eval_min_diagonal, sensor.eval_min_side
+    raise InputError(
+        f"{split}: no box counts in evaluation; for sensor {sensor.name!r} those count that are later than "
+        f"eval_skip_us = {skip}, with eval_min_diagonal {diagonal:g} and eval_min_side {side:g}: change its YAML file"
+    )
 
 
 @dataclass(frozen=True)
@@ -109,8 +130,10 @@ def evaluate_boxes(
 
     Raises:
         InputError: lists of different length, a class that the sensor does not have, a value that is not
-            finite, detections on another clock than the ground truth.
+            finite, detections on another clock than the ground truth, a bool in the place of the height.
     """
+    if isinstance(height, bool | np.bool_):
+        raise InputError(f"height is {height}; give downsampled by its name: downsampled={height}")
     return score_boxes(ground_truth, detections, sensor, downsampled, ignored).metrics
 
 

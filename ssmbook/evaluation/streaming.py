@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import torch.distributed as dist
 from ssmbook.allocation import memory_kept
 from ssmbook.dataset import Batch, EvaluationStreams, Sensor, get_sensor
 from ssmbook.detector import Detector, nms, reset_states
-from ssmbook.detector.precision import autocast
+from ssmbook.detector.precision import autocast, exact_float32
 from ssmbook.detector.recurrences import get_recurrence
 from ssmbook.errors import InputError
 from ssmbook.evaluation.interventions import Intervention, run_steps
@@ -240,6 +241,18 @@ def every_window(streams: EvaluationStreams) -> Iterator[Batch]:
         )
 
 
+@contextmanager
+def _eval_mode(model: Detector) -> Iterator[None]:
+    """The model in eval mode; after that, each of its modules is in its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def evaluate(
     model: Detector,
     batches: EvaluationStreams | Iterable[Batch],
@@ -257,16 +270,18 @@ def evaluate(
     """Streaming evaluation of one model over one split: ``StreamingEvaluator`` over all ``batches``.
 
     Args:
+        model: runs in eval mode, and is left in the mode that it was in.
         batches: ``EvaluationStreams``; ``batch.first`` says which slots start a new sequence.
         step_scale, trained_us, score, intervene: see ``StreamingEvaluator``.
         every_step: detect in every window, not in labelled ones alone; AP is of the labelled ones as ever, and
             ``Evaluation.steps`` has all. Needs ``EvaluationStreams``; so it is, too, where something intervenes.
         device: where the model runs.
         precision: what products are computed in: ``"fp32"``, ``"bf16"`` or ``"fp16"``; the weights stay float32.
+            fp32 is without TF32, from then on in the whole process, see ``exact_float32``.
         progress: the label of a progress bar; none without.
     """
     evaluator = StreamingEvaluator(
-        model.to(device).eval(),
+        model.to(device),
         sensor,
         step_scale=step_scale,
         trained_us=trained_us,
@@ -281,7 +296,9 @@ def evaluate(
     bar = progress_bar(
         batches, desc=progress, unit="chunk", show=progress is not None, leave=False, total=total
     )
-    with memory_kept():
+    if precision == "fp32":
+        exact_float32()
+    with memory_kept(), _eval_mode(model):
         for batch in bar:
             with autocast(torch.device(device), precision):
                 evaluator.push(batch.to(device))

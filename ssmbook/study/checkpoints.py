@@ -14,7 +14,7 @@ from ssmbook.detector.precision import PRECISIONS, exact_float32, usable_device
 from ssmbook.detector.presets import preset_sensor
 from ssmbook.detector.recurrences import REGISTRY, StateSpaceBlock
 from ssmbook.errors import InputError
-from ssmbook.evaluation.protocol import METRICS, prophesee_filter
+from ssmbook.evaluation.protocol import METRICS, check_counted
 from ssmbook.evaluation.streaming import Evaluation, evaluate
 from ssmbook.events import get_representation
 from ssmbook.study.profiles import published_training
@@ -106,24 +106,6 @@ def evaluate_checkpoint(
         )
         streams.close()
     return results
-
-
-def check_counted(sequences: list[Sequence], split: Path, sensor: Sensor) -> None:
-    """Say so where no box of a split counts, for then there is no AP.
-
-    Raises:
-        InputError: none does.
-    """
-    for sequence in sequences:
-        for i in range(len(sequence.label_frames)):
-            if len(prophesee_filter(sequence.labels_at(i), sensor, sensor.downsample)):
-                return
-        sequence.close()
-    skip, diagonal, side = sensor.eval_skip_us, sensor.eval_min_diagonal, sensor.eval_min_side
-    raise InputError(
-        f"{split}: no box counts in evaluation; for sensor {sensor.name!r} those count that are later than "
-        f"eval_skip_us = {skip}, with eval_min_diagonal {diagonal:g} and eval_min_side {side:g}: change its YAML file"
-    )
 
 
 def _check_frames(sequences: list[Sequence], model: Detector, record: TrainedOn, path: str | Path) -> None:

@@ -340,14 +340,22 @@ def _measure(cell: Cell, weights: str, device: str, progress: bool) -> dict[str,
     )
     streams.close()
     common = ap_every(evaluation, 1 / lowest_rate(place.profile.arms))
-    rest = ap_by_rest(evaluation, REST_S)
     result = {
         "metrics": _in_order({**evaluation.metrics, "AP_common": common}),
-        "rest": rest.to_dict("records"),
+        "rest": _rest(evaluation),
         "weights": weights[:12],
     }
     write_json(path, {"result": result, "provenance": provenance(cell=cell.row(), weights=weights)})
     return result
+
+
+def _rest(evaluation: Evaluation) -> list[Any]:
+    """AP by time at rest; nothing for labels whose objects cannot be told apart."""
+    try:
+        return ap_by_rest(evaluation, REST_S).to_dict("records")
+    except InputError as error:
+        tell(f"no AP by time at rest: {error}")
+        return []
 
 
 def _in_order(metrics: Mapping[Any, Any]) -> dict[str, float]:

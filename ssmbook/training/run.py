@@ -12,12 +12,13 @@ from typing import Any, Literal
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 
-from ssmbook.dataset import EventDataModule, Sensor, get_sensor
+from ssmbook.dataset import EventDataModule, Sensor, find_sequences, get_sensor
 from ssmbook.dataset.parameters import mixed_stride
 from ssmbook.dataset.schedule import check_burn_in
 from ssmbook.detector import Detector, TrainedOn, save_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
 from ssmbook.errors import InputError, one_line
+from ssmbook.evaluation.protocol import check_counted
 from ssmbook.files import lock, remove_dead_lock
 from ssmbook.training.loggers import check_logger
 from ssmbook.training.loop import Fit
@@ -71,7 +72,8 @@ def train(
         The path of ``model.ckpt``.
 
     Raises:
-        InputError: settings that do not go together, an earlier run that cannot go on, or a loss that is not finite.
+        InputError: settings that do not go together, no box to validate on, an earlier run that cannot go on, or a
+            loss that is not finite.
         KeyboardInterrupt: SIGINT or SIGTERM came; the same call goes on from there.
     """
     folder, sensor = Path(out_dir), get_sensor(sensor)
@@ -83,6 +85,8 @@ def train(
         remove_dead_lock(folder, beside=True)
         return folder / MODEL
     check_older(folder, settings, older)
+    val = data.data_dir / "val"
+    check_counted(find_sequences(val, data.representation), val, sensor)
     if training.precision == "fp32":
         exact_float32()
     try:

@@ -164,3 +164,26 @@ def test_a_drawn_box_stays_under_its_label_in_streams(seed):
     for transform in draw_stream_transforms(rng, H, W):
         frames, moved = transform.frames(frames), transform.boxes(moved, H, W)
     assert abs(edges(frames) - label_edges(moved[0])).max() <= 2.5
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.int8, np.uint16, np.int32, np.float16, np.float32, np.float64]
+)
+def test_any_numbers_are_moved_as_they_are(seed, dtype):
+    """Against numbered pixels, which the transforms move one after another."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(20, 70, size=2).tolist()
+    boxes = make_boxes((2, 3, 8, 9))
+    transforms = [*draw_transforms(rng, boxes, height, width), *draw_stream_transforms(rng, height, width)]
+    most = 120 if np.dtype(dtype).itemsize == 1 else 60_000
+    frames = rng.uniform(0, most, (2, 3, height, width)).astype(dtype)
+    frames[rng.random((2, 3, height)) < 0.3] = 0  # empty rows
+    # Pixels are numbered from 1; 0 is from nowhere.
+    number = 1 + torch.arange(height * width).reshape(1, 1, height, width).double()
+    for transform in transforms:
+        number = transform.frames(number)
+    flat = np.concatenate([np.zeros((2, 3, 1), dtype), frames.reshape(2, 3, -1)], axis=-1)
+    out = np.full((2, 3, height, width), 77, dtype)
+    move_frames(frames, transforms, out)
+    np.testing.assert_array_equal(out, flat[..., number[0, 0].long().numpy()])

@@ -1,10 +1,12 @@
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
+import h5py
 import lightning as L
 import numpy as np
 import psutil
@@ -255,6 +257,22 @@ def test_wrong_options_are_named(data_dir, wrong):
 def test_a_missing_split_is_named(tmp_path):
     with pytest.raises(InputError, match="train"):
         module(tmp_path).train_dataloader()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_file_that_cannot_be_read_is_one_line_with_workers_too(data_dir, tmp_path, split, workers):
+    shutil.copytree(data_dir, tmp_path / "set")
+    for file in (tmp_path / "set" / split).rglob("*.h5"):
+        with h5py.File(file, "r+") as opened:
+            data = opened["data"]
+            for i in range(len(data)):
+                data.id.write_direct_chunk((i, 0, 0, 0), b"damaged")
+    batches = getattr(module(tmp_path / "set", workers=workers), f"{split}_dataloader")()
+    with pytest.raises(
+        InputError, match=r"^\S+: windows \d+\.\.\d+ cannot be read .*make or fetch it again$"
+    ):
+        list(batches)
 
 
 SCRIPT = """

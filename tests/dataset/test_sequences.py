@@ -1,3 +1,5 @@
+import gc
+
 import h5py
 import numpy as np
 import pytest
@@ -217,6 +219,7 @@ def open_files():
 def test_files_are_closed_again(tmp_path):
     for number in range(40):
         write(tmp_path, number, {1: 1}, 2)
+    gc.collect()  # files that earlier tests left
     before = open_files()
     sequences = find_sequences(tmp_path)
     chunks = Chunks(sequences, 2, limit=8)

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +111,9 @@ def test_memory_is_given_back_while_a_program_is_traced():
         programs.append(make_fx(double, tracing_mode="fake")(torch.ones(3)))
     assert places[0] == places[1]
     assert [program.code.count("torch.ops") for program in programs] == [1, 1]
+
+
+def test_a_pool_is_sent_to_another_process_without_its_memory():
+    pool = FramePool()
+    pool.take(SHAPE, np.dtype(np.uint8))
+    assert pickle.loads(pickle.dumps(pool))._memories == []

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from moving import SENSOR, moving, perfect
 
-from ssmbook.evaluation import ap_by_speed, speeds, streaming_evaluation
+from ssmbook.errors import InputError
+from ssmbook.evaluation import ap_by_speed, speeds, streaming_evaluation, time_at_rest
 
 TIMES = np.arange(505_000, 1_505_000, 5_000)
 
@@ -34,3 +35,17 @@ def test_fast_objects_lose_more_to_a_slow_detector():
     assert tables[0]["boxes"].tolist() == [200, 200]
     assert fast == pytest.approx([1, 1])
     assert slow[0] > slow[1] + 0.2
+
+
+def test_labels_without_tracks_have_no_speed_and_no_rest():
+    frames = [np.concatenate([moving([t], 40), moving([t], 40, x0=100)]) for t in (505_000, 510_000)]
+    for measure in (speeds, time_at_rest):
+        with pytest.raises(InputError, match=r"a: several boxes .* no track ids .* ap_by_size"):
+            measure(frames, ["a", "a"])
+
+
+def test_a_track_id_of_two_classes_is_two_objects():
+    frames = [np.concatenate([moving([t], 40), moving([t], 80, class_id=1)]) for t in (500_000, 550_000)]
+    assert np.concatenate(speeds(frames, ["a", "a"])) == pytest.approx([40, 80, 40, 80])
+    still = [np.concatenate([moving([t], 0), moving([t], 80, class_id=1)]) for t in (500_000, 550_000)]
+    assert np.concatenate(time_at_rest(still, ["a", "a"])) == pytest.approx([0, 0, 0.05, 0])

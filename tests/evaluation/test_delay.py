@@ -156,3 +156,12 @@ def test_the_operating_point_has_the_highest_f1():
         operating_point(
             Evaluation(score_boxes(truth, empty, SENSOR), truth, empty, ["s"] * 40, 150, 200, SENSOR)
         )
+
+
+def test_labels_without_tracks_have_no_onsets():
+    own = LABELS[LABELS >= 1_000_000]
+    truth = {"s": np.concatenate([moving(own, 20), moving(own, 20, x0=100)])}
+    with pytest.raises(InputError, match=r"s: several boxes .* no track ids"):
+        delays(truth, {}, SENSOR, 0.5)
+    truth["s"]["class_id"][len(own) :] = 1
+    assert delays(truth, {}, SENSOR, 0.5)["class"].tolist() == ["a", "b"]

@@ -119,3 +119,10 @@ def test_detections_of_any_tensor_become_boxes():
         assert np.array_equal(to_boxes([other], [5])[0], expected)
     with pytest.raises(InputError, match=r"\[K, 7\], not \[1, 6\]"):
         to_boxes([rows[:, :6]], [5])
+
+
+def test_downsampled_in_the_place_of_the_height_is_refused():
+    frame = boxes((0, 0, 29, 29, 0, 1))
+    assert evaluate_boxes([frame], [frame], "gen4", downsampled=True)["AP"] == pytest.approx(1)
+    with pytest.raises(InputError, match="height is True; give downsampled by its name: downsampled=True"):
+        evaluate_boxes([frame], [frame], "gen4", True)

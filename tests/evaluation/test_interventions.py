@@ -216,3 +216,17 @@ def test_what_cannot_be_run_says_why(model, sequences):
         StreamingEvaluator(published, SENSOR, intervene=[NoEvents()]).push(next(every_window(streams)))
     with pytest.raises(InputError, match="stages of 1 to 4"):
         CutState([0])
+
+
+def test_evaluation_leaves_each_module_in_its_mode_and_computes_fp32_without_tf32(sequences):
+    torch.backends.cuda.matmul.allow_tf32 = True
+    model = busy_detector().train()
+    model.neck.eval()
+    modes = [module.training for module in model.modules()]
+    streams = EvaluationStreams(sequences, LENGTH, 2)
+    evaluate(model, streams, SENSOR, **OPTIONS)
+    assert [module.training for module in model.modules()] == modes
+    assert not torch.backends.cuda.matmul.allow_tf32
+    with pytest.raises(InputError, match="precision is 'fp8'"):
+        evaluate(model, streams, SENSOR, precision="fp8", **OPTIONS)
+    assert [module.training for module in model.modules()] == modes

@@ -162,3 +162,33 @@ def test_the_truth_is_read_with_all_its_times(tmp_path):
     assert truth["a"]["t"].tolist() == list(range(5_000, 300_000, 5_000))
     halved = Sensor("test", 200, 150, ("a", "b"), label_interval_ms=50, min_side=5, downsample=True)
     np.testing.assert_allclose(read_truth(tmp_path, halved)["a"]["w"], truth["a"]["w"] / 2)
+
+
+def untracked(times):
+    """Two objects of a class, and none has a track id."""
+    return np.concatenate([moving(times, 20), moving(times, 20, x0=100)])
+
+
+def test_labels_without_tracks_keep_all_boxes_at_their_times_and_are_not_interpolated():
+    times = np.arange(505_000, 1_505_000, 5_000)
+    truth = {"s": untracked(times)}
+    steps = {"s": perfect(truth["s"][: len(times)], times)}  # the left one alone
+    result = streaming_evaluation(truth, steps, SENSOR)
+    assert [len(boxes) for boxes in result.ground_truth] == [2] * len(times)
+    assert result.scores.recall[0, 0, 0] == pytest.approx(0.5)
+    with pytest.raises(InputError, match="s: several boxes of class id 0 have track_id 0 at 505000 µs"):
+        streaming_ap(truth, steps, SENSOR, every_ms=7)
+    with pytest.raises(InputError, match="no track ids"):
+        boxes_at(truth["s"], times)
+
+
+def test_a_sequence_without_steps_needs_no_latency_and_one_with_steps_does():
+    times = np.arange(505_000, 1_505_000, 5_000)
+    truth = {name: moving(times, 20) for name in "ab"}
+    steps = {"a": perfect(truth["a"], times)}
+    zeros = {"a": np.zeros(len(times))}
+    assert streaming_ap(truth, steps, SENSOR, latency_ms=zeros) == pytest.approx(
+        streaming_ap(truth, steps, SENSOR), nan_ok=True
+    )
+    with pytest.raises(InputError, match="no times of b, which has 200 steps"):
+        streaming_ap(truth, {**steps, "b": steps["a"]}, SENSOR, compute_ms=zeros)

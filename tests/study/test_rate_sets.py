@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from ssmbook.dataset import find_sequences
+from ssmbook.dataset import find_sequences, get_sensor
+from ssmbook.drawings.evaluation import as_evaluation
 from ssmbook.errors import InputError
 from ssmbook.events import BOX_DTYPE, DatWriter, Events
 from ssmbook.events.formats.dat import DatRecording
@@ -86,3 +87,13 @@ def test_a_model_of_another_grid_has_no_place_in_the_table(book, monkeypatch, tm
     monkeypatch.setattr(book, "train", lambda recurrence: tmp_path / "weights")
     with pytest.raises(InputError, match="a window every 125 ms, but rates are relative to 50 ms"):
         sweep.run_arms(book, [Arm("s5", "true")], progress=False)
+
+
+def test_labels_that_do_not_tell_objects_apart_cost_a_table_and_no_study(capsys):
+    boxes = np.zeros(2, BOX_DTYPE)
+    boxes["t"], boxes["w"], boxes["h"], boxes["x"] = 600_000, 60, 60, [0, 100]
+    sensor = get_sensor("gen1")
+    for tracks, rows in (([1, 2], len(rates.REST_S) - 1), ([0, 0], 0)):
+        boxes["track_id"] = tracks
+        assert len(rates._rest(as_evaluation([boxes], [boxes], ["a"], sensor))) == rows
+    assert "no AP by time at rest: a: several boxes of class id 0 have track_id 0" in capsys.readouterr().err

@@ -42,7 +42,8 @@ def run(data_dir, folder, training=TRAINING, recurrence="s5", **options):
     masked = training.mask_ratio > 0
     model = Detector(**{**PRESETS["sim-smoke"], "recurrence": recurrence, "mask_token": masked})
     data = data_module(data_dir, training)
-    return train(model, data, folder, sensor=SENSOR, training=training, accelerator="cpu", **options)
+    options = {"sensor": SENSOR, "accelerator": "cpu", **options}
+    return train(model, data, folder, training=training, **options)
 
 
 def weights(path):
@@ -499,6 +500,17 @@ def test_stopped_early_it_goes_on_with_more_patience_as_if_it_always_had_it(data
 def test_wrong_settings_are_named(data_dir, tmp_path, options, words):
     with pytest.raises(InputError, match=words):
         run(data_dir, tmp_path / "run", replace(TRAINING, **options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_without_a_box_to_validate_on_is_refused_before_the_first_step(data_dir, tmp_path):
+    late = replace(SENSOR, eval_skip_us=10**9)
+    with pytest.raises(InputError, match="val: no box counts in evaluation"):
+        run(data_dir, tmp_path / "run", sensor=late)
+    shutil.copytree(data_dir, tmp_path / "set")
+    shutil.rmtree(tmp_path / "set" / "val")
+    with pytest.raises(InputError, match="val: no such folder"):
+        run(tmp_path / "set", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
