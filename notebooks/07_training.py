@@ -454,7 +454,8 @@ print("a flip undoes itself:", bool(np.allclose(twice["x"], labels["x"], atol=1e
 # Two settings may change on purpose. `ssmbook train --extend --steps 1000` goes on with a run, ended or not, from its
 # weights, the optimizer's moments and the position in the data; `--learning-rate` may be another one. From there on the
 # learning rate is what one cycle over all the steps has at each step: a run of 500 steps that is extended to 1000 goes
-# on near half the maximum and falls to zero again. Any other difference is refused, and named.
+# on near half the maximum and falls to zero again. Any other difference is refused, and named. A run that `--patience`
+# ended early goes on with a larger one, or 0, as if it had always had it.
 #
 # Two runs with one seed give the same network on a CPU. Two seeds do not, and on small sets they differ by more than
 # many a published improvement; the study of this book trains every model three times and shows the range
