@@ -129,7 +129,7 @@ def test_a_file_overrides_what_it_names(write):
         ),
         (
             "variants: {a: {recurrence: s5, options: {bandlimit: '1'}}}",
-            "variants: a: options are {'bandlimit': '1'}:",
+            "variants: a: options: bandlimit must be a number above 0",
         ),
         ("arms: [{variant: s5, mode: slidng}]", "arms: 1: mode is 'slidng'; is it sliding?"),
         ("arms: [{variant: s55, mode: held}]", "arms: 1: variant is 's55'; is it s5?"),
