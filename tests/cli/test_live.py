@@ -82,7 +82,7 @@ def test_through_the_shells_pipe(files, text, tmp_path):
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + facts["boxes"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_what_was_detected(files, number, tmp_path):
     run, pipe, out = [sys.executable, "-m", "ssmbook"], tmp_path / "events", tmp_path / "a.csv"
     os.mkfifo(pipe)
