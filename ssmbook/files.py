@@ -116,7 +116,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
         InputError: the system refuses to write: a full disk, a folder that is missing or read-only.
     """
-    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         try:
             with open(path, "wb") as file:
@@ -126,6 +126,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 raise
             raise unwritable(path, error) from None
         return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     temporary = _temporary(path)
     remove_left(path.parent, path.name)
     try:

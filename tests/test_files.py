@@ -73,10 +73,20 @@ def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
     os.close(reader)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link to the pipe").symlink_to("pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with atomic_write(tmp_path / "link to the pipe") as file:
+        file.write(b"again")
+    assert os.read(reader, 9) == b"again"
+    os.close(reader)
+    code = (
+        "from ssmbook.files import atomic_write\nwith atomic_write('/dev/stdout') as file: file.write(b'x')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE).stdout == b"x"
     with atomic_write(os.devnull) as file:
         file.write(b"x")
     assert Path(os.devnull).is_char_device()
-    assert names(tmp_path) == ["a", "link", "pipe"]
+    assert names(tmp_path) == ["a", "link", "link to the pipe", "pipe"]
 
 
 def test_what_the_system_refuses_is_an_input_error(tmp_path):
