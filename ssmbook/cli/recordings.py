@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssmbook.cli.values import add_part, check_is_other, print_facts, size, stamp
@@ -166,7 +167,11 @@ def _convert(options: argparse.Namespace) -> None:
         count = write_events(options.out, blocks, recording.width, recording.height, options.to)
         if str(recording.faults):
             print(recording.faults, file=sys.stderr)
-    print_facts(options.json, {"written": options.out, "events": count}, f"{options.out}: {count:,} events")
+    words = f"{options.out}: {count:,} events"
+    if Path(options.out).is_file():
+        print_facts(options.json, {"written": options.out, "events": count}, words)
+    else:  # /dev/stdout, or a pipe that someone reads
+        print(words, file=sys.stderr)
 
 
 def _cut(recording: Recording, start: int | None, stop: int | None, from_zero: bool) -> Iterator[Events]:

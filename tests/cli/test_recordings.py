@@ -74,6 +74,24 @@ def test_a_part_without_events_is_refused_and_no_events_are_read_back(files, tmp
         (tmp_path / name).unlink()
 
 
+def test_events_alone_go_into_a_pipe(files):
+    command = [
+        sys.executable,
+        "-m",
+        "ssmbook",
+        "convert",
+        files["dat"],
+        "/dev/stdout",
+        "--to",
+        "csv",
+        "--json",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert [line.count(",") for line in run.stdout.splitlines()] == [3] * 801
+    assert "/dev/stdout: 800 events" in run.stderr
+
+
 def test_an_output_that_cannot_show_every_sign_shows_the_others(files):
     command = [sys.executable, "-m", "ssmbook"]
     for words in (["info", files["dat"]], ["export", "--help"]):
