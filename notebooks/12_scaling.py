@@ -36,6 +36,7 @@ link_gb_per_s: float = 20.0  # between nodes, for the exchange of gradients; ass
 
 # %% tags=["hide-input"]
 import contextlib
+import io
 import json
 import math
 import subprocess
@@ -50,6 +51,7 @@ import pandas as pd
 import torch
 
 from ssmbook import plots
+from ssmbook.cli import main
 from ssmbook.dataset import find_sequences, preprocess
 from ssmbook.drawings import scaling
 from ssmbook.study import Workspace, get_profile, run_arms, sizes_table
@@ -386,12 +388,13 @@ for place in places.values():
         (place / "data" / "mine" / name).symlink_to(folder.resolve())
 
 # %% [markdown]
-# It is run in three ways. First as a sweep by two processes, as one would on a cluster:
+# It is run in three ways. First as a sweep by two processes, as one would on a cluster; `main` is what the shell's
+# `ssmbook` calls:
 
 # %%
-words = [sys.executable, "-m", "ssmbook", "sweep", "mine.yaml", "--device", "cpu", "--workers", "2"]
-_ = subprocess.run(words, cwd=places["sweep"], check=True, capture_output=True)
 with contextlib.chdir(places["sweep"]):
+    with contextlib.redirect_stdout(io.StringIO()):
+        main("sweep mine.yaml --device cpu --workers 2".split())
     table = status(Workspace("mine.yaml"))
 table[["unit", "state", "step", "steps", "cells", "of"]].set_index("unit")
 
