@@ -394,7 +394,7 @@ for place in places.values():
 # %%
 with contextlib.chdir(places["sweep"]):
     with contextlib.redirect_stdout(io.StringIO()):
-        main("sweep mine.yaml --device cpu --workers 2".split())
+        main(["sweep", "mine.yaml", "--device", "cpu", "--workers", "2"])
     table = status(Workspace("mine.yaml"))
 table[["unit", "state", "step", "steps", "cells", "of"]].set_index("unit")
 
