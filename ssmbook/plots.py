@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -51,11 +53,18 @@ def style() -> None:
 
 
 def save(fig: Figure, path: str | Path, dpi: int = 150) -> Path:
-    """Save a figure as PNG, whole or not at all; the same figure gives the same bytes."""
-    path = Path(path)
+    """Save a figure as PNG, whole or not at all; the same figure gives the same bytes.
+
+    Where a notebook would draw it again below the cell, the picture is shown as saved, and the figure closed.
+    """
+    path, picture = Path(path), io.BytesIO()
+    fig.savefig(picture, dpi=dpi, format="png", bbox_inches="tight", metadata={"Software": None})
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        fig.savefig(file, dpi=dpi, format="png", metadata={"Software": None})
+        file.write(picture.getvalue())
+    if fig.canvas.manager is not None and "inline" in plt.get_backend():
+        display({"image/png": picture.getvalue(), "text/plain": repr(fig)}, raw=True)
+        plt.close(fig)
     return path
 
 

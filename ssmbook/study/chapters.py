@@ -167,6 +167,7 @@ def _execute(chapter: Path, copy: Path, parameters: dict[str, Any]) -> Path:
             kernel_name="python3",
             cwd=str(chapter.parent),
             progress_bar=False,
+            request_save_on_cell_execute=False,  # whole copies, each time; every 30 s will do
             log_output=False,
             stderr_file=sys.stderr,  # warnings; progress bars go there by themselves
             extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which reports its own end as an error

@@ -33,7 +33,8 @@ def sizes_table(presets: Iterable[str], recurrences: Iterable[str] = RECURRENCES
         training = training_for(preset)
         for recurrence in recurrences:
             config: dict[str, Any] = {**PRESETS[preset], "recurrence": recurrence}
-            model = Detector(**config)
+            with torch.device("meta"):  # no weights are drawn
+                model = Detector(**config)
             backbone, rest = frame_flops(model)
             rows.append(
                 {

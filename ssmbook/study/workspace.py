@@ -41,7 +41,7 @@ from ssmbook.detector import PRESETS, Detector, TrainedOn, fine_tune, input_size
 from ssmbook.errors import InputError
 from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
-from ssmbook.files import existing_folder
+from ssmbook.files import existing_folder, remove_dead_lock
 from ssmbook.processes import is_first
 from ssmbook.progress import tell
 from ssmbook.study.arms import Profile, Variant
@@ -356,13 +356,22 @@ class Workspace:
             accelerator, devices, nodes, older: see ``ssmbook.training.run``.
             name: of the run's folder; see ``run`` for the default.
         """
+        begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
+        parameters = {**self._parameters(variant), **begun}
+        model, folder = (
+            self.new_model(variant, init),
+            self.folder / "runs" / name if name else self.run(variant),
+        )
+        if self._is_finished(folder, model, variant, parameters):
+            remove_dead_lock(folder, beside=True)
+            return folder / MODEL
+
         from ssmbook.training.run import train  # with Lightning
 
-        begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
         return train(
-            self.new_model(variant, init),
+            model,
             self.data_module(devices * nodes, variant),
-            self.folder / "runs" / name if name else self.run(variant),
+            folder,
             sensor=self.profile.sensor,
             training=self.training(variant),
             accelerator=accelerator,
@@ -370,7 +379,7 @@ class Workspace:
             nodes=nodes,
             logger=self.logger,
             older=older,
-            parameters={**self._parameters(variant), **begun},
+            parameters=parameters,
             trained_on=TrainedOn(
                 representation=self.kind.name,
                 options=self.represent.options,
@@ -381,10 +390,14 @@ class Workspace:
 
     def is_trained(self, variant: str) -> bool:
         """Whether the variant's folder holds a finished run with these settings, so that ``train`` would do nothing."""
-        if not (self.run(variant) / MODEL).exists():
+        folder = self.run(variant)
+        if not (folder / MODEL).exists():
             return False
-        model = {"model": self.new_model(variant).config, "training": asdict(self.training(variant))}
-        return is_finished(self.run(variant), {**self._parameters(variant), **model})
+        return self._is_finished(folder, self.new_model(variant), variant, self._parameters(variant))
+
+    def _is_finished(self, folder: Path, model: Detector, variant: str, parameters: dict[str, Any]) -> bool:
+        settings = {"model": model.config, "training": asdict(self.training(variant))}
+        return is_finished(folder, {**parameters, **settings})
 
     def _parameters(self, variant: str) -> dict[str, Any]:
         """What the provenance of a run records besides network and training; what is as usual is left out."""
