@@ -14,7 +14,8 @@ import torch
 from detector import Plain, chunk, network
 
 from ssmbook.detector import Detector
-from ssmbook.live.step import NetworkStep, tensors_of
+from ssmbook.detector.recurrences import tensors_of
+from ssmbook.live.step import NetworkStep
 from ssmbook.ssm import S5, SelectiveS5
 from ssmbook.ssm.kernels.dispatch import scan_planes
 from ssmbook.ssm.kernels.planes import from_planes, to_planes

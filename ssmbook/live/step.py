@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ssmbook.detector.model import Detector
-from ssmbook.detector.recurrences import map_states
+from ssmbook.detector.recurrences import map_states, tensors_of
 from ssmbook.live.folding import fold
 
 WARM_UP = 3  # runs before a capture, in which kernels are compiled and workspaces allocated
@@ -107,15 +107,3 @@ def record_graph(run: Callable[[], object], device: torch.device) -> torch.cuda.
         with torch.cuda.graph(graph, stream=stream):
             run()
     return graph
-
-
-def tensors_of(states: Any) -> list[torch.Tensor]:
-    """The tensors of states, in their order."""
-    found: list[torch.Tensor] = []
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_states(note, states)
-    return found

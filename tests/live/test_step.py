@@ -7,7 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmbook.detector import RECURRENCES
-from ssmbook.live.step import NetworkStep, tensors_of
+from ssmbook.detector.recurrences import tensors_of
+from ssmbook.live.step import NetworkStep
 from tests.live.test_stream import SIZE, model_of
 
 # What waits for the device, or brings values of the host to it.

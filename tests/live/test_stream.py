@@ -8,12 +8,12 @@ import torch
 
 from ssmbook.dataset import EvaluationStreams, Sensor, find_sequences, preprocess, window_and_stride
 from ssmbook.detector import TrainedOn
+from ssmbook.detector.recurrences import tensors_of
 from ssmbook.errors import InputError
 from ssmbook.evaluation import evaluate
 from ssmbook.events import BOX_DTYPE, DatWriter, Events, StackedHistogram, open_events
 from ssmbook.live import StreamingDetector, detect_recording
 from ssmbook.live.folding import fold
-from ssmbook.live.step import tensors_of
 from ssmbook.live.windows import EventWindows
 from tests.detector.test_model import make
 

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from ssmbook.detector.recurrences.s5 import S5Block
     from ssmbook.detector.recurrences.s5_selective import SelectiveS5Block
     from ssmbook.detector.recurrences.ssm_block import SSMBlock, StateSpaceBlock
-    from ssmbook.detector.recurrences.states import detach_states, map_states, over_pixels, reset_states
+    from ssmbook.detector.recurrences.states import (
+        detach_states,
+        map_states,
+        over_pixels,
+        reset_states,
+        tensors_of,
+    )
 
 _HOMES = {
     "ConvLSTM": "convlstm",
@@ -39,6 +45,7 @@ _HOMES = {
     "map_states": "states",
     "over_pixels": "states",
     "reset_states": "states",
+    "tensors_of": "states",
 }
 
 __getattr__ = lazily(__name__, _HOMES)
@@ -64,4 +71,5 @@ __all__ = [
     "over_pixels",
     "register",
     "reset_states",
+    "tensors_of",
 ]

@@ -41,7 +41,7 @@ def over_pixels(block: Recurrence, tokens: Tensor, state: State, step_scale: Sca
 
 def check_state(block: Recurrence, state: State) -> None:
     """InputError unless a state is None or of tensors [B, ·, h, w] of the block's widths, where it names any."""
-    widths, tensors = list(block.state_widths().values()), _parts(state)
+    widths, tensors = list(block.state_widths().values()), tensors_of(state)
     fits = all(isinstance(s, Tensor) and s.ndim == 4 for s in tensors)
     if state is None or not widths or (fits and [s.shape[1] for s in tensors] == widths):
         return
@@ -52,11 +52,11 @@ def check_state(block: Recurrence, state: State) -> None:
     )
 
 
-def _parts(state: State) -> list[Any]:
-    """The tensors of a state, one after another, or whatever else it holds."""
-    if isinstance(state, tuple | list):
-        return [part for each in state for part in _parts(each)]
-    return [] if state is None else [state]
+def tensors_of(states: Any) -> list[Any]:
+    """The tensors of states (None, and lists or tuples of them, too) one after another, or whatever else they hold."""
+    if isinstance(states, tuple | list):
+        return [tensor for each in states for tensor in tensors_of(each)]
+    return [] if states is None else [states]
 
 
 def map_states(change: Callable[[Tensor], Tensor], states: Any) -> Any:
