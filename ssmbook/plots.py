@@ -9,7 +9,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -63,6 +62,8 @@ def save(fig: Figure, path: str | Path, dpi: int = 150) -> Path:
     with atomic_write(path) as file:
         file.write(picture.getvalue())
     if fig.canvas.manager is not None and "inline" in plt.get_backend():
+        from IPython.display import display
+
         display({"image/png": picture.getvalue(), "text/plain": repr(fig)}, raw=True)
         plt.close(fig)
     return path

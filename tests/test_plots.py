@@ -3,7 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from ssmbook import plots
 from ssmbook.events import BOX_DTYPE
 from ssmbook.plots import rate_axis, show_boxes, show_image
 
@@ -33,3 +35,16 @@ def test_a_rate_axis_has_numbers_where_there_is_room():
         (100.0, ""),
         (200.0, "200"),
     ]
+
+
+def test_a_notebook_shows_a_figure_as_it_is_saved_and_does_not_draw_it_again(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(plt, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append((data, raw)))
+    fig, ax = plt.subplots(figsize=(2, 1))
+    ax.plot([0, 1])
+    path = plots.save(fig, tmp_path / "a.png")
+    assert shown == [({"image/png": path.read_bytes(), "text/plain": repr(fig)}, True)]
+    assert not plt.fignum_exists(fig.number)
+    plots.save(Figure(), tmp_path / "panel.png")  # as while a notebook trains
+    assert len(shown) == 1
