@@ -51,17 +51,19 @@ def style() -> None:
     )
 
 
-def save(fig: Figure, path: str | Path, dpi: int = 150) -> Path:
+def save(fig: Figure, path: str | Path) -> Path:
     """Save a figure as PNG, whole or not at all; the same figure gives the same bytes.
 
-    Where a notebook would draw it again below the cell, the picture is shown as saved, and the figure closed.
+    Where a notebook would draw it again below the cell, the picture, cut to what it holds, is shown as it is saved,
+    and the figure closed.
     """
     path, picture = Path(path), io.BytesIO()
-    fig.savefig(picture, dpi=dpi, format="png", bbox_inches="tight", metadata={"Software": None})
+    shown = fig.canvas.manager is not None and "inline" in plt.get_backend()
+    fig.savefig(picture, format="png", bbox_inches="tight" if shown else None, metadata={"Software": None})
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(picture.getvalue())
-    if fig.canvas.manager is not None and "inline" in plt.get_backend():
+    if shown:
         from IPython.display import display
 
         display({"image/png": picture.getvalue(), "text/plain": repr(fig)}, raw=True)
