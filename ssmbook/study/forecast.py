@@ -110,10 +110,7 @@ def forecast(
         model for i, model in enumerate(models) if i not in known and len(model.kept()) < len(model.cells)
     ]
     size = size_of(workspace)
-    with torch.device("meta"):  # without weights
-        flop = {
-            name: sum(frame_flops(workspace.new_model(name))) for name in {model.variant for model in todo}
-        }
+    flop = {name: sum(frame_flops(workspace.new_model(name))) for name in {model.variant for model in todo}}
     evaluated = [evaluation_windows(model, size.hours["test"]) for model in todo]
     hours = [
         (3 * _training_windows(model) + windows) * flop[model.variant] / nodes.flop_an_hour

@@ -358,10 +358,8 @@ class Workspace:
         """
         begun = {"init": hashlib.sha256(Path(init).read_bytes()).hexdigest()} if init else {}
         parameters = {**self._parameters(variant), **begun}
-        model, folder = (
-            self.new_model(variant, init),
-            self.folder / "runs" / name if name else self.run(variant),
-        )
+        model = self.new_model(variant, init)
+        folder = self.folder / "runs" / name if name else self.run(variant)
         if self._is_finished(folder, model, variant, parameters):
             remove_dead_lock(folder, beside=True)
             return folder / MODEL

@@ -55,6 +55,7 @@ def test_two_seeds_train_apart_and_the_table_has_both(study, monkeypatch):
     assert (table["AP_common"] == table["AP"]).all()  # all rates of this profile meet all label frames
     runs = {path.name for path in (study.folder / "runs").iterdir()}
     assert runs == {"s5-h2", "none", "s5-h2_seed=3", "none_seed=3"}
+    monkeypatch.setattr("ssmbook.training.run.train", None)  # and with it Lightning, for finished runs
     one, other = (load_checkpoint(study.with_seed(seed).train("s5-h2")) for seed in (0, 3))
     assert one.config["clip_eigs"]
     assert not torch.equal(
