@@ -41,13 +41,13 @@ from ssmbook.detector import PRESETS, Detector, TrainedOn, fine_tune, input_size
 from ssmbook.errors import InputError
 from ssmbook.events import Representation, StackedHistogram, get_representation
 from ssmbook.events.simulate import simulate_set
-from ssmbook.files import existing_folder, remove_dead_lock
+from ssmbook.files import existing_folder
 from ssmbook.processes import is_first
 from ssmbook.progress import tell
 from ssmbook.study.arms import Profile, Variant
 from ssmbook.study.profiles import get_profile
 from ssmbook.training.loggers import check_logger
-from ssmbook.training.run_folder import MODEL, Older, is_finished
+from ssmbook.training.run_folder import MODEL, Older, finished_model, is_finished
 from ssmbook.training.settings import Training
 
 if TYPE_CHECKING:
@@ -360,9 +360,8 @@ class Workspace:
         parameters = {**self._parameters(variant), **begun}
         model = self.new_model(variant, init)
         folder = self.folder / "runs" / name if name else self.run(variant)
-        if self._is_finished(folder, model, variant, parameters):
-            remove_dead_lock(folder, beside=True)
-            return folder / MODEL
+        if done := finished_model(folder, self._settings(model, variant, parameters)):
+            return done
 
         from ssmbook.training.run import train  # with Lightning
 
@@ -391,11 +390,12 @@ class Workspace:
         folder = self.run(variant)
         if not (folder / MODEL).exists():
             return False
-        return self._is_finished(folder, self.new_model(variant), variant, self._parameters(variant))
+        settings = self._settings(self.new_model(variant), variant, self._parameters(variant))
+        return is_finished(folder, settings)
 
-    def _is_finished(self, folder: Path, model: Detector, variant: str, parameters: dict[str, Any]) -> bool:
-        settings = {"model": model.config, "training": asdict(self.training(variant))}
-        return is_finished(folder, {**parameters, **settings})
+    def _settings(self, model: Detector, variant: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """What decides a run, as ``train`` records it."""
+        return {**parameters, "model": model.config, "training": asdict(self.training(variant))}
 
     def _parameters(self, variant: str) -> dict[str, Any]:
         """What the provenance of a run records besides network and training; what is as usual is left out."""

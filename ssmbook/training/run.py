@@ -19,10 +19,10 @@ from ssmbook.detector import Detector, TrainedOn, save_checkpoint
 from ssmbook.detector.precision import PRECISIONS, exact_float32
 from ssmbook.errors import InputError, one_line
 from ssmbook.evaluation.protocol import check_counted
-from ssmbook.files import lock, remove_dead_lock
+from ssmbook.files import lock
 from ssmbook.training.loggers import check_logger
 from ssmbook.training.loop import Fit
-from ssmbook.training.run_folder import MODEL, Older, begin, check_older, is_finished
+from ssmbook.training.run_folder import MODEL, Older, begin, check_older, finished_model, is_finished
 from ssmbook.training.settings import Training
 
 
@@ -81,9 +81,8 @@ def train(
     _check_steps(data, training)
     settings = {**(parameters or {}), "model": model.config, "training": asdict(training)}
 
-    if is_finished(folder, settings):
-        remove_dead_lock(folder, beside=True)
-        return folder / MODEL
+    if done := finished_model(folder, settings):
+        return done
     check_older(folder, settings, older)
     val = data.data_dir / "val"
     check_counted(find_sequences(val, data.representation), val, sensor)

@@ -27,7 +27,15 @@ import torch
 
 from ssmbook.detector.checkpoint_file import read_checkpoint
 from ssmbook.errors import InputError, one_line, shown
-from ssmbook.files import as_input_error, atomic_write, plain_data, read_json, remove_left, write_json
+from ssmbook.files import (
+    as_input_error,
+    atomic_write,
+    plain_data,
+    read_json,
+    remove_dead_lock,
+    remove_left,
+    write_json,
+)
 from ssmbook.training.provenance import provenance
 
 MODEL, BEST, LAST, METRICS_CSV, PANELS = "model.ckpt", "best.ckpt", "last.ckpt", "metrics.csv", "panels"
@@ -67,6 +75,14 @@ def is_finished(folder: Path, parameters: Mapping[str, Any]) -> bool:
             stale = read_checkpoint(folder / LAST)["training"]["stale"]
             return 0 < training["patience"] <= stale
     return True
+
+
+def finished_model(folder: Path, parameters: Mapping[str, Any]) -> Path | None:
+    """The trained detector of a run that is finished with these parameters; a lock that was left there is removed."""
+    if not is_finished(folder, parameters):
+        return None
+    remove_dead_lock(folder, beside=True)
+    return folder / MODEL
 
 
 def differences(folder: Path, parameters: Mapping[str, Any]) -> dict[str, tuple[Any, Any]] | None:
